@@ -1,0 +1,169 @@
+"""The archive: one store, one catalog, and the use cases wired to them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from leanpacs.archive.delete import Deleter
+from leanpacs.archive.ingest import Incoming, Ingest, Receipt
+from leanpacs.archive.retrieve import Retriever
+from leanpacs.archive.settler import Settler
+from leanpacs.archive.status import ArchiveStatus, status
+from leanpacs.archive.verify import Verifier
+from leanpacs.catalog import open_catalog
+from leanpacs.config import Settings
+from leanpacs.storage.dictionary import save, shipped
+from leanpacs.storage.local import LocalStore
+
+CATALOG_FILE = "catalog.sqlite"
+HOT_FOLDER = "hot"
+IN_USE_FILE = "in-use.lock"
+
+
+class Archive:
+    """An open archive; use :func:`open_archive` to get one. Thread-safe; a context manager.
+
+    Attributes
+    ----------
+    store : LocalStore
+        Blobs of the hot tier.
+    catalog : Catalog
+        What is held; queries go there.
+    retriever : Retriever
+        Gives instances back.
+    was_alone : bool
+        Whether no other process had the archive open when it was opened here.
+    """
+
+    def __init__(self, data: Path, settings: Settings, step: Callable[[str], None] = lambda _: None) -> None:
+        data.mkdir(parents=True, exist_ok=True)
+        self.settings = settings
+        self._step = step
+        self._in_use = _InUse(data / IN_USE_FILE)
+        self.store = LocalStore(data / HOT_FOLDER, minimum_free_bytes=settings.storage.minimum_free_bytes)
+        self.catalog = open_catalog(data / CATALOG_FILE)
+        self.was_alone = self._in_use.alone
+        if self.was_alone:
+            self._clean_up()
+        self._in_use.share()
+        self._ingest = Ingest(self.store, self.catalog, settings.ingest, grace=self.grace, step=step)
+        self.retriever = Retriever(
+            self.store, self.catalog, limit_inflated_bytes=settings.ingest.largest_inflated_bytes
+        )
+
+    @property
+    def grace(self) -> timedelta:
+        """How long blobs of what was deleted or replaced stay."""
+        return timedelta(seconds=self.settings.delete.grace_seconds)
+
+    @property
+    def spool_folder(self) -> Path:
+        """Where doors write incoming files, on the store's file system."""
+        return self.store.spool_folder()
+
+    def land(self, incoming: Incoming) -> Receipt:
+        """Take one received file; it is durable and committed when this returns (:meth:`Ingest.land_many`)."""
+        return self._ingest.land(incoming)
+
+    def land_many(self, batch: Sequence[Incoming]) -> list[Receipt]:
+        """Take several received files in one transaction (:meth:`Ingest.land_many`)."""
+        return self._ingest.land_many(batch)
+
+    def settler(self) -> Settler:
+        """A settler for this archive; the caller runs and closes it."""
+        return Settler(
+            self.store,
+            self.catalog,
+            self.settings.settle,
+            limit_inflated_bytes=self.settings.ingest.largest_inflated_bytes,
+            step=self._step,
+        )
+
+    def verifier(self) -> Verifier:
+        """Checks what is held against its digests."""
+        return Verifier(self.store, self.catalog)
+
+    def deleter(self) -> Deleter:
+        """Deletes instances, series and studies."""
+        return Deleter(self.store, self.catalog, self.grace)
+
+    def status(self) -> ArchiveStatus:
+        """What is held, raw against stored."""
+        return status(self.store, self.catalog)
+
+    def close(self) -> None:
+        """Close the catalog; safe to call twice."""
+        self.catalog.close()
+        self._in_use.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _clean_up(self) -> None:
+        """Remove what a crash left behind; nobody else has the archive open."""
+        now = datetime.now(UTC)
+        self.store.sweep_temporary(now + timedelta(seconds=1))
+        with self.catalog.writing() as transaction:
+            transaction.release_all_claims()
+        self._keep_shipped_dictionary()
+
+    def _keep_shipped_dictionary(self) -> None:
+        dictionary = shipped()
+        save(self.store, dictionary)
+
+
+class _InUse:
+    """A lock file that says whether other processes have the archive open."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        self.alone = self._try_alone()
+
+    def _try_alone(self) -> bool:
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def share(self) -> None:
+        """Let others open the archive, too."""
+        fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def open_archive(
+    data: Path, settings: Settings | None = None, *, step: Callable[[str], None] = lambda _: None
+) -> Archive:
+    """Open the archive in folder ``data``; it is made if there is none.
+
+    Parameters
+    ----------
+    data : Path
+        Folder of the archive.
+    settings : Settings, optional
+        Defaults when not given.
+    step : callable, optional
+        Called with a name between every two steps of landing and settling; tests stop the process there.
+
+    Raises
+    ------
+    CatalogUnavailable, StoreUnavailable
+        If the folder cannot be used.
+    """
+    return Archive(data, settings or Settings(), step)

@@ -1,0 +1,105 @@
+"""Delete: the catalog first, with a tombstone; the blobs later, after a grace period, if nothing refers to them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from leanpacs.catalog import Catalog, Deleted, Transaction
+from leanpacs.refs import Digest
+from leanpacs.storage.local import LocalStore
+
+BATCH = 1000
+
+
+class Deleter:
+    """Deletes what is held, and sweeps what nothing refers to.
+
+    Parameters
+    ----------
+    store : LocalStore
+        Where blobs are.
+    catalog : Catalog
+        What refers to them.
+    grace : timedelta
+        How long blobs of deleted instances stay.
+    """
+
+    def __init__(self, store: LocalStore, catalog: Catalog, grace: timedelta) -> None:
+        self._store = store
+        self._catalog = catalog
+        self._grace = grace
+
+    def delete(
+        self,
+        *,
+        study_uid: str | None = None,
+        series_uid: str | None = None,
+        sop_uid: str | None = None,
+        actor: str,
+        reason: str,
+    ) -> Deleted:
+        """Delete a study, a series or an instance.
+
+        Raises
+        ------
+        InstanceNotFound
+            If there is none.
+        """
+        with self._catalog.writing() as transaction:
+            return transaction.delete(
+                study_uid=study_uid,
+                series_uid=series_uid,
+                sop_uid=sop_uid,
+                actor=actor,
+                reason=reason,
+                now=datetime.now(UTC),
+                grace_seconds=self._grace.total_seconds(),
+            )
+
+    def sweep(self, now: datetime) -> int:
+        """Delete blobs whose grace period is over and that nothing refers to; returns how many."""
+        removed = 0
+        while True:
+            with self._catalog.writing() as transaction:
+                swept = sweep(self._store, transaction, now)
+            removed += swept
+            if swept < BATCH:
+                return removed
+
+    def sweep_orphans(self, before: datetime) -> int:
+        """Delete blobs that the catalog does not know and that were put before ``before``; returns how many.
+
+        A crash between making bytes durable and committing leaves such blobs. ``before`` must lie before the start
+        of every process that may be taking something in.
+        """
+        removed = 0
+        batch: list[Digest] = []
+        for stat in self._store.list():
+            if stat.modified < before:
+                batch.append(stat.digest)
+            if len(batch) == BATCH:
+                removed += self._remove_unknown(batch)
+                batch = []
+        return removed + self._remove_unknown(batch)
+
+    def _remove_unknown(self, digests: list[Digest]) -> int:
+        unknown = self._catalog.unknown_blobs(digests)
+        if unknown:
+            with self._catalog.writing():  # nobody begins to refer to them meanwhile
+                unknown = self._catalog.unknown_blobs(unknown)
+                for digest in unknown:
+                    self._store.delete(digest)
+        return len(unknown)
+
+
+def sweep(store: LocalStore, transaction: Transaction, now: datetime) -> int:
+    """Delete a batch of blobs that are due and that nothing refers to; returns how many.
+
+    Looking and deleting stand inside one write transaction, as does every new reference to a blob, so that no blob
+    is deleted that somebody has begun to refer to.
+    """
+    due = transaction.collect_garbage(now, BATCH)
+    for blob in due:
+        store.delete(blob.digest)
+    transaction.forget_garbage(due)
+    return len(due)

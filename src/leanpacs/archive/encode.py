@@ -1,0 +1,138 @@
+"""Write one received instance as a pack, in the smallest exact form that the budget allows.
+
+Nothing here decides what becomes of the received bytes: :mod:`leanpacs.archive.settle` reads the pack back from
+the store and compares before it is taken for them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import BinaryIO
+
+from leanpacs.archive.content import Content, Native, Streams, parts
+from leanpacs.archive.manifest import Manifest
+from leanpacs.archive.packer import Packed, Packer
+from leanpacs.codecs import registry
+from leanpacs.codecs.choice import measure
+from leanpacs.codecs.codec import Codec, EncodeOptions
+from leanpacs.dicom.frames import FrameSpec
+from leanpacs.errors import CodecError
+from leanpacs.storage.dictionary import Compressor
+
+SMALL_FRAME = 16 << 10
+"""Below this many bytes a frame, one entry for each costs about as much as it saves: try the whole, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesChoice:
+    """The codec chosen for frames of one kind, kept for the rest of the series.
+
+    ``kind`` says for which frames it was measured: samples, bits allocated, sign.
+    """
+
+    kind: str
+    codec: str
+    effort: int
+
+    @classmethod
+    def from_json(cls, text: str) -> SeriesChoice:
+        """Parse what :meth:`to_json` wrote."""
+        return cls(**json.loads(text))
+
+    def to_json(self) -> str:
+        """The choice as JSON text, for the catalog."""
+        return json.dumps({"kind": self.kind, "codec": self.codec, "effort": self.effort})
+
+
+@dataclass(frozen=True, slots=True)
+class Preferences:
+    """How to encode: a choice made before for the series (if any), the budget for making one, dictionary scopes."""
+
+    choice: SeriesChoice | None
+    budget_seconds_per_gb: float
+    scopes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A finished pack, and the choice for the series when codecs were measured on the way."""
+
+    packed: Packed
+    choice: SeriesChoice | None = None
+
+
+def encode(
+    content: Content, facts: Manifest, file: BinaryIO, compressor: Compressor, preferences: Preferences
+) -> Encoded:
+    """Write a pack of ``content`` into ``file``.
+
+    Parameters
+    ----------
+    content : Content
+        The received data set.
+    facts : Manifest
+        Keys, digests and origin; form and coding are filled in here.
+    file : BinaryIO
+        Seekable, writable, empty; holds the finished pack on return.
+    compressor : Compressor
+        For head, tail and everything that is no frame.
+    preferences : Preferences
+        What the series uses already, and how much CPU time may be spent.
+    """
+    form = parts(content)
+    packer = Packer(content, facts, file, compressor, preferences.scopes)
+    if isinstance(form, Native):
+        if form.indivisible:
+            return Encoded(packer.whole(form.indivisible))
+        return _smallest_native(packer, form, content, preferences)
+    if isinstance(form, Streams):
+        return Encoded(packer.streams(form))
+    return Encoded(packer.whole(form.reason))
+
+
+def encode_whole(
+    content: Content, facts: Manifest, file: BinaryIO, compressor: Compressor, reason: str
+) -> Encoded:
+    """Write a pack that holds the received bytes whole: the form that can hold anything."""
+    as_received = replace(content, recipe=None)
+    return Encoded(Packer(as_received, facts, file, compressor, ()).whole(reason))
+
+
+def _smallest_native(packer: Packer, form: Native, content: Content, preferences: Preferences) -> Encoded:
+    """Encode by the series' choice, or measure first; whole under Zstandard where that is smaller."""
+    choice, measured = preferences.choice, None
+    if choice is None or choice.kind != frame_kind(form.spec):
+        choice = measured = _measured(form, content, preferences.budget_seconds_per_gb)
+    for codec, options in _attempts(choice, form.spec):
+        try:
+            packed = packer.frames(form, codec, options)
+        except CodecError:
+            continue
+        if (form.frames.frame_bytes or 0) < SMALL_FRAME and packer.whole_size() < packed.size_bytes:
+            return Encoded(packer.whole("the whole is smaller than frame by frame"))
+        return Encoded(packed, measured)
+    return Encoded(packer.whole("no codec holds the frames exactly"))
+
+
+def frame_kind(spec: FrameSpec) -> str:
+    """What frames have in common that one codec suits: samples, bits allocated, sign, kind of number."""
+    sign = "s" if spec.pixel_representation else "u"
+    return f"{spec.samples_per_pixel}x{spec.bits_allocated}{sign}-{spec.kind}"
+
+
+def _measured(form: Native, content: Content, budget_seconds_per_gb: float) -> SeriesChoice:
+    # The middle frame: the first and last ones of a volume are often empty.
+    frame = form.frames.read(content.reader, form.frames.count // 2)
+    best = measure(frame, form.spec, budget_seconds_per_gb, big_endian=form.big_endian)
+    return SeriesChoice(frame_kind(form.spec), best.codec, best.effort)
+
+
+def _attempts(choice: SeriesChoice, spec: FrameSpec) -> Iterator[tuple[Codec, EncodeOptions]]:
+    """The choice, the same with room for bits above Bits Stored, then what holds anything."""
+    codec = registry.by_name(choice.codec)
+    yield codec, EncodeOptions(choice.effort, spec.bits_stored)
+    if spec.bits_stored != spec.bits_allocated:
+        yield codec, EncodeOptions(choice.effort, spec.bits_allocated)
+    yield registry.by_name("zstd"), EncodeOptions(3, spec.bits_allocated)

@@ -1,0 +1,255 @@
+"""The manifest of a pack: what it holds and how the received bytes are rebuilt from it.
+
+The format is documented in docs/reference/pack-format.md; packs of every release must be readable for ever, so
+fields are only added, never changed.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from leanpacs.dicom.deflate import DeflateRecipe
+from leanpacs.dicom.frames import FrameSpec
+from leanpacs.errors import PackError
+from leanpacs.refs import Digest
+
+FORMAT_VERSION = 1
+
+MANIFEST = "manifest.json"
+HEAD = "head.zst"
+TAIL = "tail.zst"
+SKELETON = "layout.zst"
+
+
+class Form(StrEnum):
+    """How the data set is held in the pack."""
+
+    WHOLE = "whole"
+    """All of it in the head entry."""
+    FRAMES = "frames"
+    """Head, one code stream of ours for each native frame, tail."""
+    STREAMS = "streams"
+    """Head, the received code streams by frame, the skeleton of their encapsulation, tail."""
+
+
+@dataclass(frozen=True, slots=True)
+class PixelCoding:
+    """How native Pixel Data became code streams (form ``frames``).
+
+    Parameters
+    ----------
+    codec, effort, precision, library : str, int, int, str
+        What encoded the frames; ``precision`` is the number of bits the values were held to be in.
+    spec : FrameSpec
+        The frames as they were laid out.
+    big_endian : bool
+        Whether samples were in big endian order.
+    trailing : int
+        Number of bytes of the value after the last frame; they stand at the start of the unpacked tail.
+    """
+
+    codec: str
+    effort: int
+    precision: int
+    library: str
+    spec: FrameSpec
+    big_endian: bool
+    trailing: int
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """How and when the instance came: ISO 8601 UTC time, sender (AE title, user or path), door."""
+
+    at: str
+    sender: str
+    door: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """All facts of a pack; see docs/reference/pack-format.md for each field."""
+
+    study_uid: str
+    series_uid: str
+    sop_uid: str
+    sop_class: str
+    transfer_syntax: str
+    length: int
+    digest: Digest
+    form: Form
+    received: Received
+    preface: int = 0
+    file_digest: Digest | None = None
+    assigned: tuple[str, ...] = ()
+    reason: str = ""
+    pixel: PixelCoding | None = None
+    stream_frames: int = 0
+    extension: str = ""
+    fragments: tuple[int, ...] = ()
+    samples_digest: Digest | None = None
+    deflate: DeflateRecipe | None = field(default=None)
+
+    @property
+    def frames(self) -> int:
+        """Number of frame entries in the pack."""
+        return self.pixel.spec.number_of_frames if self.pixel else self.stream_frames
+
+    def frame_name(self, number: int) -> str:
+        """Entry name of frame ``number`` (from 1)."""
+        return f"frames/{number:05d}.{self.extension}"
+
+    def to_json(self) -> bytes:
+        """The manifest as compact UTF-8 JSON."""
+        record: dict[str, Any] = {
+            "leanpacs": FORMAT_VERSION,
+            "study": self.study_uid,
+            "series": self.series_uid,
+            "instance": self.sop_uid,
+            "class": self.sop_class,
+            "syntax": self.transfer_syntax,
+            "length": self.length,
+            "sha256": self.digest.hex,
+            "form": str(self.form),
+            "received": {"at": self.received.at, "from": self.received.sender, "door": self.received.door},
+        }
+        optional: dict[str, Any] = {
+            "preface": self.preface,
+            "file_sha256": self.file_digest.hex if self.file_digest else None,
+            "assigned": list(self.assigned),
+            "reason": self.reason,
+            "pixel": _pixel_record(self),
+            "fragments": list(self.fragments),
+            "samples_sha256": self.samples_digest.hex if self.samples_digest else None,
+            "deflate": _deflate_record(self.deflate),
+        }
+        record.update({key: value for key, value in optional.items() if value})
+        return json.dumps(record, separators=(",", ":"), ensure_ascii=False).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Manifest:
+        """Parse a manifest.
+
+        Raises
+        ------
+        PackError
+            If it is not JSON, of a later format version, or a field is missing or of the wrong kind.
+        """
+        try:
+            record = json.loads(text)
+            version = record["leanpacs"]
+            if version != FORMAT_VERSION:
+                raise PackError(
+                    f"the pack is of format {version}; this release reads format {FORMAT_VERSION}"
+                )
+            return _parse(record)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise PackError(f"the manifest is not valid: {error!r}") from error
+
+
+def _pixel_record(manifest: Manifest) -> dict[str, Any] | None:
+    coding = manifest.pixel
+    if coding is None:
+        if not manifest.stream_frames:
+            return None
+        return {"frames": manifest.stream_frames, "codec": manifest.extension}
+    spec = coding.spec
+    return {
+        "codec": coding.codec,
+        "ext": manifest.extension,
+        "effort": coding.effort,
+        "precision": coding.precision,
+        "library": coding.library,
+        "frames": spec.number_of_frames,
+        "rows": spec.rows,
+        "columns": spec.columns,
+        "samples": spec.samples_per_pixel,
+        "allocated": spec.bits_allocated,
+        "stored": spec.bits_stored,
+        "high": spec.high_bit,
+        "signed": spec.pixel_representation,
+        "planar": spec.planar_configuration,
+        "photometric": spec.photometric_interpretation,
+        "kind": spec.kind,
+        "big_endian": int(coding.big_endian),
+        "trailing": coding.trailing,
+        "full_chroma": int(spec.full_chroma),
+    }
+
+
+def _deflate_record(recipe: DeflateRecipe | None) -> dict[str, Any] | None:
+    if recipe is None:
+        return None
+    return {
+        "level": recipe.level,
+        "mem_level": recipe.mem_level,
+        "strategy": recipe.strategy,
+        "trailing": recipe.trailing.hex(),
+    }
+
+
+def _parse(record: dict[str, Any]) -> Manifest:
+    form = Form(record["form"])
+    pixel = record.get("pixel") or {}
+    coding = _parse_coding(pixel) if form is Form.FRAMES else None
+    deflate = record.get("deflate")
+    received = record["received"]
+    return Manifest(
+        study_uid=record["study"],
+        series_uid=record["series"],
+        sop_uid=record["instance"],
+        sop_class=record["class"],
+        transfer_syntax=record["syntax"],
+        length=int(record["length"]),
+        digest=Digest.from_hex(record["sha256"]),
+        form=form,
+        received=Received(received["at"], received["from"], received["door"]),
+        preface=int(record.get("preface", 0)),
+        file_digest=Digest.from_hex(record["file_sha256"]) if "file_sha256" in record else None,
+        assigned=tuple(record.get("assigned", ())),
+        reason=record.get("reason", ""),
+        pixel=coding,
+        stream_frames=int(pixel["frames"]) if form is Form.STREAMS else 0,
+        extension=pixel["ext"] if coding else pixel.get("codec", ""),
+        fragments=tuple(int(n) for n in record.get("fragments", ())),
+        samples_digest=Digest.from_hex(record["samples_sha256"]) if "samples_sha256" in record else None,
+        deflate=_parse_deflate(deflate) if deflate else None,
+    )
+
+
+def _parse_coding(pixel: dict[str, Any]) -> PixelCoding:
+    spec = FrameSpec(
+        rows=int(pixel["rows"]),
+        columns=int(pixel["columns"]),
+        samples_per_pixel=int(pixel["samples"]),
+        bits_allocated=int(pixel["allocated"]),
+        bits_stored=int(pixel["stored"]),
+        high_bit=int(pixel["high"]),
+        pixel_representation=int(pixel["signed"]),
+        planar_configuration=int(pixel["planar"]),
+        photometric_interpretation=pixel["photometric"],
+        number_of_frames=int(pixel["frames"]),
+        kind=pixel["kind"],
+        full_chroma=bool(pixel["full_chroma"]),
+    )
+    return PixelCoding(
+        codec=pixel["codec"],
+        effort=int(pixel["effort"]),
+        precision=int(pixel["precision"]),
+        library=pixel["library"],
+        spec=spec,
+        big_endian=bool(pixel["big_endian"]),
+        trailing=int(pixel["trailing"]),
+    )
+
+
+def _parse_deflate(record: dict[str, Any]) -> DeflateRecipe:
+    return DeflateRecipe(
+        level=int(record["level"]),
+        mem_level=int(record["mem_level"]),
+        strategy=int(record["strategy"]),
+        trailing=bytes.fromhex(record["trailing"]),
+    )

@@ -1,0 +1,200 @@
+"""Put the parts of one data set into a pack, in a form that the caller has decided on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import BinaryIO
+
+from leanpacs.archive.content import Content, Native, Streams
+from leanpacs.archive.manifest import HEAD, MANIFEST, SKELETON, TAIL, Form, Manifest, PixelCoding
+from leanpacs.archive.rebuild import little_endian
+from leanpacs.codecs.codec import Codec, EncodeOptions
+from leanpacs.codecs.registry import encode_frame
+from leanpacs.dicom.encapsulation import skeleton
+from leanpacs.dicom.uids import transfer_syntax
+from leanpacs.refs import Digest
+from leanpacs.storage.dictionary import Compressor, dictionary_id
+from leanpacs.storage.pack import Entry, PackWriter
+
+IN_MEMORY = 8 << 20
+"""Heads up to this many bytes are compressed in one piece, with a dictionary; larger ones are streamed."""
+
+COPY_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """What is in a finished pack: the manifest, where its entries are, and what each part takes.
+
+    ``raw_head_bytes`` counts everything outside the value of Pixel Data, file meta included, ``pixel_bytes`` that
+    value; both as they are in ``content``.
+    """
+
+    manifest: Manifest
+    entries: Mapping[str, Entry]
+    size_bytes: int
+    raw_head_bytes: int
+    pixel_bytes: int
+    dictionary_id: int
+
+
+class Packer:
+    """Writes packs of one data set into one file; each call starts the file anew.
+
+    Parameters
+    ----------
+    content : Content
+        The data set.
+    facts : Manifest
+        Keys, digests and origin; form and coding are filled in for each pack.
+    file : BinaryIO
+        Seekable and writable.
+    compressor : Compressor
+        For head, tail and everything that is no frame.
+    scopes : tuple of str
+        Whose dictionaries fit, best first.
+    """
+
+    def __init__(
+        self,
+        content: Content,
+        facts: Manifest,
+        file: BinaryIO,
+        compressor: Compressor,
+        scopes: tuple[str, ...],
+    ) -> None:
+        self._content = content
+        self._facts = replace(facts, deflate=content.recipe)
+        self._file = file
+        self._compressor = compressor
+        self._scopes = scopes
+
+    def whole(self, reason: str) -> Packed:
+        """Hold the data set whole, under Zstandard."""
+        pack = self._fresh()
+        pack.add(HEAD, self._compressed(self._source(), 0, self._end()))
+        return self._finish(pack, replace(self._facts, form=Form.WHOLE, reason=reason))
+
+    def whole_size(self) -> int:
+        """Bytes of the data set whole under Zstandard, without a container."""
+        compressed = self._compressed(self._source(), 0, self._end())
+        return len(compressed) if isinstance(compressed, bytes) else sum(map(len, compressed))
+
+    def frames(self, form: Native, codec: Codec, options: EncodeOptions) -> Packed:
+        """Hold head, one code stream for each native frame, and tail.
+
+        Raises
+        ------
+        CodecError
+            If the codec cannot hold a frame exactly; the file is to be written anew.
+        """
+        layout, reader = self._content.layout, self._content.reader
+        pixel = layout.pixel
+        assert pixel is not None
+        pack = self._fresh()
+        pack.add(HEAD, self._compressed(reader, 0, pixel.value_offset))
+        samples = hashlib.sha256()
+        word = form.word_bytes if form.big_endian else 1
+        manifest = replace(self._facts, form=Form.FRAMES, extension=codec.extension)
+        for index in range(form.frames.count):
+            frame = form.frames.read(reader, index)
+            samples.update(little_endian(frame, word))
+            stream = encode_frame(codec, frame, form.spec, options, big_endian=form.big_endian)
+            pack.add(manifest.frame_name(index + 1), stream)
+        self._add(pack, TAIL, pixel.value_end - form.frames.trailing, layout.length)
+        coding = PixelCoding(
+            codec.name,
+            options.effort,
+            options.precision,
+            codec.library(),
+            form.spec,
+            form.big_endian,
+            form.frames.trailing,
+        )
+        manifest = replace(manifest, pixel=coding, samples_digest=Digest(samples.digest()))
+        return self._finish(pack, manifest)
+
+    def streams(self, form: Streams) -> Packed:
+        """Hold head, the received code streams by frame, the skeleton of their encapsulation, and tail."""
+        layout, reader = self._content.layout, self._content.reader
+        pixel = layout.pixel
+        assert pixel is not None
+        pack = self._fresh()
+        pack.add(HEAD, self._compressed(reader, 0, pixel.value_offset))
+        extension = transfer_syntax(layout.transfer_syntax).extension
+        counts = tuple(len(indexes) for indexes in form.frames)
+        manifest = replace(
+            self._facts,
+            form=Form.STREAMS,
+            extension=extension,
+            stream_frames=len(form.frames),
+            fragments=counts if any(count != 1 for count in counts) else (),
+        )
+        for number, indexes in enumerate(form.frames, 1):
+            pack.add(manifest.frame_name(number), self._fragments(form, indexes))
+        bones = skeleton(reader, form.encapsulation, pixel.value_offset, pixel.value_end)
+        pack.add(SKELETON, self._compressor.compress(bones))
+        self._add(pack, TAIL, pixel.value_end, layout.length)
+        return self._finish(pack, manifest)
+
+    def _fresh(self) -> PackWriter:
+        self._file.seek(0)
+        self._file.truncate()
+        return PackWriter(self._file)
+
+    def _finish(self, pack: PackWriter, manifest: Manifest) -> Packed:
+        pack.add(MANIFEST, manifest.to_json())
+        size = pack.close()
+        pixel = self._content.layout.pixel
+        pixel_bytes = pixel.length if pixel else 0
+        head = pack.entries[HEAD]
+        return Packed(
+            manifest=manifest,
+            entries=dict(pack.entries),
+            size_bytes=size,
+            raw_head_bytes=self._content.layout.length - pixel_bytes,
+            pixel_bytes=pixel_bytes,
+            dictionary_id=dictionary_id(_read(self._file, head.offset, head.offset + min(head.length, 32))),
+        )
+
+    def _source(self) -> BinaryIO:
+        """What is packed: inflated where deflating again gives the received bytes, else as received."""
+        deflated_for_good = self._content.deflated and self._content.recipe is None
+        return self._content.received if deflated_for_good else self._content.reader
+
+    def _end(self) -> int:
+        return self._source().seek(0, 2)
+
+    def _add(self, pack: PackWriter, name: str, start: int, end: int) -> None:
+        if end > start:
+            pack.add(name, self._compressed(self._content.reader, start, end))
+
+    def _compressed(self, reader: BinaryIO, start: int, end: int) -> bytes | Iterator[bytes]:
+        if end - start <= IN_MEMORY:
+            return self._compressor.compress(_read(reader, start, end), self._scopes)
+        return self._compressor.stream(_pieces(reader, start, end), size=end - start)
+
+    def _fragments(self, form: Streams, indexes: tuple[int, ...]) -> bytes | Iterator[bytes]:
+        spans = [form.encapsulation.fragments[index] for index in indexes]
+        reader = self._content.reader
+        if len(spans) == 1 and spans[0].length <= IN_MEMORY:
+            return _read(reader, spans[0].offset, spans[0].offset + spans[0].length)
+        return chain.from_iterable(_pieces(reader, span.offset, span.offset + span.length) for span in spans)
+
+
+def _read(reader: BinaryIO, start: int, end: int) -> bytes:
+    reader.seek(start)
+    return reader.read(end - start)
+
+
+def _pieces(reader: BinaryIO, start: int, end: int) -> Iterator[bytes]:
+    """The bytes from ``start`` to ``end``; the reader may be moved by others between two pieces."""
+    while start < end:
+        piece = _read(reader, start, min(end, start + COPY_BYTES))
+        if not piece:
+            return
+        yield piece
+        start += len(piece)

@@ -1,0 +1,172 @@
+"""A pack opened for reading: the received bytes, or single frames, rebuilt from it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import BinaryIO
+
+import numpy as np
+
+from leanpacs.archive.manifest import HEAD, MANIFEST, SKELETON, TAIL, Form, Manifest
+from leanpacs.codecs import registry
+from leanpacs.codecs.codec import EncodeOptions
+from leanpacs.dicom.deflate import redeflate
+from leanpacs.dicom.encapsulation import weave
+from leanpacs.errors import FrameNotFound, PackError
+from leanpacs.refs import Digest
+from leanpacs.storage.dictionary import Dictionary, decompress, decompress_chunks, dictionary_id
+from leanpacs.storage.pack import Entry, PackReader
+
+LARGEST_HEAD = 256 << 20
+"""Heads and tails are held in memory; larger ones only occur in instances packed whole, which are streamed."""
+
+
+class PackedInstance:
+    """One instance in its packed form.
+
+    Parameters
+    ----------
+    file : BinaryIO
+        The pack, seekable.
+    dictionaries : sequence of Dictionary
+        Every dictionary that the head may have been compressed with.
+
+    Raises
+    ------
+    PackError
+        If it is not a pack of a format that this release reads.
+    """
+
+    def __init__(self, file: BinaryIO, dictionaries: Sequence[Dictionary]) -> None:
+        self._pack = PackReader(file)
+        self._dictionaries = dictionaries
+        self.manifest = Manifest.from_json(self._pack.read(MANIFEST))
+
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """Where the entries are in the pack."""
+        return self._pack.entries
+
+    def dictionary_id(self) -> int:
+        """The dictionary that the head was compressed with, 0 for none."""
+        return dictionary_id(next(self._pack.chunks(HEAD, size=64)))
+
+    def pixel_bytes(self) -> int:
+        """Bytes of the value of Pixel Data, as far as it is held apart (0 when packed whole)."""
+        if self.manifest.pixel is not None:
+            frame_bytes = self.manifest.pixel.spec.frame_bytes or 0
+            return frame_bytes * self.manifest.frames + self._trailing_bytes
+        if self.manifest.form is Form.WHOLE:
+            return 0
+        streams = (self.entries[self.manifest.frame_name(n)] for n in range(1, self.manifest.frames + 1))
+        return len(self._unpacked(SKELETON)) + sum(entry.length for entry in streams)
+
+    def preface(self) -> bytes:
+        """Preamble and file meta as received; empty when there were none."""
+        wanted = self.manifest.preface
+        taken = bytearray()
+        chunks = self._head_chunks()
+        while len(taken) < wanted and (chunk := next(chunks, b"")):
+            taken += chunk
+        return bytes(taken[:wanted])
+
+    def head(self) -> bytes:
+        """Bytes of the data set before the value of Pixel Data (forms ``frames`` and ``streams``)."""
+        return self._unpacked(HEAD)[self.manifest.preface :]
+
+    def trailing(self) -> bytes:
+        """Bytes of the value of Pixel Data after the last frame."""
+        return self._unpacked(TAIL)[: self._trailing_bytes]
+
+    def tail(self) -> bytes:
+        """Bytes of the data set after the value of Pixel Data."""
+        return self._unpacked(TAIL)[self._trailing_bytes :]
+
+    @property
+    def _trailing_bytes(self) -> int:
+        return self.manifest.pixel.trailing if self.manifest.pixel else 0
+
+    def data_set(self) -> Iterator[bytes]:
+        """The data set as received, in chunks."""
+        if self.manifest.deflate is not None:
+            return redeflate(self.plain_data_set(), self.manifest.deflate)
+        return self.plain_data_set()
+
+    def plain_data_set(self) -> Iterator[bytes]:
+        """The data set as it was packed: inflated when it came deflated and could be packed so."""
+        match self.manifest.form:
+            case Form.WHOLE:
+                yield from self._after_preface()
+            case Form.FRAMES:
+                yield self.head()
+                for number in range(1, self.manifest.frames + 1):
+                    yield self.native_frame(number)
+                yield self._unpacked(TAIL)
+            case Form.STREAMS:
+                yield self.head()
+                yield from weave(self._unpacked(SKELETON), self._streams())
+                yield self._unpacked(TAIL)
+
+    def native_frame(self, number: int) -> bytes:
+        """Bytes of frame ``number`` (from 1) as they were laid out and ordered when received (form ``frames``)."""
+        coding = self.manifest.pixel
+        if coding is None:
+            raise PackError("the pack holds no native frames")
+        return decode_native(self.manifest, self.stream(number))
+
+    def stream(self, number: int) -> bytes:
+        """The code stream of frame ``number`` (from 1) as it is in the pack."""
+        if not 1 <= number <= self.manifest.frames:
+            raise FrameNotFound(number, self.manifest.frames)
+        return self._pack.read(self.manifest.frame_name(number))
+
+    def digest(self) -> Digest:
+        """SHA-256 of the rebuilt data set, decoding everything."""
+        sha = hashlib.sha256()
+        for chunk in self.data_set():
+            sha.update(chunk)
+        return Digest(sha.digest())
+
+    def _streams(self) -> Iterator[bytes]:
+        return (self.stream(number) for number in range(1, self.manifest.frames + 1))
+
+    def _after_preface(self) -> Iterator[bytes]:
+        skip = self.manifest.preface
+        for chunk in self._head_chunks():
+            if skip >= len(chunk):
+                skip -= len(chunk)
+                continue
+            yield chunk[skip:] if skip else chunk
+            skip = 0
+
+    def _head_chunks(self) -> Iterator[bytes]:
+        return decompress_chunks(self._pack.chunks(HEAD), self._dictionaries)
+
+    def _unpacked(self, name: str) -> bytes:
+        if name not in self._pack.entries:
+            return b""
+        return decompress(self._pack.read(name), self._dictionaries, LARGEST_HEAD)
+
+
+def decode_native(manifest: Manifest, stream: bytes) -> bytes:
+    """Turn one code stream of a pack back into the frame's bytes as received.
+
+    Raises
+    ------
+    DecodeError
+        If the stream does not decode to a frame of the manifest's shape.
+    """
+    coding = manifest.pixel
+    if coding is None:
+        raise PackError("the pack holds no native frames")
+    codec = registry.by_name(coding.codec)
+    options = EncodeOptions(coding.effort, coding.precision)
+    return registry.decode_frame(codec, stream, coding.spec, options, big_endian=coding.big_endian)
+
+
+def little_endian(frame: bytes, word_bytes: int) -> bytes:
+    """Reverse the bytes of every word of ``word_bytes`` (big endian samples to little endian, or back)."""
+    if word_bytes == 1:
+        return frame
+    return np.frombuffer(frame, dtype=f">u{word_bytes}").astype(f"<u{word_bytes}").tobytes()

@@ -1,0 +1,137 @@
+"""Rebuild the catalog from the store alone: packs, landed files and dictionaries say all that is needed."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+
+from leanpacs.archive.archive import Archive
+from leanpacs.archive.ingest import Incoming, Outcome
+from leanpacs.archive.manifest import Form
+from leanpacs.archive.opened import open_pack
+from leanpacs.archive.rebuild import PackedInstance
+from leanpacs.archive.representing import represent
+from leanpacs.catalog import Arrival, DuplicateInstance, NewRepresentation
+from leanpacs.dicom.attributes import InstanceIndex, index
+from leanpacs.errors import LeanPACSError, VerificationError
+from leanpacs.refs import BlobRef, Digest
+from leanpacs.storage.dictionary import Dictionary, load_all
+from leanpacs.storage.store import BlobStat
+
+ZIP_MAGIC = b"PK\x03\x04"
+
+
+class Rescued(StrEnum):
+    """What a blob turned out to be."""
+
+    PACK = "pack"
+    LANDED = "landed file"
+    QUARANTINED = "quarantined"
+    SUPERSEDED = "not needed"
+    """Another blob holds the same instance; left where it is."""
+    DAMAGED = "damaged"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One blob of the store, and what it is; ``reason`` says more when it could not be used."""
+
+    blob: Digest
+    kind: Rescued
+    reason: str = ""
+
+
+def rebuild_catalog(archive: Archive, report: Callable[[Finding], None]) -> None:
+    """Take every blob of the store into an empty catalog. Packs come first: they are proven.
+
+    Every pack is decoded and compared with the digest in its manifest. A second blob of an instance that is known
+    already stays where it is, unnamed, and is reported.
+    """
+    dictionaries = load_all(archive.store)
+    blobs = list(archive.store.list())
+    packs = [blob for blob in blobs if _is_pack(archive, blob)]
+    held = {blob.digest for blob in packs}
+    for blob in packs:
+        report(_rescue_pack(archive, blob, dictionaries))
+    for blob in blobs:
+        if blob.digest not in held:
+            report(_rescue_file(archive, blob))
+
+
+def _is_pack(archive: Archive, blob: BlobStat) -> bool:
+    return (
+        blob.size_bytes >= len(ZIP_MAGIC) and archive.store.read(blob.digest, 0, len(ZIP_MAGIC)) == ZIP_MAGIC
+    )
+
+
+def _rescue_pack(archive: Archive, blob: BlobStat, dictionaries: Sequence[Dictionary]) -> Finding:
+    try:
+        found, arrival, new = _read_pack(archive, blob, dictionaries)
+        with archive.catalog.writing() as transaction:
+            transaction.restore(found, arrival, new)
+    except DuplicateInstance as duplicate:
+        return Finding(blob.digest, Rescued.SUPERSEDED, str(duplicate))
+    except LeanPACSError as error:
+        return Finding(blob.digest, Rescued.DAMAGED, str(error))
+    return Finding(blob.digest, Rescued.PACK)
+
+
+def _read_pack(
+    archive: Archive, blob: BlobStat, dictionaries: Sequence[Dictionary]
+) -> tuple[InstanceIndex, Arrival, NewRepresentation]:
+    limit = archive.settings.ingest.largest_inflated_bytes
+    with archive.store.open(blob.digest) as file:
+        packed = PackedInstance(file, dictionaries)
+        manifest = packed.manifest
+        actual = packed.digest()
+        if actual != manifest.digest:
+            raise VerificationError("the pack does not hold what it says", manifest.digest.hex, actual.hex)
+        with open_pack(archive.store, blob.digest, dictionaries, limit_inflated_bytes=limit) as opened:
+            layout = opened.layout
+            found = index(layout, manifest.digest)
+            head_bytes = manifest.preface + len(opened.head()) + len(opened.tail())
+        pixel_bytes = packed.pixel_bytes()
+        if manifest.form is Form.WHOLE and layout.pixel is not None:
+            pixel_bytes = layout.pixel.length
+        received_at = datetime.fromisoformat(manifest.received.at)
+        arrival = Arrival(
+            transfer_syntax=manifest.transfer_syntax,
+            data_set_length=manifest.length,
+            data_set_digest=manifest.digest,
+            received_at=received_at,
+            sender=manifest.received.sender,
+            door=manifest.received.door,
+            warning=(layout.problem or "") if manifest.form is Form.WHOLE else "",
+        )
+        new = represent(
+            BlobRef(archive.store.tier, blob.digest, blob.size_bytes),
+            manifest,
+            packed.entries,
+            dictionary_id=packed.dictionary_id(),
+            raw_head_bytes=head_bytes,
+            pixel_bytes=pixel_bytes,
+            verified_at=datetime.now(UTC),
+            decoder="rebuild-catalog",
+            seconds=0.0,
+        )
+    return found, arrival, new
+
+
+def _rescue_file(archive: Archive, blob: BlobStat) -> Finding:
+    """Land a file again: it had landed and was not settled, or was in quarantine."""
+    handle, name = tempfile.mkstemp(dir=archive.spool_folder)
+    with os.fdopen(handle, "wb") as copy:
+        for piece in archive.store.chunks(blob.digest):
+            copy.write(piece)
+    receipt = archive.land(Incoming(Path(name), "rebuild-catalog", "import", name=blob.digest.hex))
+    match receipt.outcome:
+        case Outcome.STORED:
+            return Finding(blob.digest, Rescued.LANDED)
+        case Outcome.DUPLICATE | Outcome.REFUSED:
+            return Finding(blob.digest, Rescued.SUPERSEDED, receipt.reason)
+    return Finding(blob.digest, Rescued.QUARANTINED, receipt.reason)

@@ -1,0 +1,276 @@
+"""Settling in the background: claim what has landed, hand it to workers, commit what they prove, drop the rest.
+
+The catalog says what is to be done; nothing is remembered here that a restart would miss. Any number of settlers,
+in any number of processes, may work on one archive.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from datetime import UTC, datetime, timedelta
+from multiprocessing import get_context
+
+from leanpacs.archive.delete import sweep
+from leanpacs.archive.encode import Preferences, SeriesChoice
+from leanpacs.archive.manifest import Form, Manifest, Received
+from leanpacs.archive.representing import represent
+from leanpacs.archive.settling import Settled, SettleTask, settle
+from leanpacs.catalog import Catalog, LandedWork, NewRepresentation
+from leanpacs.config import SettleSettings
+from leanpacs.errors import LeanPACSError
+from leanpacs.storage.local import LocalStore
+
+log = logging.getLogger(__name__)
+
+LEASE = timedelta(minutes=2)
+"""A claim ends after this time unless it is held on to, so that what a dead settler had claimed is taken up again."""
+
+RETRY = timedelta(seconds=5)
+IDLE_SECONDS = 0.1
+QUEUED = 3
+CLAIM_BYTES = 1 << 30
+ATTEMPTS = 3
+"""After so many failed attempts an instance is packed whole, which no encoder can fail on."""
+
+
+class Settler:
+    """Turns landed files into proven packs.
+
+    Parameters
+    ----------
+    store : LocalStore
+        Where landed files are and packs go.
+    catalog : Catalog
+        What has landed.
+    settings : SettleSettings
+        Workers and budgets.
+    limit_inflated_bytes : int
+        Deflated data sets that inflate to more are packed as they are.
+    executor : callable, optional
+        Makes the executor that runs :func:`leanpacs.archive.settling.settle`; a process pool by default.
+    step : callable, optional
+        Called with a name between every two steps; tests stop the process there.
+    """
+
+    def __init__(
+        self,
+        store: LocalStore,
+        catalog: Catalog,
+        settings: SettleSettings,
+        *,
+        limit_inflated_bytes: int,
+        executor: Callable[[], Executor] | None = None,
+        step: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._store = store
+        self._catalog = catalog
+        self._settings = settings
+        self._limit_inflated_bytes = limit_inflated_bytes
+        self._workers = settings.workers or os.cpu_count() or 1
+        self._make_executor = executor or self._process_pool
+        self._step = step
+        self._owner = uuid.uuid4().hex
+        self._executor: Executor | None = None
+        self._running: dict[Future[Settled], LandedWork] = {}
+        self._dropped = False
+        self._failures = 0
+        self._held_at = datetime.min.replace(tzinfo=UTC)
+
+    def run(self, stop: threading.Event) -> None:
+        """Settle whatever lands until ``stop`` is set; then finish what is under way."""
+        try:
+            while not stop.is_set():
+                if not self._round():
+                    stop.wait(IDLE_SECONDS)
+            self._finish_running()
+        finally:
+            self.close()
+
+    def drain(self, until: Callable[[], bool] = lambda: False) -> None:
+        """Settle until nothing is left, or ``until`` says that it is time to stop; then stop the workers.
+
+        What fails is tried again until it is packed whole; what fails even so is left as it landed.
+        """
+        try:
+            for attempt in range(ATTEMPTS + 2):
+                self._failures = 0
+                while self._round() and not until():
+                    pass
+                self._finish_running()
+                if not self._failures or until():
+                    return
+                time.sleep((RETRY * (attempt + 1)).total_seconds())
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Stop the workers."""
+        if self._executor is not None:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+            self._executor = None
+
+    def _round(self) -> bool:
+        """Claim, submit, wait for the first to be done, commit; False when there is nothing to do."""
+        self._claim()
+        if self._running:
+            self._finish(wait(self._running, timeout=1.0, return_when=FIRST_COMPLETED).done)
+            return True
+        if self._dropped:
+            self._commit([])
+        return False
+
+    def _finish_running(self) -> None:
+        while self._running:
+            self._finish(wait(self._running, return_when=FIRST_COMPLETED).done)
+        if self._dropped:
+            self._commit([])
+
+    def _claim(self) -> None:
+        """Keep the workers busy, with a few tasks waiting; hold on to what is claimed."""
+        now = datetime.now(UTC)
+        if self._running and now - self._held_at > LEASE / 4:
+            self._hold(now)
+        room = QUEUED * self._workers - len(self._running)
+        if room < self._workers:
+            return
+        backlog = self._catalog.backlog()
+        if backlog.count == len(self._running):
+            return
+        with self._catalog.writing() as transaction:
+            works = transaction.claim_landed(
+                self._owner,
+                limit_count=room,
+                limit_bytes=CLAIM_BYTES,
+                lease_seconds=LEASE.total_seconds(),
+                now=now,
+            )
+        self._step("claimed")
+        pressed = backlog.size_bytes > self._settings.pressed_backlog_bytes
+        for work in works:
+            self._submit(work, pressed)
+
+    def _hold(self, now: datetime) -> None:
+        mine = [work.representation.id for work in self._running.values()]
+        with self._catalog.writing() as transaction:
+            transaction.extend_claims(self._owner, mine, now + LEASE)
+        self._held_at = now
+
+    def _submit(self, work: LandedWork, pressed: bool) -> None:
+        names = tuple(self._store.kept_names())
+        attempts = work.representation.attempts
+        task = SettleTask(
+            self._store,
+            work.representation.blob.digest,
+            _facts(work),
+            _preferences(work, self._settings, pressed),
+            names,
+            self._limit_inflated_bytes,
+            whole_because=f"{attempts - 1} attempts to encode it failed" if attempts > ATTEMPTS else "",
+        )
+        if self._executor is None:
+            self._executor = self._make_executor()
+        try:
+            self._running[self._executor.submit(settle, task)] = work
+        except BrokenExecutor:
+            self._replace_executor()
+
+    def _finish(self, done: set[Future[Settled]]) -> None:
+        finished = [(self._running.pop(future), future) for future in done]
+        proven = [(work, future.result()) for work, future in finished if future.exception() is None]
+        for work, future in finished:
+            if future.exception() is not None:
+                self._failed(work, future.exception())
+        if proven:
+            self._commit(proven)
+
+    def _commit(self, proven: Sequence[tuple[LandedWork, Settled]]) -> None:
+        """Name packs in place of landed files, and delete the files that earlier commits have dropped."""
+        now = datetime.now(UTC)
+        with self._catalog.writing() as transaction:
+            if self._dropped:
+                sweep(self._store, transaction, now)
+                self._step("landed form deleted")
+            for work, settled in proven:
+                transaction.settle(
+                    work.instance.id, work.representation.id, _representation(settled), now=now, due_at=now
+                )
+                if settled.encoded.choice is not None:
+                    transaction.remember_choice(work.instance.series_id, settled.encoded.choice.to_json())
+            self._step("swapped")
+        self._dropped = bool(proven)
+        self._step("swap committed")
+
+    def _failed(self, work: LandedWork, error: BaseException | None) -> None:
+        self._failures += 1
+        log.error(
+            "settling failed; the landed form stays",
+            extra={"action": "settle", "sop_uid": work.instance.sop_uid, "error": repr(error)},
+        )
+        if isinstance(error, BrokenExecutor):
+            self._replace_executor()
+        elif not isinstance(error, LeanPACSError | OSError | MemoryError):
+            log.error("unexpected error while settling", exc_info=error)
+        # It is tried again after a while, by whoever comes first; each claim counts as an attempt.
+        retry_at = datetime.now(UTC) + RETRY * work.representation.attempts
+        with self._catalog.writing() as transaction:
+            transaction.release_claims(self._owner, [work.representation.id], retry_at)
+
+    def _replace_executor(self) -> None:
+        if self._executor is not None:
+            self._executor.shutdown(wait=False, cancel_futures=True)
+        self._executor = None
+
+    def _process_pool(self) -> Executor:
+        # Spawned, not forked: this process has threads, and the workers stay small.
+        return ProcessPoolExecutor(self._workers, get_context("spawn"), initializer=_yield_to_the_doors)
+
+
+def _yield_to_the_doors() -> None:
+    """Give receiving and answering precedence over settling."""
+    os.nice(10)
+
+
+def _facts(work: LandedWork) -> Manifest:
+    """What the manifest says of an instance before its form is decided."""
+    instance, landed = work.instance, work.representation
+    return Manifest(
+        study_uid=instance.study_uid,
+        series_uid=instance.series_uid,
+        sop_uid=instance.sop_uid,
+        sop_class=instance.sop_class,
+        transfer_syntax=instance.transfer_syntax,
+        length=instance.data_set_length,
+        digest=instance.data_set_digest,
+        form=Form.WHOLE,
+        received=Received(instance.received_at.isoformat(), instance.sender, instance.door),
+        preface=landed.preface_length,
+        file_digest=landed.blob.digest if landed.preface_length else None,
+        assigned=instance.assigned,
+    )
+
+
+def _preferences(work: LandedWork, settings: SettleSettings, pressed: bool) -> Preferences:
+    choice = SeriesChoice.from_json(work.series_choice) if work.series_choice else None
+    budget = settings.pressed_budget_seconds_per_gb if pressed else settings.budget_seconds_per_gb
+    return Preferences(choice, budget, (work.instance.sop_class,))
+
+
+def _representation(settled: Settled) -> NewRepresentation:
+    packed = settled.encoded.packed
+    return represent(
+        settled.blob,
+        packed.manifest,
+        packed.entries,
+        dictionary_id=packed.dictionary_id,
+        raw_head_bytes=packed.raw_head_bytes,
+        pixel_bytes=packed.pixel_bytes,
+        verified_at=settled.verified_at,
+        decoder=settled.decoder,
+        seconds=settled.seconds,
+    )

@@ -1,0 +1,162 @@
+"""Settle one instance: encode it, put the pack into the store, read it back, rebuild, compare.
+
+This is what runs in a worker process. It touches no catalog, so that killing it at any point leaves nothing but a
+temporary file or a blob that nobody names.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from time import perf_counter
+
+from leanpacs import __version__
+from leanpacs.archive.content import Content, open_content
+from leanpacs.archive.encode import Encoded, Preferences, encode, encode_whole
+from leanpacs.archive.manifest import Manifest
+from leanpacs.archive.rebuild import PackedInstance
+from leanpacs.errors import StoreFull, StoreUnavailable, VerificationError
+from leanpacs.refs import BlobRef, Digest
+from leanpacs.storage.dictionary import Compressor, Dictionary, load_all
+from leanpacs.storage.local import LocalStore
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SettleTask:
+    """One landed instance to be settled; small and picklable.
+
+    Parameters
+    ----------
+    store : LocalStore
+        Where the landed file is, and where the pack goes.
+    landed : Digest
+        The landed file.
+    facts : Manifest
+        Keys, digests and origin of the instance; form and coding still open.
+    preferences : Preferences
+        Codec choice of the series, budget, dictionary scopes.
+    dictionary_names : tuple of str
+        Dictionaries in the store when the task was made; a worker that knows others loads them anew.
+    limit_inflated_bytes : int
+        Deflated data sets that inflate to more are packed as they are.
+    whole_because : str
+        Why the instance is to be packed whole without trying a codec; '' when it is not.
+    """
+
+    store: LocalStore
+    landed: Digest
+    facts: Manifest
+    preferences: Preferences
+    dictionary_names: tuple[str, ...]
+    limit_inflated_bytes: int
+    whole_because: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A pack that is durable and was proven: read back, decoded, rebuilt, equal.
+
+    ``seconds`` is what encoding and proving took.
+    """
+
+    blob: BlobRef
+    encoded: Encoded
+    verified_at: datetime
+    decoder: str
+    seconds: float
+
+
+def settle(task: SettleTask, step: Callable[[str], None] = lambda _: None) -> Settled:
+    """Encode, store, read back and compare one instance.
+
+    Falls back to the whole data set under Zstandard when a smaller form cannot be proven, and says so in the
+    manifest.
+
+    Raises
+    ------
+    VerificationError
+        If not even the whole gives the received bytes back: the landed file itself has changed.
+    StorageError
+        If the store does not take or give bytes.
+    """
+    started = perf_counter()
+    dictionaries = dictionaries_of(task.store, task.dictionary_names)
+    with (
+        task.store.open(task.landed) as landed,
+        open_content(
+            landed,
+            task.facts.transfer_syntax,
+            spool=task.store.spool_folder(),
+            limit_bytes=task.limit_inflated_bytes,
+        ) as content,
+    ):
+        try:
+            return _attempt(task, content, dictionaries, task.whole_because, started, step)
+        except (StoreFull, StoreUnavailable, OSError):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever an encoder does, the instance is to be kept
+            log.exception(
+                "a pack did not prove to be exact; keeping the whole",
+                extra={"action": "settle", "sop_uid": task.facts.sop_uid},
+            )
+            reason = f"not exact when decoded back: {error!r}"
+            return _attempt(task, content, dictionaries, reason, started, step)
+
+
+def _attempt(
+    task: SettleTask,
+    content: Content,
+    dictionaries: Sequence[Dictionary],
+    whole_because: str,
+    started: float,
+    step: Callable[[str], None],
+) -> Settled:
+    compressor = compressor_of(task.store, task.dictionary_names)
+    with task.store.writer() as writer:
+        if not whole_because:
+            encoded = encode(content, task.facts, writer.file, compressor, task.preferences)
+        else:
+            encoded = encode_whole(content, task.facts, writer.file, compressor, whole_because)
+        step("encoded")
+        blob = writer.commit()
+    step("stored")
+    prove(task.store, blob.digest, dictionaries, task.facts.digest)
+    step("proven")
+    return Settled(blob, encoded, datetime.now(UTC), f"leanpacs {__version__}", perf_counter() - started)
+
+
+def prove(
+    store: LocalStore, pack: Digest, dictionaries: Sequence[Dictionary], expected: Digest
+) -> PackedInstance:
+    """Read a pack back from the store, rebuild the data set and compare it with what was received.
+
+    Raises
+    ------
+    VerificationError
+        If it is not the same.
+    """
+    with store.open(pack) as file:
+        packed = PackedInstance(file, dictionaries)
+        actual = packed.digest()
+    if actual != expected:
+        raise VerificationError(
+            "the rebuilt data set differs from what was received", expected.hex, actual.hex
+        )
+    return packed
+
+
+@lru_cache(maxsize=2)
+def dictionaries_of(store: LocalStore, names: tuple[str, ...]) -> tuple[Dictionary, ...]:
+    """The dictionaries in a store; loaded once for each set of names."""
+    return tuple(load_all(store))
+
+
+@lru_cache(maxsize=2)
+def compressor_of(store: LocalStore, names: tuple[str, ...]) -> Compressor:
+    """A compressor with every dictionary of a store; made once for each set of names."""
+    return Compressor(dictionaries_of(store, names))

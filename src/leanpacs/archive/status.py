@@ -1,0 +1,35 @@
+"""What the archive holds, raw against stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from leanpacs.catalog import Backlog, Catalog, Summary
+from leanpacs.storage.local import LocalStore
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveStatus:
+    """Figures of one archive.
+
+    ``dictionary_bytes`` are those of the dictionaries in the store, ``catalog_bytes`` those of the database file;
+    both come on top of ``summary.total.stored_bytes``.
+    """
+
+    summary: Summary
+    backlog: Backlog
+    quarantined: int
+    dictionary_bytes: int
+    free_bytes: int | None
+
+
+def status(store: LocalStore, catalog: Catalog) -> ArchiveStatus:
+    """Collect the figures."""
+    dictionaries = [name for name in store.kept_names() if name.startswith("dictionaries/")]
+    return ArchiveStatus(
+        summary=catalog.summary(),
+        backlog=catalog.backlog(),
+        quarantined=len(catalog.quarantined()),
+        dictionary_bytes=sum(len(store.kept(name)) for name in dictionaries),
+        free_bytes=store.free_bytes(),
+    )

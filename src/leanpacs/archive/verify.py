@@ -1,0 +1,127 @@
+"""Verify: read every blob of an instance, compare it with its digest, decode it, compare with what was received."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+
+from leanpacs.archive.rebuild import PackedInstance
+from leanpacs.archive.settling import dictionaries_of
+from leanpacs.catalog import Catalog, InstanceRow, Kind, RepresentationRow
+from leanpacs.errors import BlobCorrupt, LeanPACSError, VerificationError
+from leanpacs.refs import Digest
+from leanpacs.storage.local import LocalStore
+
+AHEAD = 4
+"""Checks handed out for each worker ahead of the answers, so that memory does not grow with the archive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One stored form of one instance, to be checked; small and picklable."""
+
+    sop_uid: str
+    blob: Digest
+    kind: Kind
+    preface_length: int
+    data_set_digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The outcome of one check; ``problem`` is '' when the bytes received can be given back."""
+
+    check: Check
+    size_bytes: int
+    problem: str = ""
+
+
+class Verifier:
+    """Checks what an archive holds.
+
+    Parameters
+    ----------
+    store : LocalStore
+        Where blobs are.
+    catalog : Catalog
+        What they should be.
+    """
+
+    def __init__(self, store: LocalStore, catalog: Catalog) -> None:
+        self._store = store
+        self._catalog = catalog
+
+    def checks(self, percent: float, *, seed: int | None = None) -> list[Check]:
+        """One check for each stored form of ``percent`` of the instances, chosen at random."""
+        chance = random.Random(seed)
+        return [
+            _check(instance, held)
+            for instance in self._catalog.instances()
+            if percent >= 100 or chance.random() * 100 < percent
+            for held in self._catalog.representations(instance.id)
+        ]
+
+    def run(self, checks: Sequence[Check], workers: int) -> Iterator[Verified]:
+        """Check on several processes; outcomes come in the order of the checks."""
+        names = tuple(self._store.kept_names())
+        with ProcessPoolExecutor(workers, get_context("spawn")) as executor:
+            yield from _in_order(executor, self._store, names, checks, workers)
+
+
+def _in_order(
+    executor: Executor,
+    store: LocalStore,
+    names: tuple[str, ...],
+    checks: Iterable[Check],
+    workers: int,
+) -> Iterator[Verified]:
+    waiting = []
+    for check in checks:
+        waiting.append(executor.submit(verify, store, names, check))
+        if len(waiting) >= workers * AHEAD:
+            yield waiting.pop(0).result()
+    for future in waiting:
+        yield future.result()
+
+
+def verify(store: LocalStore, dictionary_names: tuple[str, ...], check: Check) -> Verified:
+    """Check one stored form: the blob against its digest, then the data set rebuilt from it."""
+    size = 0
+    try:
+        size = _check_blob(store, check.blob)
+        _check_data_set(store, dictionary_names, check)
+    except (LeanPACSError, OSError) as error:
+        return Verified(check, size, str(error))
+    return Verified(check, size)
+
+
+def _check_blob(store: LocalStore, blob: Digest) -> int:
+    sha = hashlib.sha256()
+    size = 0
+    for piece in store.chunks(blob):
+        sha.update(piece)
+        size += len(piece)
+    if sha.digest() != blob.raw:
+        raise BlobCorrupt(blob.hex, f"its bytes have the digest {sha.hexdigest()}")
+    return size
+
+
+def _check_data_set(store: LocalStore, dictionary_names: tuple[str, ...], check: Check) -> None:
+    if check.kind is Kind.PACK:
+        with store.open(check.blob) as file:
+            actual = PackedInstance(file, dictionaries_of(store, dictionary_names)).digest()
+    else:
+        sha = hashlib.sha256()
+        for piece in store.chunks(check.blob, check.preface_length):
+            sha.update(piece)
+        actual = Digest(sha.digest())
+    if actual != check.data_set_digest:
+        raise VerificationError("the data set is not the one received", check.data_set_digest.hex, actual.hex)
+
+
+def _check(instance: InstanceRow, held: RepresentationRow) -> Check:
+    return Check(instance.sop_uid, held.blob.digest, held.kind, held.preface_length, instance.data_set_digest)

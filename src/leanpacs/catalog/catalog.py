@@ -1,0 +1,237 @@
+"""The catalog: what is held, in which forms and where. Reading is here, changing is in `transaction`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+from sqlalchemy import select
+
+from leanpacs.catalog import search
+from leanpacs.catalog.changes import changes_since
+from leanpacs.catalog.engine import Database, database_url
+from leanpacs.catalog.landing import LandingStatements
+from leanpacs.catalog.lookup import (
+    SELECT_INSTANCES,
+    SELECT_REPRESENTATIONS,
+    blob_ref,
+    narrowed,
+    select_instances,
+    select_representations,
+)
+from leanpacs.catalog.migrations import bring_up_to_date
+from leanpacs.catalog.query import Query
+from leanpacs.catalog.rows import (
+    Backlog,
+    Change,
+    DictionaryRow,
+    FoundInstance,
+    InstanceRow,
+    QuarantineRow,
+    RepresentationRow,
+    SeriesRow,
+    StudyRow,
+    Summary,
+    TombstoneRow,
+)
+from leanpacs.catalog.schema import (
+    blobs,
+    dictionaries,
+    instances,
+    names_of,
+    quarantine,
+    representations,
+    series,
+    series_choices,
+    tombstones,
+)
+from leanpacs.catalog.summary import backlog, summary
+from leanpacs.catalog.transaction import Transaction
+from leanpacs.refs import BlobRef, Digest
+
+_BLOB: Final = (blobs.c.tier, blobs.c.digest, blobs.c.size_bytes)
+_PAGE: Final = 500
+
+
+def open_catalog(place: str | os.PathLike[str]) -> Catalog:
+    """Open a catalog, and create it or bring its schema up to date where needed.
+
+    Parameters
+    ----------
+    place : str or path
+        Path of a SQLite file, ``:memory:``, or a URL (``sqlite:///PATH``, ``postgresql+psycopg://...``).
+        Beside a SQLite file stand its write-ahead log and ``<path>.lock``; it must be on a local file system.
+
+    Raises
+    ------
+    CatalogUnavailable
+        The database does not answer.
+    CatalogError
+        It is not a catalog, or one that a later release made.
+    """
+    database = Database(database_url(place))
+    try:
+        bring_up_to_date(database)
+    except BaseException:
+        database.close()
+        raise
+    return Catalog(database)
+
+
+class Catalog:
+    """Reads from, and opens write transactions on, one catalog.
+
+    Thread-safe; any number of processes may have the same catalog open. Do not carry one over a fork.
+    Each reading method sees one committed state. All times are aware UTC.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._statements = LandingStatements.of(database.dialect)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._database.close()
+
+    @contextmanager
+    def writing(self) -> Iterator[Transaction]:
+        """One write transaction: committed and durable when the block ends, undone when it raises.
+
+        On SQLite one writer is let in at a time, in the order of their coming.
+
+        Raises
+        ------
+        CatalogUnavailable
+            The database does not answer, is full, or another writer was faster; all of it was undone.
+        """
+        with self._database.writing() as connection:
+            yield Transaction(connection, self._statements)
+
+    # -- searching
+
+    def find_studies(self, query: Query) -> list[StudyRow]:
+        """Studies that match. Raises `InvalidQuery` for keys and values that cannot be matched."""
+        with self._database.reading() as connection:
+            return search.find_studies(connection, query)
+
+    def find_series(self, query: Query) -> list[SeriesRow]:
+        """Series that match; raises as `find_studies` does."""
+        with self._database.reading() as connection:
+            return search.find_series(connection, query)
+
+    def find_instances(self, query: Query) -> list[FoundInstance]:
+        """Instances that match; raises as `find_studies` does."""
+        with self._database.reading() as connection:
+            return search.find_instances(connection, query)
+
+    def newest_studies(self, number: int) -> list[StudyRow]:
+        """The studies that began to arrive last, newest first."""
+        with self._database.reading() as connection:
+            return search.find_studies(connection, Query("study", limit=number), newest_first=True)
+
+    # -- instances and their forms
+
+    def instances(
+        self, *, study_uid: str | None = None, series_uid: str | None = None, sop_uid: str | None = None
+    ) -> list[InstanceRow]:
+        """The instances that have all the UIDs given, by series, instance number and arrival."""
+        if (study_uid, series_uid, sop_uid) == (None, None, None):
+            raise ValueError("name a study, a series or an instance, or use all_instances")
+        order = (series.c.id, instances.c.instance_number, instances.c.id)
+        query = narrowed(SELECT_INSTANCES, study_uid, series_uid, sop_uid).order_by(*order)
+        with self._database.reading() as connection:
+            return select_instances(connection, query)
+
+    def all_instances(self, after_id: int = 0) -> Iterator[InstanceRow]:
+        """Every instance in the order of arrival, read by pages; no transaction stays open meanwhile."""
+        query = SELECT_INSTANCES.order_by(instances.c.id).limit(_PAGE)
+        while True:
+            with self._database.reading() as connection:
+                page = select_instances(connection, query.where(instances.c.id > after_id))
+            if not page:
+                return
+            yield from page
+            after_id = page[-1].id
+
+    def representations(self, instance_id: int) -> list[RepresentationRow]:
+        """The stored forms of an instance, oldest first; none when it has been deleted."""
+        query = SELECT_REPRESENTATIONS.where(representations.c.instance_key == instance_id)
+        with self._database.reading() as connection:
+            return select_representations(connection, query.order_by(representations.c.id))
+
+    def blobs_of(self, instance_id: int) -> list[BlobRef]:
+        """The blobs that an instance is held in."""
+        return [representation.blob for representation in self.representations(instance_id)]
+
+    def instances_in(self, digest: Digest) -> list[InstanceRow]:
+        """The instances that are held in blobs of this digest: who is hit when one is damaged."""
+        holders = select(representations.c.instance_key).join_from(representations, blobs)
+        query = SELECT_INSTANCES.where(instances.c.id.in_(holders.where(blobs.c.digest == digest)))
+        with self._database.reading() as connection:
+            return select_instances(connection, query.order_by(instances.c.id))
+
+    def all_blob_refs(self) -> Iterator[BlobRef]:
+        """Every blob that is known, what may be collected included, read a page at a time."""
+        query = select(blobs.c.id, *_BLOB).order_by(blobs.c.id).limit(_PAGE)
+        after = 0
+        while True:
+            with self._database.reading() as connection:
+                page = connection.execute(query.where(blobs.c.id > after)).all()
+            if not page:
+                return
+            yield from (blob_ref(row[1:]) for row in page)
+            after = page[-1][0]
+
+    def unknown_blobs(self, digests: Sequence[Digest]) -> list[Digest]:
+        """Those of ``digests`` that no blob in this catalog has; at most some thousands at a time."""
+        query = select(blobs.c.digest).where(blobs.c.digest.in_(list(digests)))
+        with self._database.reading() as connection:
+            known = set(connection.scalars(query))
+        return [digest for digest in digests if digest not in known]
+
+    def choice(self, series_id: int) -> str | None:
+        """What codec was chosen for a series (JSON), if one was."""
+        query = select(series_choices.c.choice).where(series_choices.c.series_key == series_id)
+        with self._database.reading() as connection:
+            return connection.scalar(query)
+
+    # -- figures and records
+
+    def backlog(self) -> Backlog:
+        """What has landed and is not settled yet."""
+        with self._database.reading() as connection:
+            return backlog(connection)
+
+    def summary(self) -> Summary:
+        """What is held, raw and stored, by modality and by codec; reads every instance once."""
+        with self._database.reading() as connection:
+            return summary(connection)
+
+    def changes(self, since: int = 0, limit: int = 1000) -> list[Change]:
+        """Entries of the change feed after sequence number ``since``, oldest first."""
+        with self._database.reading() as connection:
+            return changes_since(connection, since, limit)
+
+    def quarantined(self) -> list[QuarantineRow]:
+        """What is in quarantine, oldest first."""
+        facts = [quarantine.c[name] for name in names_of(QuarantineRow) if name not in ("id", "blob")]
+        query = select(quarantine.c.id, *_BLOB, *facts).join_from(quarantine, blobs).order_by(quarantine.c.id)
+        with self._database.reading() as connection:
+            return [QuarantineRow(row[0], blob_ref(row[1:4]), *row[4:]) for row in connection.execute(query)]
+
+    def dictionaries(self) -> list[DictionaryRow]:
+        """All dictionaries, oldest version of each scope first."""
+        columns = [dictionaries.c[name] for name in names_of(DictionaryRow)]
+        query = select(*columns).order_by(dictionaries.c.scope, dictionaries.c.version, dictionaries.c.id)
+        with self._database.reading() as connection:
+            return [DictionaryRow(*row) for row in connection.execute(query)]
+
+    def tombstone(self, sop_uid: str) -> TombstoneRow | None:
+        """The latest deletion of an instance, also when it has come back since."""
+        columns = [tombstones.c[name] for name in names_of(TombstoneRow)]
+        query = select(*columns).where(tombstones.c.sop_uid == sop_uid)
+        with self._database.reading() as connection:
+            row = connection.execute(query.order_by(tombstones.c.instance_key.desc()).limit(1)).first()
+        return TombstoneRow(*row) if row is not None else None

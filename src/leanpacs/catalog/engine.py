@@ -1,0 +1,235 @@
+"""Connections to the catalog's database: SQLite in a file or in memory, or PostgreSQL.
+
+Everything in which the two differ is here: how a connection is set up, how writers take turns, upserts, row
+locks, patterns, and which errors mean "try again".
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import URL, ColumnElement, Connection, Engine, create_engine, event, exc, make_url
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.pool import StaticPool
+
+from leanpacs.errors import CatalogError, CatalogUnavailable
+
+if TYPE_CHECKING:
+    from sqlalchemy import Table
+
+_WRITING: Final = "leanpacs_writing"
+_WAIT_SECONDS: Final = 60.0
+_CACHE_KIB: Final = 8192
+_CHECKPOINT_PAGES: Final = 2000
+_WAL_LIMIT_BYTES: Final = 64 << 20
+
+Insert = sqlite.Insert | postgresql.Insert
+
+
+class WriterLock:
+    """Lets one writer in at a time, of all threads and processes that share a SQLite file.
+
+    SQLite's own busy handler sleeps and tries again, so that under load some writer may never get its turn;
+    a file lock puts waiters to sleep in the kernel and is let go of when a process dies.
+
+    Parameters
+    ----------
+    path : Path or None
+        The lock file; None when no other process can reach the database.
+
+    Raises
+    ------
+    CatalogUnavailable
+        The lock file cannot be opened.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        try:
+            self._file = os.open(path, flags, 0o600) if path is not None else None
+        except OSError as error:
+            raise CatalogUnavailable(f"the catalog's lock file cannot be opened: {error}") from error
+        self._threads = threading.Lock()
+        self._holder: int | None = None
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Wait for the turn of this thread.
+
+        Raises
+        ------
+        CatalogUnavailable
+            Other threads of this process kept it for a minute.
+        RuntimeError
+            This thread has it already; waiting would be for ever.
+        """
+        if self._holder == threading.get_ident():
+            raise RuntimeError("a write transaction is open in this thread already")
+        if not self._threads.acquire(timeout=_WAIT_SECONDS):
+            raise CatalogUnavailable("the catalog is kept busy by other writers")
+        try:
+            self._holder = threading.get_ident()
+            if self._file is not None:
+                fcntl.flock(self._file, fcntl.LOCK_EX)
+            yield
+        finally:
+            if self._file is not None:
+                fcntl.flock(self._file, fcntl.LOCK_UN)
+            self._holder = None
+            self._threads.release()
+
+    def close(self) -> None:
+        """Close the lock file."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+class Database:
+    """An engine with the rules by which this archive reads and writes.
+
+    Parameters
+    ----------
+    url : URL
+        ``sqlite:///PATH``, ``sqlite://`` (memory) or ``postgresql+psycopg://...``.
+    """
+
+    def __init__(self, url: URL) -> None:
+        self.dialect = url.get_backend_name()
+        self.in_memory = self.dialect == "sqlite" and url.database in (None, "", ":memory:")
+        self._engine = _engine(url, in_memory=self.in_memory)
+        self._writers = self._engine.execution_options(**{_WRITING: True})
+        self._lock: WriterLock | None = None
+        if self.dialect == "sqlite":
+            self._lock = WriterLock(None if self.in_memory else Path(f"{url.database}.lock"))
+        # A database in memory has one connection, so readers wait for the writer, or look over its shoulder.
+        self._single = threading.RLock()
+        self._shared: Connection | None = None
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection with one consistent view of the committed state.
+
+        In memory, and within this thread's own `writing`, the view includes what is not committed yet.
+        """
+        with self._translated(), self._single if self.in_memory else nullcontext():
+            if self._shared is not None:
+                yield self._shared
+            else:
+                with self._engine.begin() as connection:
+                    yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A write transaction: committed and durable when the block ends, undone when it raises."""
+        alone = self._single if self.in_memory else nullcontext()
+        with self._translated(), self._turn(), alone, self._writers.begin() as connection:
+            self._shared = connection if self.in_memory else None
+            try:
+                yield connection
+            finally:
+                self._shared = None
+
+    def _turn(self) -> AbstractContextManager[None]:
+        return self._lock.held() if self._lock is not None else nullcontext()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
+            raise CatalogUnavailable(f"the catalog does not answer: {_text(error)}") from error
+        except exc.IntegrityError as error:
+            if self.dialect == "sqlite":
+                raise CatalogError(f"the catalog refuses: {_text(error)}") from error
+            # Writers are not serialised there: somebody else got in between, and a second try will see it.
+            raise CatalogUnavailable(f"another writer was faster: {_text(error)}") from error
+        except exc.DBAPIError as error:
+            raise CatalogError(f"the catalog cannot do this: {_text(error)}") from error
+
+    def use_wal(self) -> None:
+        """Switch a SQLite file to write-ahead logging, once, while no other writer is there."""
+        if self.dialect != "sqlite" or self.in_memory:
+            return
+        with self._translated(), self._turn(), self._engine.connect() as connection:
+            driver = connection.connection.driver_connection
+            assert isinstance(driver, sqlite3.Connection)
+            if driver.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+                driver.execute("PRAGMA journal_mode = WAL")
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+        if self._lock is not None:
+            self._lock.close()
+
+
+def database_url(place: str | os.PathLike[str]) -> URL:
+    """URL of a catalog that is named by a URL, by the path of a SQLite file, or as ``:memory:``."""
+    text = os.fspath(place)
+    if "://" in text:
+        return make_url(text)
+    return URL.create("sqlite", database=None if text == ":memory:" else os.path.abspath(text))  # noqa: PTH100
+
+
+def _engine(url: URL, *, in_memory: bool) -> Engine:
+    # Parameters are names and birth dates of patients: they do not belong into error texts and logs.
+    options: dict[str, Any] = {"hide_parameters": True}
+    if url.get_backend_name() != "sqlite":
+        return create_engine(url, **options)
+    options["connect_args"] = {"timeout": _WAIT_SECONDS, "check_same_thread": False}
+    if in_memory:
+        options["poolclass"] = StaticPool
+    else:
+        options["max_overflow"] = -1
+    engine = create_engine(url, **options)
+    event.listen(engine, "connect", _set_up_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _set_up_sqlite(connection: sqlite3.Connection, record: object) -> None:
+    # The driver's own guesses about when to begin a transaction are switched off: see _begin_sqlite.
+    connection.isolation_level = None
+    for setting in (
+        "synchronous = FULL",
+        "foreign_keys = ON",
+        "mmap_size = 0",
+        f"cache_size = -{_CACHE_KIB}",
+        f"wal_autocheckpoint = {_CHECKPOINT_PAGES}",
+        f"journal_size_limit = {_WAL_LIMIT_BYTES}",
+        "temp_store = MEMORY",
+    ):
+        connection.execute(f"PRAGMA {setting}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A writer takes the lock at once: upgrading a read transaction fails when another has written meanwhile.
+    writing = connection.get_execution_options().get(_WRITING, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+
+def _text(error: exc.SQLAlchemyError) -> str:
+    return str(getattr(error, "orig", None) or error).strip()
+
+
+def insert(dialect: str, table: Table) -> Insert:
+    """``INSERT`` that knows ``ON CONFLICT``, which both databases write alike."""
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+
+
+def like(dialect: str, column: ColumnElement[str], pattern: str) -> ColumnElement[bool]:
+    """Match with ``*`` (any characters) and ``?`` (one character), case-sensitively (PS3.4 C.2.2.2.4)."""
+    if dialect == "sqlite":
+        # LIKE ignores the case of ASCII letters there; GLOB does not, and can use an index.
+        return column.op("GLOB", is_comparison=True)(pattern.replace("[", "[[]"))
+    for special in ("\\", "%", "_"):
+        pattern = pattern.replace(special, "\\" + special)
+    return column.like(pattern.replace("*", "%").replace("?", "_"), escape="\\")

@@ -1,0 +1,304 @@
+"""Taking an instance into the catalog: the statements that run before a sender gets its acknowledgement.
+
+The usual case, one more instance of a known series that says nothing new of its patient and study, takes five
+statements and no more: look up the series, insert instance, blob, representation and change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from operator import attrgetter
+from typing import Any, Final
+
+from sqlalchemy import Column, Connection, Executable, and_, bindparam, delete, exists, func, select
+
+from leanpacs.catalog import engine, names
+from leanpacs.catalog.lookup import instance_by_uid
+from leanpacs.catalog.rows import Action, Arrival, DuplicateInstance, Kind, NewRepresentation
+from leanpacs.catalog.schema import (
+    blobs,
+    changes,
+    instances,
+    names_of,
+    patients,
+    person_names,
+    representations,
+    series,
+    studies,
+)
+from leanpacs.dicom.attributes import (
+    InstanceAttributes,
+    InstanceIndex,
+    PatientAttributes,
+    SeriesAttributes,
+    StudyAttributes,
+)
+from leanpacs.refs import BlobRef
+
+PATIENT: Final = names_of(PatientAttributes)
+STUDY: Final = names_of(StudyAttributes)
+SERIES: Final = names_of(SeriesAttributes)
+INSTANCE: Final = names_of(InstanceAttributes)
+PERSON_NAMES: Final = ("patient_name", "referring_physician_name")
+
+_LONGEST_TEXT: Final = 512
+_LARGEST_NUMBER: Final = 2**63 - 1
+
+_patient_values = attrgetter(*PATIENT)
+_study_values = attrgetter(*STUDY)
+_series_values = attrgetter(*SERIES)
+_instance_values = attrgetter(*INSTANCE)
+
+Value = str | int | None
+
+
+def _filled(column: Column[Any], new: Any) -> Any:
+    """The value that is there, else the new one."""
+    return func.coalesce(column if column.nullable else func.nullif(column, ""), new)
+
+
+@dataclass(frozen=True, slots=True)
+class LandingStatements:
+    """The statements, built once for a database so that they are compiled once."""
+
+    parents: Executable
+    patient: Executable
+    study: Executable
+    lonely_patient: Executable
+    series: Executable
+    person_name: Executable
+    instance: Executable
+    blob: Executable
+    representation: Executable
+    change: Executable
+
+    @classmethod
+    def of(cls, dialect: str) -> LandingStatements:
+        """Statements in the dialect of a database."""
+        patient = engine.insert(dialect, patients)
+        study = engine.insert(dialect, studies)
+        one_series = engine.insert(dialect, series)
+        blob = engine.insert(dialect, blobs)
+        return cls(
+            parents=_select_parents(),
+            patient=patient.on_conflict_do_update(
+                index_elements=["patient_id", "issuer_of_patient_id"],
+                set_={name: _filled(patients.c[name], patient.excluded[name]) for name in PATIENT[2:]},
+            ).returning(patients.c.id),
+            study=study.on_conflict_do_update(
+                index_elements=["study_uid"],
+                set_={name: _filled(studies.c[name], study.excluded[name]) for name in (*PATIENT, *STUDY)}
+                | {"patient_key": study.excluded.patient_key},
+            ).returning(studies.c.id, *(studies.c[name] for name in PERSON_NAMES)),
+            lonely_patient=delete(patients).where(
+                patients.c.id == bindparam("key"), ~exists().where(studies.c.patient_key == patients.c.id)
+            ),
+            series=one_series.on_conflict_do_update(
+                index_elements=["study_key", "series_uid"],
+                set_={name: _filled(series.c[name], one_series.excluded[name]) for name in SERIES},
+            ).returning(series.c.id),
+            person_name=engine.insert(dialect, person_names).on_conflict_do_nothing(),
+            instance=engine.insert(dialect, instances)
+            .on_conflict_do_nothing(index_elements=["sop_uid"])
+            .returning(instances.c.id),
+            # Setting the size to what it is makes the statement return the row that was there.
+            blob=blob.on_conflict_do_update(
+                index_elements=["digest", "tier"], set_={"size_bytes": blob.excluded.size_bytes}
+            ).returning(blobs.c.id),
+            representation=engine.insert(dialect, representations).returning(representations.c.id),
+            change=engine.insert(dialect, changes),
+        )
+
+
+def _select_parents() -> Executable:
+    same_series = and_(series.c.study_key == studies.c.id, series.c.series_uid == bindparam("series_uid"))
+    return (
+        select(
+            series.c.id,
+            studies.c.patient_key,
+            *(studies.c[name] for name in (*PATIENT, *STUDY)),
+            *(series.c[name] for name in SERIES),
+        )
+        .select_from(studies.outerjoin(series, same_series))
+        .where(studies.c.study_uid == bindparam("study_uid"))
+    )
+
+
+def take_in(
+    connection: Connection, statements: LandingStatements, index: InstanceIndex, arrival: Arrival
+) -> tuple[int, int]:
+    """Insert an instance below its series, which is created or completed; the keys of instance and series.
+
+    Raises
+    ------
+    DuplicateInstance
+        Its SOP Instance UID is held already. Nothing was changed then.
+    """
+    uids = {"study_uid": index.study_uid, "series_uid": index.series_uid}
+    known = connection.execute(statements.parents, uids).one_or_none()
+    attributes = (*_patient_values(index.patient), *_study_values(index.study), *_series_values(index.series))
+    if known is None or known[0] is None or _says_more(known[2:], attributes):
+        _refuse_duplicate(connection, index.sop_uid)
+        series_key = _complete_parents(connection, statements, index, arrival.received_at, known)
+    else:
+        series_key = known[0]
+    values = _instance_columns(series_key, index, arrival)
+    instance_key: int | None = connection.execute(statements.instance, values).scalar_one_or_none()
+    if instance_key is None:
+        _refuse_duplicate(connection, index.sop_uid)
+        raise AssertionError("an instance is both held and not held")
+    return instance_key, series_key
+
+
+def keep_blob(
+    connection: Connection, statements: LandingStatements, blob: BlobRef, created_at: datetime
+) -> int:
+    """Key of a blob, which is made known when it is not."""
+    values = {
+        "digest": blob.digest,
+        "tier": blob.tier,
+        "size_bytes": blob.size_bytes,
+        "created_at": created_at,
+    }
+    key: int = connection.execute(statements.blob, values).scalar_one()
+    return key
+
+
+def keep_representation(
+    connection: Connection,
+    statements: LandingStatements,
+    instance_key: int,
+    kind: Kind,
+    new: NewRepresentation,
+) -> int:
+    """Commit one stored form of an instance; its key."""
+    blob_key = keep_blob(connection, statements, new.blob, new.created_at)
+    evidence = new.evidence
+    values = {
+        "instance_key": instance_key,
+        "blob_key": blob_key,
+        "kind": kind,
+        "form": new.form,
+        "fidelity": new.fidelity,
+        "codec": new.codec,
+        "effort": new.effort,
+        "precision": new.precision,
+        "size_bytes": new.blob.size_bytes if new.size_bytes is None else new.size_bytes,
+        "preface_length": new.preface_length,
+        "frames_index": new.frames.data,
+        "dictionary_id": new.dictionary_id,
+        "raw_head_bytes": new.raw_head_bytes,
+        "raw_frame_bytes": new.raw_frame_bytes,
+        "stored_head_bytes": new.stored_head_bytes,
+        "stored_frame_bytes": new.stored_frame_bytes,
+        "evidence_data_set_digest": evidence.data_set_digest,
+        "evidence_samples_digest": evidence.samples_digest,
+        "evidence_verified_at": evidence.verified_at,
+        "evidence_library": evidence.library,
+        "evidence_decoder": evidence.decoder,
+        "evidence_seconds": evidence.seconds,
+        "reason": new.reason,
+        "created_at": new.created_at,
+    }
+    for name, span in (("head", new.head), ("tail", new.tail), ("skeleton", new.skeleton)):
+        values[f"{name}_offset"] = span.offset if span else 0
+        values[f"{name}_length"] = span.length if span else 0
+    key: int = connection.execute(statements.representation, values).scalar_one()
+    return key
+
+
+def note_change(
+    connection: Connection,
+    statements: LandingStatements,
+    at: datetime,
+    action: Action,
+    instance_key: int,
+) -> None:
+    """Append to the change feed."""
+    connection.execute(statements.change, {"at": at, "action": action, "instance_key": instance_key})
+
+
+def cleaned(values: dict[str, Value]) -> dict[str, Value]:
+    """Values as every database can hold them: no NUL, no lone surrogates, no endless text, 64-bit numbers.
+
+    The catalog's copy serves searching; what was received stays complete in the head.
+    """
+    return {name: _clean(value) for name, value in values.items()}
+
+
+def _clean(value: Value) -> Value:
+    if isinstance(value, str):
+        return clean_text(value)
+    return value if value is None or -_LARGEST_NUMBER <= value <= _LARGEST_NUMBER else None
+
+
+def clean_text(text: str) -> str:
+    """Text as every database can hold it, cut at 512 characters; no attribute here may be longer."""
+    if not text.isascii():
+        text = text.encode("utf-8", "replace").decode("utf-8")
+    return text[:_LONGEST_TEXT].replace("\0", "")
+
+
+def _says_more(held: Any, received: tuple[Value, ...]) -> bool:
+    """Whether something received has a value where what is held has none."""
+    return any(new not in ("", None) and old in ("", None) for old, new in zip(held, received, strict=True))
+
+
+def _refuse_duplicate(connection: Connection, sop_uid: str) -> None:
+    existing = instance_by_uid(connection, sop_uid)
+    if existing is not None:
+        raise DuplicateInstance(existing)
+
+
+def _complete_parents(
+    connection: Connection,
+    statements: LandingStatements,
+    index: InstanceIndex,
+    received_at: datetime,
+    known: Sequence[Any] | None,
+) -> int:
+    """Create patient, study and series, or fill in what they lack; the key of the series."""
+    patient = cleaned(dict(zip(PATIENT, _patient_values(index.patient), strict=True)))
+    study = cleaned(dict(zip(STUDY, _study_values(index.study), strict=True)))
+    one_series = cleaned(dict(zip(SERIES, _series_values(index.series), strict=True)))
+    if known is not None:
+        # A study stays with its patient, even if an instance names another one.
+        patient = {name: held or patient[name] for name, held in zip(PATIENT, known[2:], strict=False)}
+    # Patients without an ID are not one person: their common row says nothing.
+    identified = patient if patient["patient_id"] else dict.fromkeys(PATIENT, "")
+    patient_key = connection.execute(statements.patient, identified).scalar_one()
+    values = {"patient_key": patient_key, "study_uid": index.study_uid, "received_at": received_at}
+    study_key, *person_names_held = connection.execute(statements.study, {**values, **patient, **study}).one()
+    if known is not None and known[1] != patient_key:
+        connection.execute(statements.lonely_patient, {"key": known[1]})
+    words = list(_person_name_rows(study_key, person_names_held))
+    if words:
+        connection.execute(statements.person_name, words)
+    values = {"study_key": study_key, "series_uid": index.series_uid, "received_at": received_at}
+    series_key: int = connection.execute(statements.series, {**values, **one_series}).scalar_one()
+    return series_key
+
+
+def _person_name_rows(study_key: int, held: Sequence[str]) -> Iterator[dict[str, Value]]:
+    for attribute, name in zip(PERSON_NAMES, held, strict=True):
+        for part, folded in sorted(names.parts(name)):
+            yield {"attribute": attribute, "part": part, "folded": folded, "study_key": study_key}
+
+
+def _instance_columns(series_key: int, index: InstanceIndex, arrival: Arrival) -> dict[str, Any]:
+    return {
+        **cleaned(dict(zip(INSTANCE, _instance_values(index.instance), strict=True))),
+        "series_key": series_key,
+        "sop_uid": index.sop_uid,
+        "sop_class": clean_text(index.sop_class),
+        "transfer_syntax": clean_text(arrival.transfer_syntax),
+        "data_set_length": arrival.data_set_length,
+        "data_set_digest": arrival.data_set_digest,
+        "assigned": "\\".join(index.assigned),
+        "sender": clean_text(arrival.sender),
+        "door": arrival.door,
+        "warning": clean_text(arrival.warning),
+        "received_at": arrival.received_at,
+    }

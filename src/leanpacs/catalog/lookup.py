@@ -1,0 +1,136 @@
+"""Rows by key or UID: what retrieving, settling and verifying ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, Select, select
+
+from leanpacs.catalog.rows import (
+    Evidence,
+    Fidelity,
+    FrameTable,
+    InstanceRow,
+    Kind,
+    RepresentationRow,
+    Span,
+)
+from leanpacs.catalog.schema import blobs, instances, representations, series, studies
+from leanpacs.refs import BlobRef, Tier
+
+LEVELS: Final = instances.join(series, instances.c.series_key == series.c.id).join(
+    studies, series.c.study_key == studies.c.id
+)
+"""Instances with their series and studies."""
+
+INSTANCE_COLUMNS: Final = (
+    instances.c.id,
+    instances.c.series_key,
+    studies.c.study_uid,
+    series.c.series_uid,
+    instances.c.sop_uid,
+    instances.c.sop_class,
+    instances.c.transfer_syntax,
+    instances.c.number_of_frames,
+    instances.c.rows,
+    instances.c.columns,
+    instances.c.data_set_length,
+    instances.c.data_set_digest,
+    instances.c.received_at,
+    instances.c.sender,
+    instances.c.door,
+    instances.c.warning,
+    instances.c.assigned,
+)
+SELECT_INSTANCES: Final = select(*INSTANCE_COLUMNS).select_from(LEVELS)
+
+_EVIDENCE: Final = ("data_set_digest", "samples_digest", "verified_at", "library", "decoder", "seconds")
+_SPANS: Final = ("head", "tail", "skeleton")
+_PLAIN: Final = (
+    "id",
+    "instance_key",
+    "kind",
+    "form",
+    "fidelity",
+    "codec",
+    "effort",
+    "precision",
+    "size_bytes",
+    "preface_length",
+    "frames_index",
+    "dictionary_id",
+    "raw_head_bytes",
+    "raw_frame_bytes",
+    "stored_head_bytes",
+    "stored_frame_bytes",
+    "reason",
+    "created_at",
+    "attempts",
+)
+_BLOB: Final = (blobs.c.tier, blobs.c.digest, blobs.c.size_bytes)
+_REPRESENTATION_COLUMNS: Final = (
+    *_BLOB,
+    *(representations.c[f"evidence_{name}"] for name in _EVIDENCE),
+    *(representations.c[f"{name}_{part}"] for name in _SPANS for part in ("offset", "length")),
+    *(representations.c[name] for name in _PLAIN),
+)
+_PLAIN_AT: Final = len(_REPRESENTATION_COLUMNS) - len(_PLAIN)
+_SPANS_AT: Final = _PLAIN_AT - 2 * len(_SPANS)
+SELECT_REPRESENTATIONS: Final = select(*_REPRESENTATION_COLUMNS).join_from(representations, blobs)
+
+
+def instance_row(row: Sequence[Any]) -> InstanceRow:
+    """An instance from the columns of `INSTANCE_COLUMNS`."""
+    assigned: str = row[-1]
+    values = (*row[:-1], tuple(assigned.split("\\")) if assigned else ())
+    return InstanceRow(*values)
+
+
+def representation_row(row: Row[Any]) -> RepresentationRow:
+    """A representation from a row of `SELECT_REPRESENTATIONS`."""
+    values: dict[str, Any] = dict(zip(_PLAIN, row[_PLAIN_AT:], strict=True))
+    values["instance_id"] = values.pop("instance_key")
+    values["kind"] = Kind(values["kind"])
+    values["fidelity"] = Fidelity(values["fidelity"])
+    values["frames"] = FrameTable(bytes(values.pop("frames_index")))
+    for at, name in enumerate(_SPANS):
+        offset, length = row[_SPANS_AT + 2 * at : _SPANS_AT + 2 * at + 2]
+        values[name] = Span(offset, length) if length else None
+    return RepresentationRow(
+        blob=blob_ref(row[: len(_BLOB)]), evidence=Evidence(*row[len(_BLOB) : _SPANS_AT]), **values
+    )
+
+
+def blob_ref(row: Sequence[Any]) -> BlobRef:
+    """A blob from its tier, digest and size."""
+    tier, digest, size_bytes = row
+    return BlobRef(Tier(tier), digest, size_bytes)
+
+
+def instance_by_uid(connection: Connection, sop_uid: str) -> InstanceRow | None:
+    """The instance of a SOP Instance UID, if it is held."""
+    rows = select_instances(connection, SELECT_INSTANCES.where(instances.c.sop_uid == sop_uid))
+    return rows[0] if rows else None
+
+
+def select_instances(connection: Connection, query: Select[Any]) -> list[InstanceRow]:
+    """Run a query that selects `INSTANCE_COLUMNS`."""
+    return [instance_row(row) for row in connection.execute(query)]
+
+
+def select_representations(connection: Connection, query: Select[Any]) -> list[RepresentationRow]:
+    """Run a query over `SELECT_REPRESENTATIONS`."""
+    return [representation_row(row) for row in connection.execute(query)]
+
+
+def narrowed(
+    query: Select[Any], study_uid: str | None, series_uid: str | None, sop_uid: str | None
+) -> Select[Any]:
+    """The query, restricted to the UIDs that are given."""
+    given: Iterable[tuple[Any, str | None]] = (
+        (studies.c.study_uid, study_uid),
+        (series.c.series_uid, series_uid),
+        (instances.c.sop_uid, sop_uid),
+    )
+    return query.where(*(column == uid for column, uid in given if uid is not None))

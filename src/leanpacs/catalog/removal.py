@@ -1,0 +1,181 @@
+"""Deleting: the catalog forgets an instance at once, its blobs follow when nothing refers to them.
+
+A blob row stays until the blob is gone from its store, and the database refuses to drop a blob row that a
+representation refers to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    Executable,
+    Select,
+    bindparam,
+    delete,
+    exists,
+    literal,
+    select,
+    tuple_,
+)
+
+from leanpacs.catalog import engine
+from leanpacs.catalog.lookup import LEVELS, blob_ref, narrowed
+from leanpacs.catalog.rows import Action, Deleted
+from leanpacs.catalog.schema import (
+    UtcTime,
+    blobs,
+    changes,
+    garbage,
+    instances,
+    patients,
+    quarantine,
+    representations,
+    series,
+    studies,
+    tombstones,
+)
+from leanpacs.errors import InstanceNotFound
+from leanpacs.refs import BlobRef
+
+_CHUNK: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """Who deletes, why, when, and from when on the blobs may go."""
+
+    actor: str
+    reason: str
+    at: datetime
+    due_at: datetime
+    action: Action = Action.DELETED
+
+
+def delete_instances(
+    connection: Connection,
+    deletion: Deletion,
+    *,
+    study_uid: str | None = None,
+    series_uid: str | None = None,
+    sop_uid: str | None = None,
+) -> Deleted:
+    """Delete all instances of the given UIDs, leaving a tombstone and a change record for each.
+
+    Raises
+    ------
+    InstanceNotFound
+        There are none.
+    """
+    uids = (study_uid, series_uid, sop_uid)
+    if uids == (None, None, None):
+        raise ValueError("a deletion must name a study, a series or an instance")
+    parents = select(series.c.id, series.c.study_key, studies.c.patient_key).select_from(LEVELS).distinct()
+    above = connection.execute(narrowed(parents, *uids)).all()
+    if not above:
+        raise InstanceNotFound(sop_uid or series_uid or study_uid or "")
+    # Writers elsewhere that add to these series wait, and then find them gone.
+    _lock(connection, [row[0] for row in above])
+    chosen = narrowed(select(instances.c.id).select_from(LEVELS), *uids)
+    _remember(connection, deletion, chosen)
+    connection.execute(delete(representations).where(representations.c.instance_key.in_(chosen)))
+    removed = connection.execute(delete(instances).where(instances.c.id.in_(chosen))).rowcount
+    return _prune(connection, above, removed)
+
+
+def discard(connection: Connection, blob_keys: Select[Any], due_at: datetime) -> None:
+    """Let blobs be collected from ``due_at`` on, unless something refers to them then."""
+    source = select(blobs.c.id, literal(due_at, UtcTime)).where(blobs.c.id.in_(blob_keys))
+    statement = engine.insert(connection.dialect.name, garbage).from_select(["blob_key", "due_at"], source)
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["blob_key"], set_={"due_at": statement.excluded.due_at}
+        )
+    )
+
+
+def collect(connection: Connection, now: datetime, limit: int) -> list[BlobRef]:
+    """Blobs that are due and that nothing refers to; those that are referred to again are let off."""
+    due = select(garbage.c.blob_key).where(garbage.c.due_at <= now).order_by(garbage.c.due_at).limit(limit)
+    keys = list(connection.scalars(due.with_for_update(skip_locked=True)))
+    collected: list[BlobRef] = []
+    for chunk in _chunks(keys):
+        # The lock comes first and the look second, so that a writer who was faster is seen.
+        connection.execute(select(blobs.c.id).where(blobs.c.id.in_(chunk)).with_for_update())
+        connection.execute(
+            delete(garbage).where(garbage.c.blob_key.in_(chunk), _referred(garbage.c.blob_key))
+        )
+        rest = select(blobs.c.tier, blobs.c.digest, blobs.c.size_bytes).join_from(garbage, blobs)
+        collected.extend(
+            blob_ref(row) for row in connection.execute(rest.where(garbage.c.blob_key.in_(chunk)))
+        )
+    return collected
+
+
+def forget(connection: Connection, refs: Iterable[BlobRef]) -> None:
+    """Drop the rows of blobs that are gone from their stores.
+
+    A blob that is referred to again stays known: the missing file is then found by verifying, and not hidden.
+    """
+    for chunk in _chunks([(ref.digest, ref.tier) for ref in refs]):
+        same = tuple_(blobs.c.digest, blobs.c.tier).in_(chunk)
+        keys = list(connection.scalars(select(blobs.c.id).where(same, ~_referred(blobs.c.id))))
+        connection.execute(delete(garbage).where(garbage.c.blob_key.in_(keys)))
+        connection.execute(delete(blobs).where(blobs.c.id.in_(keys)))
+
+
+def _referred(blob_key: Any) -> Any:
+    """Whether a representation or something in quarantine is in the blob."""
+    return exists().where(representations.c.blob_key == blob_key) | exists().where(
+        quarantine.c.blob_key == blob_key
+    )
+
+
+def _lock(connection: Connection, series_keys: Sequence[int]) -> None:
+    for chunk in _chunks(series_keys):
+        connection.execute(select(series.c.id).where(series.c.id.in_(chunk)).with_for_update())
+
+
+def _remember(connection: Connection, deletion: Deletion, chosen: Select[Any]) -> None:
+    columns = ["study_uid", "series_uid", "sop_uid", "sop_class", "data_set_digest"]
+    uids = (studies.c.study_uid, series.c.series_uid, instances.c.sop_uid)
+    facts = (*uids, instances.c.sop_class, instances.c.data_set_digest)
+    why = (literal(deletion.actor), literal(deletion.reason), literal(deletion.at, UtcTime))
+    buried = select(instances.c.id, *facts, *why).select_from(LEVELS).where(instances.c.id.in_(chosen))
+    names = ["instance_key", *columns, "actor", "reason", "deleted_at"]
+    connection.execute(tombstones.insert().from_select(names, buried))
+    noted = select(instances.c.id, literal(deletion.action.value), literal(deletion.at, UtcTime))
+    noted = noted.where(instances.c.id.in_(chosen)).order_by(instances.c.id)
+    connection.execute(changes.insert().from_select(["instance_key", "action", "at"], noted))
+    left = select(representations.c.blob_key).where(representations.c.instance_key.in_(chosen))
+    discard(connection, left, deletion.due_at)
+
+
+def _prune(connection: Connection, above: Sequence[Any], removed: int) -> Deleted:
+    """Remove series, studies and patients that nothing is left of."""
+    gone = [
+        _prune_level(connection, statement, {row[level] for row in above})
+        for level, statement in enumerate(_EMPTY)
+    ]
+    return Deleted(studies=gone[1], series=gone[0], instances=removed)
+
+
+def _prune_level(connection: Connection, statement: Executable, keys: set[int]) -> int:
+    return sum(connection.execute(statement, {"keys": chunk}).rowcount for chunk in _chunks(sorted(keys)))
+
+
+_KEYS: Final[BindParameter[Any]] = bindparam("keys", expanding=True)
+_EMPTY: Final = (
+    delete(series).where(series.c.id.in_(_KEYS), ~exists().where(instances.c.series_key == series.c.id)),
+    delete(studies).where(studies.c.id.in_(_KEYS), ~exists().where(series.c.study_key == studies.c.id)),
+    delete(patients).where(patients.c.id.in_(_KEYS), ~exists().where(studies.c.patient_key == patients.c.id)),
+)
+
+
+def _chunks(keys: Sequence[Any]) -> Iterable[Sequence[Any]]:
+    return (keys[start : start + _CHUNK] for start in range(0, len(keys), _CHUNK))

@@ -1,0 +1,118 @@
+"""Runs queries: the rows of studies, series and instances with what is computed for them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, Final
+
+from sqlalchemy import Connection, Select, func, select
+
+from leanpacs.catalog.landing import INSTANCE, PATIENT, SERIES, STUDY
+from leanpacs.catalog.lookup import INSTANCE_COLUMNS, LEVELS, instance_row
+from leanpacs.catalog.query import Query, conditions
+from leanpacs.catalog.rows import FoundInstance, SeriesRow, StudyRow
+from leanpacs.catalog.schema import instances, series, studies
+from leanpacs.dicom.attributes import (
+    InstanceAttributes,
+    PatientAttributes,
+    SeriesAttributes,
+    StudyAttributes,
+)
+
+_CHUNK: Final = 500
+
+_ABOVE: Final = tuple(studies.c[name] for name in (*PATIENT, *STUDY))
+_OF_SERIES: Final = tuple(series.c[name] for name in SERIES)
+_OF_INSTANCE: Final = tuple(instances.c[name] for name in INSTANCE)
+
+_STUDIES: Final = select(studies.c.id, studies.c.study_uid, studies.c.received_at, *_ABOVE)
+_SERIES: Final = select(
+    series.c.id, studies.c.study_uid, series.c.series_uid, series.c.received_at, *_ABOVE, *_OF_SERIES
+).join_from(series, studies)
+_INSTANCES: Final = select(*INSTANCE_COLUMNS, *_ABOVE, *_OF_SERIES, *_OF_INSTANCE).select_from(LEVELS)
+
+
+def find_studies(connection: Connection, query: Query, *, newest_first: bool = False) -> list[StudyRow]:
+    """Studies that match, with their modalities and numbers of series and instances."""
+    order = studies.c.id.desc() if newest_first else studies.c.id
+    rows = connection.execute(_page(_STUDIES.order_by(order), query, connection)).all()
+    below = _series_of(connection, [row[0] for row in rows])
+    return [_study(row, below[row[0]]) for row in rows]
+
+
+def find_series(connection: Connection, query: Query) -> list[SeriesRow]:
+    """Series that match, with their number of instances."""
+    rows = connection.execute(_page(_SERIES.order_by(series.c.id), query, connection)).all()
+    counts = _counts(connection, [row[0] for row in rows])
+    return [
+        SeriesRow(
+            study_uid,
+            series_uid,
+            *_upper_levels(rest),
+            SeriesAttributes(*rest[len(_ABOVE) :]),
+            counts.get(key, 0),
+            received_at,
+        )
+        for key, study_uid, series_uid, received_at, *rest in rows
+    ]
+
+
+def find_instances(connection: Connection, query: Query) -> list[FoundInstance]:
+    """Instances that match."""
+    at = len(INSTANCE_COLUMNS)
+    ordered = _INSTANCES.order_by(instances.c.id)
+    return [
+        FoundInstance(
+            instance_row(row[:at]),
+            *_upper_levels(row[at:]),
+            SeriesAttributes(*row[at + len(_ABOVE) : at + len(_ABOVE) + len(SERIES)]),
+            InstanceAttributes(*row[-len(INSTANCE) :]),
+        )
+        for row in connection.execute(_page(ordered, query, connection))
+    ]
+
+
+def _page(statement: Select[Any], query: Query, connection: Connection) -> Select[Any]:
+    statement = statement.where(*conditions(query, connection.dialect.name))
+    if query.limit is not None:
+        statement = statement.limit(query.limit)
+    return statement.offset(query.offset) if query.offset else statement
+
+
+def _upper_levels(values: Sequence[Any]) -> tuple[PatientAttributes, StudyAttributes]:
+    patient = PatientAttributes(*values[: len(PATIENT)])
+    return patient, StudyAttributes(*values[len(PATIENT) : len(_ABOVE)])
+
+
+def _study(row: Any, below: Sequence[tuple[str, int]]) -> StudyRow:
+    _, study_uid, received_at, *values = row
+    modalities, counts = zip(*below, strict=True) if below else ((), ())
+    held = {value for modality in modalities for value in modality.split("\\") if value}
+    return StudyRow(
+        study_uid, *_upper_levels(values), tuple(sorted(held)), len(counts), sum(counts), received_at
+    )
+
+
+def _series_of(connection: Connection, study_keys: list[int]) -> dict[int, list[tuple[str, int]]]:
+    """Modality and number of instances of each series, by study."""
+    number = (
+        select(func.count()).where(instances.c.series_key == series.c.id).correlate(series).scalar_subquery()
+    )
+    found: dict[int, list[tuple[str, int]]] = defaultdict(list)
+    for start in range(0, len(study_keys), _CHUNK):
+        chunk = study_keys[start : start + _CHUNK]
+        statement = select(series.c.study_key, series.c.modality, number)
+        for key, modality, count in connection.execute(statement.where(series.c.study_key.in_(chunk))):
+            found[key].append((modality, count))
+    return found
+
+
+def _counts(connection: Connection, series_keys: list[int]) -> dict[int, int]:
+    found: dict[int, int] = {}
+    for start in range(0, len(series_keys), _CHUNK):
+        chunk = series_keys[start : start + _CHUNK]
+        statement = select(instances.c.series_key, func.count()).group_by(instances.c.series_key)
+        rows = connection.execute(statement.where(instances.c.series_key.in_(chunk)))
+        found.update((key, count) for key, count in rows)
+    return found

@@ -1,0 +1,271 @@
+"""Changing the catalog: everything that can be done within one write transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, Select, delete, literal, select
+
+from leanpacs.catalog import engine, removal, work
+from leanpacs.catalog.landing import (
+    LandingStatements,
+    clean_text,
+    keep_blob,
+    keep_representation,
+    note_change,
+    take_in,
+)
+from leanpacs.catalog.lookup import instance_by_uid
+from leanpacs.catalog.rows import (
+    Action,
+    Arrival,
+    Deleted,
+    DictionaryRow,
+    Fidelity,
+    InstanceRow,
+    Kind,
+    Landed,
+    LandedWork,
+    Landing,
+    NewRepresentation,
+)
+from leanpacs.catalog.schema import blobs, dictionaries, quarantine, series, series_choices
+from leanpacs.dicom.attributes import InstanceIndex
+from leanpacs.errors import CatalogError
+from leanpacs.refs import BlobRef
+
+
+class Transaction:
+    """One write transaction; `leanpacs.catalog.catalog.Catalog.writing` gives it out and commits it.
+
+    Nothing is durable before the ``with`` block has ended without an exception. Keep the block short: on
+    SQLite all other writers wait for it. Blobs are made durable before it begins.
+    """
+
+    def __init__(self, connection: Connection, statements: LandingStatements) -> None:
+        self._connection = connection
+        self._statements = statements
+        self._dialect = connection.dialect.name
+
+    # -- instances
+
+    def held(self, sop_uid: str) -> InstanceRow | None:
+        """The instance of a SOP Instance UID, as this transaction sees it."""
+        return instance_by_uid(self._connection, sop_uid)
+
+    def land(self, index: InstanceIndex, landing: Landing) -> Landed:
+        """Take in an instance that is durable as received.
+
+        Attributes of its patient, study and series that were unknown are completed; known ones stay.
+
+        Raises
+        ------
+        DuplicateInstance
+            The SOP Instance UID is held; this transaction goes on as if the call had not been made.
+        """
+        return self._take_in(index, landing.arrival, Kind.LANDED, _as_received(landing), Action.LANDED)
+
+    def restore(self, index: InstanceIndex, arrival: Arrival, pack: NewRepresentation) -> Landed:
+        """Take in an instance that is in a pack already (rebuilding a catalog). Raises as `land` does."""
+        return self._take_in(index, arrival, Kind.PACK, pack, Action.RESTORED)
+
+    def replace_instance(
+        self, index: InstanceIndex, landing: Landing, *, actor: str, reason: str, due_at: datetime
+    ) -> Landed:
+        """Put other bytes in the place of an instance; a tombstone tells of the old one.
+
+        The blobs of the old one may be collected from ``due_at`` on.
+
+        Raises
+        ------
+        InstanceNotFound
+            The SOP Instance UID is not held.
+        """
+        at = landing.arrival.received_at
+        deletion = removal.Deletion(clean_text(actor), clean_text(reason), at, due_at, Action.REPLACED)
+        removal.delete_instances(self._connection, deletion, sop_uid=index.sop_uid)
+        return self.land(index, landing)
+
+    def delete(
+        self,
+        *,
+        study_uid: str | None = None,
+        series_uid: str | None = None,
+        sop_uid: str | None = None,
+        actor: str,
+        reason: str,
+        now: datetime,
+        grace_seconds: float = 0.0,
+    ) -> Deleted:
+        """Delete the instances of a study, a series or one of them; UIDs given together must all hold.
+
+        Each leaves a tombstone and a change record; blobs may be collected when the grace is over.
+
+        Raises
+        ------
+        InstanceNotFound
+            There is none.
+        """
+        due_at = now + timedelta(seconds=grace_seconds)
+        deletion = removal.Deletion(clean_text(actor), clean_text(reason), now, due_at)
+        return removal.delete_instances(
+            self._connection, deletion, study_uid=study_uid, series_uid=series_uid, sop_uid=sop_uid
+        )
+
+    # -- settling
+
+    def claim_landed(
+        self, owner: str, *, limit_count: int, limit_bytes: int, lease_seconds: float, now: datetime
+    ) -> list[LandedWork]:
+        """Claim landed instances, oldest first, that nobody works on or whose claim has run out.
+
+        At least one is returned if there is one, however large; the next are added while those before
+        them stay below ``limit_bytes`` together. ``representation.attempts`` counts this claim.
+        """
+        until = now + timedelta(seconds=lease_seconds)
+        return work.claim(self._connection, work.Claim(owner, limit_count, limit_bytes, now, until))
+
+    def extend_claims(self, owner: str, representation_ids: Sequence[int], until: datetime) -> int:
+        """Hold claims until then; the number of those that are still the owner's."""
+        return work.extend(self._connection, owner, representation_ids, until)
+
+    def release_claims(self, owner: str, representation_ids: Sequence[int], retry_at: datetime) -> int:
+        """Give claims back, to be claimed again from ``retry_at`` on; the number of those given back."""
+        return work.let_go(self._connection, owner, representation_ids, retry_at)
+
+    def release_all_claims(self) -> int:
+        """End every claim, whoever holds it; only for a process that knows it is alone. The number of landed forms."""
+        return work.let_all_go(self._connection)
+
+    def settle(
+        self,
+        instance_id: int,
+        landed_representation_id: int,
+        pack: NewRepresentation,
+        *,
+        now: datetime,
+        due_at: datetime,
+    ) -> bool:
+        """Put a pack in the place of the landed form, whose blob may be collected from ``due_at`` on.
+
+        False when the landed form is no longer current (deleted, replaced, settled by somebody else). Nothing
+        is changed then, but that the pack's blob, which nothing refers to, may be collected.
+        """
+        swap = work.Swap(instance_id, landed_representation_id, pack, now, due_at)
+        return work.settle(self._connection, self._statements, swap)
+
+    def remember_choice(self, series_id: int, choice: str) -> None:
+        """Remember what codec was chosen for a series (JSON); a series that is gone is ignored."""
+        alive = select(series.c.id, literal(choice)).where(series.c.id == series_id)
+        statement = engine.insert(self._dialect, series_choices).from_select(["series_key", "choice"], alive)
+        self._connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["series_key"], set_={"choice": statement.excluded.choice}
+            )
+        )
+
+    # -- quarantine
+
+    def quarantine(
+        self, blob: BlobRef, *, name: str, sender: str, door: str, reason: str, now: datetime
+    ) -> int:
+        """Keep something that does not read as DICOM; its key.
+
+        The same bytes have one entry: another attempt is counted, and the latest reason is kept.
+        """
+        blob_key = keep_blob(self._connection, self._statements, blob, now)
+        statement = engine.insert(self._dialect, quarantine).values(
+            blob_key=blob_key,
+            name=clean_text(name),
+            sender=clean_text(sender),
+            door=door,
+            reason=clean_text(reason),
+            received_at=now,
+            attempts=1,
+        )
+        key: int = self._connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["blob_key"],
+                set_={"reason": statement.excluded.reason, "attempts": quarantine.c.attempts + 1},
+            ).returning(quarantine.c.id)
+        ).scalar_one()
+        return key
+
+    def release_quarantine(self, quarantine_id: int, *, due_at: datetime) -> None:
+        """Take an entry out of quarantine; unless it has landed, its blob may be collected from then on.
+
+        Raises
+        ------
+        CatalogError
+            There is no such entry.
+        """
+        blob_key = self._connection.scalar(
+            delete(quarantine).where(quarantine.c.id == quarantine_id).returning(quarantine.c.blob_key)
+        )
+        if blob_key is None:
+            raise CatalogError(f"nothing in quarantine has the number {quarantine_id}")
+        self._discard(select(blobs.c.id).where(blobs.c.id == blob_key), due_at)
+
+    # -- blobs
+
+    def discard(self, blob: BlobRef, *, now: datetime, due_at: datetime) -> None:
+        """Let a blob be collected from ``due_at`` on, unless something refers to it then.
+
+        For what was written and is not needed: the same bytes may be another instance's, so nobody but the
+        collector may delete them.
+        """
+        blob_key = keep_blob(self._connection, self._statements, blob, now)
+        self._discard(select(blobs.c.id).where(blobs.c.id == blob_key), due_at)
+
+    def collect_garbage(self, now: datetime, limit: int) -> list[BlobRef]:
+        """Blobs that are due and that nothing refers to, at most ``limit``.
+
+        They stay listed until `forget_garbage`. Delete the blobs and forget them within this transaction; and
+        who commits a reference to a blob looks, within that transaction, whether the blob is in its store.
+        One of the two waits for the other then, and no reference to a deleted blob is ever committed.
+        """
+        return removal.collect(self._connection, now, limit)
+
+    def forget_garbage(self, refs: Iterable[BlobRef]) -> None:
+        """Drop what is known of blobs that are gone from their stores."""
+        removal.forget(self._connection, refs)
+
+    # -- dictionaries
+
+    def add_dictionary(self, dictionary: DictionaryRow) -> None:
+        """Make a dictionary known; one that is known stays as it is, dictionaries never change."""
+        values = {
+            "id": dictionary.id,
+            "scope": clean_text(dictionary.scope),
+            "version": dictionary.version,
+            "digest": dictionary.digest,
+            "size_bytes": dictionary.size_bytes,
+            "samples": dictionary.samples,
+            "trained_at": dictionary.trained_at,
+        }
+        statement = engine.insert(self._dialect, dictionaries).values(values)
+        self._connection.execute(statement.on_conflict_do_nothing(index_elements=["id"]))
+
+    def _take_in(
+        self, index: InstanceIndex, arrival: Arrival, kind: Kind, new: NewRepresentation, action: Action
+    ) -> Landed:
+        instance, one_series = take_in(self._connection, self._statements, index, arrival)
+        representation = keep_representation(self._connection, self._statements, instance, kind, new)
+        note_change(self._connection, self._statements, arrival.received_at, action, instance)
+        return Landed(instance, representation, one_series)
+
+    def _discard(self, blob_keys: Select[tuple[int]], due_at: datetime) -> None:
+        removal.discard(self._connection, blob_keys, due_at)
+
+
+def _as_received(landing: Landing) -> NewRepresentation:
+    return NewRepresentation(
+        blob=landing.blob,
+        form="received",
+        fidelity=Fidelity.BYTES,
+        created_at=landing.arrival.received_at,
+        preface_length=landing.preface_length,
+        raw_head_bytes=landing.raw_head_bytes,
+        raw_frame_bytes=landing.raw_frame_bytes,
+    )

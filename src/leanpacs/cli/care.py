@@ -1,0 +1,297 @@
+"""Commands that look after what is held: status, verify, delete, quarantine, rebuild-catalog."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from leanpacs.archive.archive import CATALOG_FILE, open_archive
+from leanpacs.archive.quarantine import drop, retry
+from leanpacs.archive.rescue import Finding, Rescued
+from leanpacs.archive.rescue import rebuild_catalog as rebuild
+from leanpacs.archive.status import ArchiveStatus
+from leanpacs.catalog import QuarantineRow, Share
+from leanpacs.cli.options import Config, Data, Json, Quiet, settings_of
+from leanpacs.cli.output import Column, human_bytes, print_json, print_table, progress_bar, ratio
+from leanpacs.errors import ConfigError
+
+quarantine = typer.Typer(no_args_is_help=True, help="What was received and does not read as DICOM.")
+
+
+def status(data: Data = None, config: Config = None, json: Json = False) -> None:
+    """Show what the archive holds: raw against stored, by modality and by codec, heads apart from frames."""
+    settings = settings_of(data, config)
+    with open_archive(settings.storage.data, settings) as archive:
+        found = archive.status()
+    if json:
+        print_json(_status_record(found))
+        return
+    summary, total = found.summary, found.summary.total
+    print(
+        f"{summary.patients} patients, {summary.studies} studies, {summary.series} series, "
+        f"{total.instances} instances"
+    )
+    print(
+        f"{human_bytes(total.raw_bytes)} as received, {human_bytes(total.stored_bytes)} stored "
+        f"({ratio(total.stored_bytes, total.raw_bytes)}), dictionaries {human_bytes(found.dictionary_bytes)}"
+    )
+    print(
+        f"waiting to be settled: {found.backlog.count} ({human_bytes(found.backlog.size_bytes)}); "
+        f"in quarantine: {found.quarantined}"
+    )
+    for heading, shares in (("modality", summary.by_modality), ("codec", summary.by_codec)):
+        columns = [Column(heading), *(Column(text, True) for text in _SHARE_HEADINGS)]
+        print_table(f"By {heading}", columns, [_share_row(share) for share in [*shares, total]])
+
+
+_SHARE_HEADINGS = (
+    "instances", "received", "stored", "ratio", "head, raw", "head, stored", "frames, raw", "frames, stored",
+)  # fmt: skip
+
+
+def _share_row(share: Share) -> list[str]:
+    return [
+        share.name or "-",
+        str(share.instances),
+        human_bytes(share.raw_bytes),
+        human_bytes(share.stored_bytes),
+        ratio(share.stored_bytes, share.raw_bytes),
+        human_bytes(share.raw_head_bytes),
+        human_bytes(share.stored_head_bytes),
+        human_bytes(share.raw_frame_bytes),
+        human_bytes(share.stored_frame_bytes),
+    ]
+
+
+def _status_record(found: ArchiveStatus) -> dict[str, object]:
+    summary = found.summary
+    return {
+        "patients": summary.patients,
+        "studies": summary.studies,
+        "series": summary.series,
+        "total": asdict(summary.total),
+        "by_modality": [asdict(share) for share in summary.by_modality],
+        "by_codec": [asdict(share) for share in summary.by_codec],
+        "backlog": {"instances": found.backlog.count, "bytes": found.backlog.size_bytes},
+        "quarantined": found.quarantined,
+        "dictionary_bytes": found.dictionary_bytes,
+        "free_bytes": found.free_bytes,
+    }
+
+
+def verify(
+    data: Data = None,
+    sample: Annotated[
+        float,
+        typer.Option(min=0, max=100, metavar="PERCENT", help="Check this part of the instances, at random."),
+    ] = 100.0,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Processes that check. [default: all cores]")
+    ] = os.cpu_count() or 1,
+    config: Config = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Read back, decode and compare what is held with what was received.
+
+    Every blob is compared with its digest, then decoded, and the data set rebuilt from it is compared with the
+    digest taken when it was received. What does not agree is named with its blob and its instance; the exit code
+    is then 1.
+    """
+    settings = settings_of(data, config)
+    with open_archive(settings.storage.data, settings) as archive:
+        verifier = archive.verifier()
+        checks = verifier.checks(sample)
+        problems, size = [], 0
+        with progress_bar(quiet=quiet or json) as progress:
+            task = progress.add_task("verifying", total=len(checks))
+            for outcome in verifier.run(checks, jobs):
+                size += outcome.size_bytes
+                if outcome.problem:
+                    problems.append(outcome)
+                progress.advance(task)
+    rows = [(one.check.blob.hex, one.check.sop_uid, one.problem) for one in problems]
+    if json:
+        record = [{"blob": blob, "instance": uid, "problem": text} for blob, uid, text in rows]
+        print_json({"checked": len(checks), "bytes": size, "problems": record})
+    else:
+        if rows:
+            print_table("Damaged", [Column("blob"), Column("instance"), Column("problem")], rows)
+        print(f"{len(checks)} stored forms checked ({human_bytes(size)}), {len(problems)} with problems")
+    if problems:
+        raise typer.Exit(1)
+
+
+def delete(
+    study: Annotated[str | None, typer.Option(metavar="UID", help="Study Instance UID.")] = None,
+    series: Annotated[str | None, typer.Option(metavar="UID", help="Series Instance UID.")] = None,
+    instance: Annotated[str | None, typer.Option(metavar="UID", help="SOP Instance UID.")] = None,
+    reason: Annotated[str, typer.Option(help="Why; kept with the tombstone.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    data: Data = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Delete a study, a series or an instance.
+
+    It disappears at once; its bytes stay on disk for the grace period (delete.grace_seconds) and are then swept. A
+    tombstone keeps who deleted what, when and why.
+    """
+    if not (study or series or instance):
+        raise ConfigError("delete", "", "name what to delete with --study, --series or --instance")
+    settings = settings_of(data, config)
+    if not yes:
+        typer.confirm(f"Delete {instance or series or study}?", abort=True)
+    with open_archive(settings.storage.data, settings) as archive:
+        deleted = archive.deleter().delete(
+            study_uid=study, series_uid=series, sop_uid=instance, actor=getpass.getuser(), reason=reason
+        )
+        archive.deleter().sweep(datetime.now(UTC))
+    if json:
+        print_json(asdict(deleted))
+    else:
+        print(f"deleted {deleted.instances} instances ({deleted.series} series, {deleted.studies} studies)")
+
+
+def rebuild_catalog(
+    data: Data = None, config: Config = None, json: Json = False, quiet: Quiet = False
+) -> None:
+    """Make a new catalog from the packs alone, after the old one was lost.
+
+    The catalog must be gone or moved away first; what is there is never overwritten. Every pack is decoded and
+    compared on the way. Deletions, quarantine reasons and the change feed are not in the packs and are lost.
+    """
+    settings = settings_of(data, config)
+    path = settings.storage.data / CATALOG_FILE
+    if path.exists():
+        raise ConfigError("storage.data", str(path), "there is a catalog already; move it away first")
+    findings: list[Finding] = []
+    with (
+        open_archive(settings.storage.data, settings) as archive,
+        progress_bar(quiet=quiet or json) as progress,
+    ):
+        task = progress.add_task("blobs", total=None)
+
+        def told(finding: Finding) -> None:
+            findings.append(finding)
+            progress.advance(task)
+
+        rebuild(archive, told)
+        archive.settler().drain()
+    counts = {str(kind): sum(1 for finding in findings if finding.kind is kind) for kind in Rescued}
+    damaged = [finding for finding in findings if finding.kind is Rescued.DAMAGED]
+    if json:
+        record = [{"blob": finding.blob.hex, "problem": finding.reason} for finding in damaged]
+        print_json({"blobs": counts, "damaged": record})
+    else:
+        print_table(
+            "Catalog rebuilt",
+            [Column("blob"), Column("number", True)],
+            [(k, str(n)) for k, n in counts.items()],
+        )
+        for finding in damaged:
+            print(f"{finding.blob.hex}: {finding.reason}")
+    if damaged:
+        raise typer.Exit(1)
+
+
+Keys = Annotated[
+    list[int] | None, typer.Argument(metavar="[NUMBER]...", help="Numbers from the list; all if none.")
+]
+
+
+@quarantine.command("list")
+def quarantine_list(data: Data = None, config: Config = None, json: Json = False) -> None:
+    """List what is in quarantine, and why."""
+    settings = settings_of(data, config)
+    with open_archive(settings.storage.data, settings) as archive:
+        rows = archive.catalog.quarantined()
+    if json:
+        print_json([_quarantine_record(row) for row in rows])
+        return
+    columns = [
+        Column("number", True),
+        Column("received"),
+        Column("from"),
+        Column("name"),
+        Column("size", True),
+        Column("reason"),
+    ]
+    print_table(
+        "Quarantine",
+        columns,
+        [
+            (
+                str(row.id),
+                f"{row.received_at:%Y-%m-%d %H:%M}",
+                row.sender,
+                row.name,
+                human_bytes(row.blob.size_bytes),
+                row.reason,
+            )
+            for row in rows
+        ],
+    )
+
+
+@quarantine.command("retry")
+def quarantine_retry(
+    numbers: Keys = None, data: Data = None, config: Config = None, json: Json = False
+) -> None:
+    """Try to take in what is in quarantine again; exit code 1 if some of it still cannot be read."""
+    settings = settings_of(data, config)
+    with open_archive(settings.storage.data, settings) as archive:
+        receipts = {row.id: retry(archive, row) for row in _chosen(archive.catalog.quarantined(), numbers)}
+        archive.settler().drain()
+        left = len(archive.catalog.quarantined())
+    rows = [(str(number), str(receipt.outcome), receipt.reason) for number, receipt in receipts.items()]
+    if json:
+        print_json([{"number": int(n), "outcome": outcome, "reason": reason} for n, outcome, reason in rows])
+    else:
+        print_table("Tried again", [Column("number", True), Column("outcome"), Column("reason")], rows)
+    if left:
+        raise typer.Exit(1)
+
+
+@quarantine.command("drop")
+def quarantine_drop(
+    numbers: Annotated[list[int], typer.Argument(metavar="NUMBER...", help="Numbers from the list.")],
+    data: Data = None,
+    config: Config = None,
+) -> None:
+    """Give up what is in quarantine; its bytes are swept after the grace period."""
+    settings = settings_of(data, config)
+    with open_archive(settings.storage.data, settings) as archive:
+        rows = _chosen(archive.catalog.quarantined(), numbers)
+        for row in rows:
+            drop(archive, row)
+    print(f"dropped {len(rows)}")
+
+
+def _chosen(rows: list[QuarantineRow], numbers: list[int] | None) -> list[QuarantineRow]:
+    known = {row.id for row in rows}
+    for number in numbers or ():
+        if number not in known:
+            raise ConfigError(
+                "NUMBER", number, "nothing in quarantine has this number; see 'quarantine list'"
+            )
+    return [row for row in rows if not numbers or row.id in numbers]
+
+
+def _quarantine_record(row: QuarantineRow) -> dict[str, object]:
+    return {
+        "number": row.id,
+        "blob": row.blob.digest.hex,
+        "bytes": row.blob.size_bytes,
+        "name": row.name,
+        "sender": row.sender,
+        "door": row.door,
+        "reason": row.reason,
+        "received_at": row.received_at.isoformat(),
+        "attempts": row.attempts,
+    }

@@ -1,0 +1,74 @@
+"""The main functions of the door processes. Each imports what it needs when it starts, and nothing else."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Final
+
+from leanpacs import telemetry
+from leanpacs.config import Settings
+
+
+def serve_dimse(settings: Settings, listener: socket.socket, lifeline: Connection) -> None:
+    """Serve the DIMSE door until the lifeline closes."""
+    from leanpacs.archive.archive import open_archive
+    from leanpacs.services.dimse import DimseOptions, serve
+
+    stop = _begin(settings, lifeline)
+    options = DimseOptions(
+        ae_title=settings.dimse.ae_title,
+        max_pdu_bytes=settings.dimse.max_pdu_bytes,
+        max_associations=settings.dimse.max_associations,
+        allowed_calling=frozenset(settings.dimse.allowed_calling),
+        largest_instance_bytes=settings.ingest.largest_instance_bytes,
+    )
+    with open_archive(settings.storage.data, settings) as archive:
+        lifeline.send("ready")
+        serve(listener, archive, options, stop, metrics=telemetry.Metrics())
+
+
+def serve_http(settings: Settings, listener: socket.socket, lifeline: Connection) -> None:
+    """Serve the HTTP door until the lifeline closes."""
+    from leanpacs.archive.archive import open_archive
+    from leanpacs.services.dicomweb.app import DicomWebOptions
+    from leanpacs.services.http import HttpOptions, serve
+
+    stop = _begin(settings, lifeline)
+    options = HttpOptions(
+        dicomweb=DicomWebOptions(
+            largest_instance_bytes=settings.ingest.largest_instance_bytes,
+            max_results=settings.http.max_results,
+        ),
+        dimse_address=f"{settings.dimse.host}:{settings.dimse.port}",
+        ae_title=settings.dimse.ae_title,
+    )
+    with open_archive(settings.storage.data, settings) as archive:
+        lifeline.send("ready")
+        serve(listener, archive, options, stop, metrics=telemetry.Metrics())
+
+
+TARGETS: Final[dict[str, Callable[[Settings, socket.socket, Connection], None]]] = {
+    "dimse": serve_dimse,
+    "http": serve_http,
+}
+
+
+def _begin(settings: Settings, lifeline: Connection) -> threading.Event:
+    """Set up the process; returns the event that is set when the supervisor wants it to stop, or is gone."""
+    # Ctrl-C goes to all processes of the terminal; only the supervisor decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    telemetry.configure_logging(level=settings.log.level, format=settings.log.format)
+    stop = threading.Event()
+
+    def wait_for_the_end() -> None:
+        try:
+            lifeline.recv()
+        except (EOFError, OSError):
+            stop.set()
+
+    threading.Thread(target=wait_for_the_end, name="lifeline", daemon=True).start()
+    return stop

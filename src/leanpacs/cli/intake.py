@@ -1,0 +1,127 @@
+"""``leanpacs import``: take in folders, files and ZIP archives."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from leanpacs.archive.archive import Archive, open_archive
+from leanpacs.archive.importing import Imported, Importer, find
+from leanpacs.archive.ingest import Outcome
+from leanpacs.cli.options import Config, Data, Json, Quiet, settings_of
+from leanpacs.cli.output import Column, human_bytes, print_json, print_table, progress_bar, ratio
+
+_LOST = (Outcome.QUARANTINED, Outcome.REFUSED)
+
+
+class _Tally:
+    """What became of the files; also keeps those that people want to be told of."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.size_bytes = 0
+        self.notes: list[dict[str, str]] = []
+
+    def add(self, imported: Imported) -> None:
+        receipt = imported.receipt
+        outcome = str(receipt.outcome) if receipt else "skipped" if imported.skipped else "failed"
+        self.counts[outcome] += 1
+        if receipt:
+            self.size_bytes += receipt.size_bytes
+        reason = receipt.reason if receipt else imported.skipped or imported.failed
+        if reason:
+            self.notes.append({"file": imported.found.name, "outcome": outcome, "reason": reason})
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.counts["failed"])
+
+
+def import_(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Folders, files or ZIP archives.")],
+    data: Data = None,
+    config: Config = None,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Files taken in at the same time.")] = 4,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Take in DICOM files from folders, single files and ZIP archives.
+
+    Files stay where they are; the archive keeps its own copy. Run it again after an interruption: what is held
+    already is noticed and not stored twice. Files that call themselves DICOM and cannot be read are kept in the
+    quarantine (`leanpacs quarantine list`). A running server may have the archive open at the same time.
+
+    Exit code 1 when a file could not be read from disk or taken in.
+    """
+    settings = settings_of(data, config)
+    with open_archive(settings.storage.data, settings) as archive:
+        tally = _Tally()
+        _take_in(archive, paths, tally, jobs, quiet=quiet or json)
+        _report(archive, tally, json=json)
+    if tally.failed:
+        raise typer.Exit(1)
+
+
+def _take_in(archive: Archive, paths: list[Path], tally: _Tally, jobs: int, *, quiet: bool) -> None:
+    """Land on threads while the settler works; then wait until all that landed has settled."""
+    with progress_bar(quiet=quiet) as progress:
+        taking = progress.add_task("taking in", total=sum(1 for _ in find(paths, lambda _: None)))
+
+        def told(imported: Imported) -> None:
+            tally.add(imported)
+            progress.advance(taking)
+
+        landed = threading.Event()
+        settler = archive.settler()
+        background = threading.Thread(target=settler.run, args=(landed,), name="settler")
+        background.start()
+        try:
+            Importer(archive, told, jobs).run(paths)
+        finally:
+            landed.set()
+            background.join()
+        waiting = archive.catalog.backlog().count
+        settling = progress.add_task("settling", total=waiting)
+
+        def show() -> bool:
+            progress.update(settling, completed=waiting - archive.catalog.backlog().count)
+            return False
+
+        settler.drain(show)
+        show()
+
+
+def _report(archive: Archive, tally: _Tally, *, json: bool) -> None:
+    total = archive.catalog.summary().total
+    if json:
+        print_json(
+            {
+                "files": dict(tally.counts),
+                "bytes": tally.size_bytes,
+                "notes": tally.notes,
+                "archive": {
+                    "instances": total.instances,
+                    "raw_bytes": total.raw_bytes,
+                    "stored_bytes": total.stored_bytes,
+                },
+            }
+        )
+        return
+    print_table(
+        "Import",
+        [Column("outcome"), Column("files", True)],
+        [(outcome, str(count)) for outcome, count in sorted(tally.counts.items())],
+    )
+    if tally.notes:
+        rows = [(note["outcome"], note["file"], note["reason"]) for note in tally.notes[:50]]
+        print_table("Not simply stored", [Column("outcome"), Column("file"), Column("reason")], rows)
+        if len(tally.notes) > 50:
+            print(f"... and {len(tally.notes) - 50} more; --json lists all")
+    print(
+        f"The archive holds {total.instances} instances: {human_bytes(total.raw_bytes)} as received, "
+        f"{human_bytes(total.stored_bytes)} stored ({ratio(total.stored_bytes, total.raw_bytes)})."
+    )

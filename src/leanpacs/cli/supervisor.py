@@ -1,0 +1,205 @@
+"""The processes of a running archive: doors that receive and answer, and the settler, under one supervisor.
+
+Doors are processes of their own because receiving is work for Python itself, of which one process does only one
+thing at a time. They are spawned, not forked, and import only what they need, so that all of them stay small. Each
+one holds the reading end of a pipe whose writing end only the supervisor has: when the supervisor is gone, however
+it went, the pipe closes and the doors stop.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+
+from leanpacs.archive.archive import Archive, open_archive
+from leanpacs.cli import doors
+from leanpacs.config import Settings
+from leanpacs.errors import ConfigError
+from leanpacs.telemetry import share_metrics
+
+log = logging.getLogger(__name__)
+
+SWEEP_SECONDS = 60.0
+RESTART_SECONDS = 1.0
+START_SECONDS = 60.0
+
+
+@dataclass(slots=True)
+class _Door:
+    """One door process and the supervisor's end of its pipe."""
+
+    kind: str
+    process: BaseProcess
+    lifeline: Connection
+
+
+class Supervisor:
+    """Runs an archive until it is told to stop.
+
+    Parameters
+    ----------
+    settings : Settings
+        Everything about it.
+    tell : callable
+        Told one line when all is ready.
+    """
+
+    def __init__(self, settings: Settings, tell: Callable[[str], None]) -> None:
+        self._settings = settings
+        self._tell = tell
+        self._stop = threading.Event()
+        self._stop_now = threading.Event()
+        self._doors: list[_Door] = []
+        self._context = get_context("spawn")
+
+    def run(self) -> None:
+        """Open the doors, settle what lands, return after SIGINT or SIGTERM.
+
+        Raises
+        ------
+        ConfigError
+            If an address cannot be listened on, or another server has the archive open.
+        """
+        settings = self._settings
+        settings.storage.data.mkdir(parents=True, exist_ok=True)
+        share_metrics(settings.storage.data / "run" / "metrics")
+        started = datetime.now(UTC)
+        with (
+            _listen("dimse", settings.dimse.host, settings.dimse.port) as dimse,
+            _listen("http", settings.http.host, settings.http.port) as http,
+            open_archive(settings.storage.data, settings) as archive,
+        ):
+            self._handle_signals()
+            self._sockets = {"dimse": dimse, "http": http}
+            for kind, count in self._plan():
+                self._doors += [self._open(kind) for _ in range(count)]
+            try:
+                self._settle(archive, dimse, http, started)
+            finally:
+                self._close_doors()
+
+    def _plan(self) -> list[tuple[str, int]]:
+        return [
+            ("dimse", self._settings.dimse.processes or os.cpu_count() or 1),
+            ("http", self._settings.http.processes),
+        ]
+
+    def _settle(self, archive: Archive, dimse: socket.socket, http: socket.socket, started: datetime) -> None:
+        """Settle in this process (its workers are processes) while watching over the doors."""
+        settler = archive.settler()
+        settling = threading.Thread(target=settler.run, args=(self._stop,), name="settler")
+        settling.start()
+        sweeping = threading.Thread(target=self._sweep, args=(archive, started), name="sweeper")
+        sweeping.start()
+        try:
+            if self._wait_until_ready():
+                self._tell(
+                    f"ready: http=http://{_address(http)}/ dimse={_address(dimse)} "
+                    f"ae={self._settings.dimse.ae_title}"
+                )
+            self._watch()
+        finally:
+            self._stop.set()
+            self._close_doors()
+            settling.join()
+            sweeping.join()
+        self._drain(archive)
+
+    def _drain(self, archive: Archive) -> None:
+        """Go on settling for a while; what is left then waits for the next start."""
+        deadline = time.monotonic() + self._settings.settle.drain_seconds
+        if archive.catalog.backlog().count:
+            archive.settler().drain(lambda: self._stop_now.is_set() or time.monotonic() > deadline)
+        archive.deleter().sweep(datetime.now(UTC))
+
+    def _sweep(self, archive: Archive, started: datetime) -> None:
+        """Delete what a crash left, once, and what is due, now and then."""
+        deleter = archive.deleter()
+        if archive.was_alone:
+            orphans = deleter.sweep_orphans(started)
+            if orphans:
+                log.info("orphans swept", extra={"action": "sweep", "count": orphans})
+        while not self._stop.wait(SWEEP_SECONDS):
+            deleter.sweep(datetime.now(UTC))
+
+    def _open(self, kind: str) -> _Door:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(
+            target=doors.TARGETS[kind],
+            args=(self._settings, self._sockets[kind], theirs),
+            name=f"leanpacs-{kind}",
+        )
+        process.start()
+        theirs.close()
+        return _Door(kind, process, ours)
+
+    def _wait_until_ready(self) -> bool:
+        """Wait for a word from each door; False when told to stop meanwhile."""
+        deadline = time.monotonic() + START_SECONDS
+        for door in self._doors:
+            while not door.lifeline.poll(0.1):
+                if self._stop.is_set():
+                    return False
+                if not door.process.is_alive() or time.monotonic() > deadline:
+                    raise ConfigError(door.kind, door.process.exitcode, "the door did not start; see the log")
+            door.lifeline.recv()
+        return True
+
+    def _watch(self) -> None:
+        """Start a door anew when its process ends; return when told to stop."""
+        while not self._stop.is_set():
+            sentinels = {door.process.sentinel: door for door in self._doors}
+            for ended in wait(list(sentinels), timeout=0.5):
+                door = sentinels[int(ended)]  # type: ignore[arg-type]
+                log.error(
+                    "a door has ended; starting it again",
+                    extra={"action": "restart", "door": door.kind, "exit_code": door.process.exitcode},
+                )
+                self._doors.remove(door)
+                door.lifeline.close()
+                if not self._stop.wait(RESTART_SECONDS):
+                    self._doors.append(self._open(door.kind))
+
+    def _close_doors(self) -> None:
+        for door in self._doors:
+            door.lifeline.close()
+        for door in self._doors:
+            door.process.join(30)
+            if door.process.is_alive():
+                door.process.kill()
+                door.process.join()
+        self._doors = []
+
+    def _handle_signals(self) -> None:
+        def asked_to_stop(_signal: int, _frame: object) -> None:
+            if self._stop.is_set():
+                self._stop_now.set()
+            self._stop.set()
+
+        signal.signal(signal.SIGINT, asked_to_stop)
+        signal.signal(signal.SIGTERM, asked_to_stop)
+
+
+def _listen(name: str, host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=256)
+    except OSError as error:
+        raise ConfigError(
+            f"{name}.port", f"{host}:{port}", f"cannot be listened on: {error.strerror}"
+        ) from error
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

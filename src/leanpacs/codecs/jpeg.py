@@ -1,0 +1,80 @@
+"""JPEG as it is received, through libjpeg-turbo: lossy of 8 and 12 bits, lossless (ISO/IEC 10918-1; PS3.5 8.2.1)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from leanpacs.codecs.codec import DecodedFrame, EncodeOptions, Samples, decoding
+from leanpacs.codecs.headers import JpegHeader, jpeg_header
+from leanpacs.codecs.samples import fitting, from_twos_complement
+from leanpacs.dicom.frames import FrameSpec
+from leanpacs.errors import UnsupportedFrame
+
+_LOSSLESS = 0xC3
+_RGB_IDS = ((0x52, 0x47, 0x42), (0x72, 0x67, 0x62))
+
+
+class Jpeg:
+    """JPEG is only decoded: nothing is encoded with it here."""
+
+    name = "jpeg"
+    extension = "jpg"
+
+    def library(self) -> str:
+        """Return name and version of what decodes."""
+        import imagecodecs
+
+        return f"imagecodecs {imagecodecs.__version__} / {imagecodecs.jpeg8_version()}"
+
+    def refusal(self, spec: FrameSpec) -> str | None:
+        """Refuse everything."""
+        return "JPEG is decoded only"
+
+    def encode(self, samples: Samples, spec: FrameSpec, options: EncodeOptions) -> bytes:
+        """Refuse."""
+        raise UnsupportedFrame(f"{self.name}: {self.refusal(spec)}")
+
+    def decode(self, stream: bytes, spec: FrameSpec, options: EncodeOptions) -> Samples:
+        """Return the samples of a code stream, as :func:`decode_received` does."""
+        return decode_received(stream, spec).samples
+
+
+def decode_received(stream: bytes, spec: FrameSpec) -> DecodedFrame:
+    """Decode a code stream.
+
+    Lossy colour becomes RGB when the code stream or Photometric Interpretation says that it is YCbCr; lossless values
+    are left as they are.
+    """
+    header = jpeg_header(Jpeg.name, stream)
+    header.shape.require(Jpeg.name, spec)
+    with decoding(Jpeg.name):
+        samples = _samples(stream, header, is_ybr=_is_ybr(header, spec))
+    samples = from_twos_complement(fitting(Jpeg.name, samples, spec), spec, header.shape.precision)
+    photometric = spec.photometric_interpretation
+    if spec.samples_per_pixel == 3 and header.process != _LOSSLESS:
+        photometric = "RGB"
+    return DecodedFrame(samples, replace(spec, photometric_interpretation=photometric, planar_configuration=0))
+
+
+def _is_ybr(header: JpegHeader, spec: FrameSpec) -> bool:
+    """Whether three components are YCbCr: the code stream is believed first, for it cannot be relabelled."""
+    if header.shape.samples != 3 or header.process == _LOSSLESS or header.component_ids in _RGB_IDS:
+        return False
+    if header.adobe_transform is not None:
+        return header.adobe_transform == 1
+    return header.has_jfif or spec.photometric_interpretation.startswith("YBR")
+
+
+def _samples(stream: bytes, header: JpegHeader, *, is_ybr: bool) -> Samples:
+    import imagecodecs
+
+    if header.shape.samples == 3:
+        space = "YCBCR" if is_ybr else "RGB"
+        return imagecodecs.jpeg8_decode(stream, colorspace=space, outcolorspace="RGB")
+    if header.process != _LOSSLESS:
+        return imagecodecs.jpeg8_decode(stream)
+    try:
+        return imagecodecs.jpeg8_decode(stream)
+    except imagecodecs.Jpeg8Error:
+        # libjpeg-turbo wants Huffman tables by the letter; old writers were not so exact.
+        return imagecodecs.jpegsof3_decode(stream)

@@ -1,0 +1,224 @@
+"""Every error that LeanPACS raises on purpose.
+
+Facts are attributes; the text is for people. ``transient`` tells a caller whether trying again can help.
+
+::
+
+    LeanPACSError
+      ConfigError                    .key .value
+      DicomError                     the input is not usable DICOM
+        NotDicom
+        MissingAttribute             .keyword
+        Truncated                    .offset
+        EncapsulationError
+        InflateError
+      CodecError
+        UnsupportedTransferSyntax    .uid
+        UnsupportedFrame             .reason
+        DecodeError                  .codec
+        EncodeError                  .codec
+        VerificationError            .expected .actual   never swallowed, never retried
+      StorageError
+        BlobNotFound                 .digest
+        BlobCorrupt                  .digest
+        PackError
+        DictionaryMissing            .dictionary_id
+        NameTaken                    .name
+        StoreFull                    transient
+        StoreUnavailable             transient
+      CatalogError
+        InstanceNotFound             .uid
+        FrameNotFound                .number
+        InvalidQuery                 .keyword
+        CatalogUnavailable           transient
+      RefusedByPolicy                .policy
+"""
+
+from __future__ import annotations
+
+
+class LeanPACSError(Exception):
+    """Root of all errors raised on purpose."""
+
+    transient = False
+
+
+class ConfigError(LeanPACSError):
+    """A setting is unknown, missing or out of range."""
+
+    def __init__(self, key: str, value: object, message: str) -> None:
+        super().__init__(f"{key} = {value!r}: {message}")
+        self.key = key
+        self.value = value
+
+
+class DicomError(LeanPACSError):
+    """The input is not usable DICOM."""
+
+
+class NotDicom(DicomError):
+    """Nothing in the input reads as a DICOM data set."""
+
+
+class MissingAttribute(DicomError):
+    """An attribute that is needed is absent or has no value."""
+
+    def __init__(self, keyword: str) -> None:
+        super().__init__(f"{keyword} is missing")
+        self.keyword = keyword
+
+
+class Truncated(DicomError):
+    """The data set ends inside an element."""
+
+    def __init__(self, message: str, offset: int) -> None:
+        super().__init__(f"{message} (at byte {offset})")
+        self.offset = offset
+
+
+class EncapsulationError(DicomError):
+    """Encapsulated Pixel Data whose items cannot be told apart or assigned to frames."""
+
+
+class InflateError(DicomError):
+    """A deflated data set that does not inflate, or that inflates beyond the limit."""
+
+
+class CodecError(LeanPACSError):
+    """Samples or code streams that cannot be converted."""
+
+
+class UnsupportedTransferSyntax(CodecError):
+    """No codec here reads or writes this transfer syntax."""
+
+    def __init__(self, uid: str, message: str = "") -> None:
+        super().__init__(message or f"transfer syntax {uid} cannot be converted")
+        self.uid = uid
+
+
+class UnsupportedFrame(CodecError):
+    """A codec cannot hold this frame exactly; raised before or instead of a wrong encoding."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class DecodeError(CodecError):
+    """A code stream does not decode to the frame it should hold."""
+
+    def __init__(self, codec: str, message: str) -> None:
+        super().__init__(f"{codec}: {message}")
+        self.codec = codec
+
+
+class EncodeError(CodecError):
+    """An encoder failed on a frame that it had not refused."""
+
+    def __init__(self, codec: str, message: str) -> None:
+        super().__init__(f"{codec}: {message}")
+        self.codec = codec
+
+
+class VerificationError(CodecError):
+    """What was decoded back is not what was received. Never swallowed, never retried."""
+
+    def __init__(self, message: str, expected: str, actual: str) -> None:
+        super().__init__(f"{message}: expected {expected}, found {actual}")
+        self.expected = expected
+        self.actual = actual
+
+
+class StorageError(LeanPACSError):
+    """A blob store, pack or dictionary does not give what was asked for."""
+
+
+class BlobNotFound(StorageError):
+    """No blob of this digest in the store."""
+
+    def __init__(self, digest: str) -> None:
+        super().__init__(f"blob {digest} is not in the store")
+        self.digest = digest
+
+
+class BlobCorrupt(StorageError):
+    """The bytes of a blob are not those its digest names."""
+
+    def __init__(self, digest: str, message: str) -> None:
+        super().__init__(f"blob {digest} is damaged: {message}")
+        self.digest = digest
+
+
+class PackError(StorageError):
+    """A pack that is not a well-formed ZIP of the documented shape."""
+
+
+class DictionaryMissing(StorageError):
+    """A Zstandard frame names a dictionary that is not at hand."""
+
+    def __init__(self, dictionary_id: int) -> None:
+        super().__init__(f"Zstandard dictionary {dictionary_id} is not at hand")
+        self.dictionary_id = dictionary_id
+
+
+class NameTaken(StorageError):
+    """Other bytes are kept under this name already."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} is kept already, with other content")
+        self.name = name
+
+
+class StoreFull(StorageError):
+    """The store has no room left; nothing was changed."""
+
+    transient = True
+
+
+class StoreUnavailable(StorageError):
+    """The store does not answer."""
+
+    transient = True
+
+
+class CatalogError(LeanPACSError):
+    """The catalog does not hold, or cannot do, what was asked for."""
+
+
+class InstanceNotFound(CatalogError):
+    """No instance, series or study of this UID."""
+
+    def __init__(self, uid: str) -> None:
+        super().__init__(f"{uid} is not in this archive")
+        self.uid = uid
+
+
+class FrameNotFound(CatalogError):
+    """The instance has no frame of this number."""
+
+    def __init__(self, number: int, number_of_frames: int) -> None:
+        super().__init__(f"frame {number} does not exist; the instance has {number_of_frames}")
+        self.number = number
+        self.number_of_frames = number_of_frames
+
+
+class InvalidQuery(CatalogError):
+    """A matching key or its value is not understood."""
+
+    def __init__(self, keyword: str, message: str) -> None:
+        super().__init__(f"{keyword}: {message}")
+        self.keyword = keyword
+
+
+class CatalogUnavailable(CatalogError):
+    """The catalog's database does not answer or is locked for too long."""
+
+    transient = True
+
+
+class RefusedByPolicy(LeanPACSError):
+    """A rule of the archive forbids the operation."""
+
+    def __init__(self, policy: str, message: str) -> None:
+        super().__init__(message)
+        self.policy = policy

@@ -1,0 +1,186 @@
+"""The DICOMweb service: its resources, and what answers for them.
+
+References
+----------
+PS3.18 10.1.1 (resources of the studies service).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from starlette.routing import Route
+
+from leanpacs.errors import InstanceNotFound
+from leanpacs.services.dicomweb import frames as pixels
+from leanpacs.services.dicomweb import qido, stow, wado
+from leanpacs.services.dicomweb.problems import Problem
+from leanpacs.services.dicomweb.urls import Urls
+from leanpacs.services.origin import origin
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from leanpacs.archive.archive import Archive
+    from leanpacs.catalog import InstanceRow
+    from leanpacs.services.threads import Threads
+    from leanpacs.telemetry import Metrics
+
+    Answer = Callable[[Request], Awaitable[Response]]
+
+_UID: Final = re.compile(r"[!-~]{1,128}")
+_SERIES: Final = "/studies/{study}/series/{series}"
+_INSTANCE: Final = _SERIES + "/instances/{instance}"
+
+
+@dataclass(frozen=True, slots=True)
+class DicomWebOptions:
+    """Limits and addresses of the service.
+
+    Attributes
+    ----------
+    root : str
+        Path at which it is mounted.
+    public_url : str
+        Scheme and authority for the URLs in answers; '': as the client says.
+    max_results : int
+        Most results of one search.
+    largest_instance_bytes : int
+        Larger instances are refused.
+    """
+
+    root: str = "/dicom-web"
+    public_url: str = ""
+    max_results: int = 1000
+    largest_instance_bytes: int = 64 << 30
+
+
+class DicomWeb:
+    """Answers DICOMweb requests from an archive.
+
+    Parameters
+    ----------
+    archive : Archive
+        Open; not closed here.
+    options : DicomWebOptions
+        Limits and addresses.
+    reading, storing : Threads
+        Where the archive is called; apart, so that senders who have to wait do not keep readers waiting.
+    metrics : Metrics, optional
+        Where received instances are counted.
+    """
+
+    def __init__(
+        self,
+        archive: Archive,
+        options: DicomWebOptions,
+        reading: Threads,
+        storing: Threads,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self._archive = archive
+        self._options = options
+        self._reading = reading
+        self._storing = storing
+        self._metrics = metrics
+
+    def routes(self) -> list[Route]:
+        """Return all resources, relative to the root of the service."""
+        searched: dict[str, qido.Level] = {
+            "/studies": "study",
+            "/series": "series",
+            "/instances": "instance",
+            "/studies/{study}/series": "series",
+            "/studies/{study}/instances": "instance",
+            f"{_SERIES}/instances": "instance",
+        }
+        read: dict[str, Answer] = dict.fromkeys(("/studies/{study}", _SERIES, _INSTANCE), self.instances)
+        read |= {f"{path}/metadata": self.metadata for path in tuple(read)}
+        read |= {
+            f"{_INSTANCE}/frames/{{frames}}": self.frames,
+            f"{_INSTANCE}/bulkdata/{{path:path}}": self.bulk_data,
+        }
+        return [
+            Route("/studies", self.store, methods=["POST"], name="store"),
+            Route("/studies/{study}", self.store, methods=["POST"], name="store"),
+            *(Route(path, self._search(level), name=f"search-{level}") for path, level in searched.items()),
+            *(Route(path, answer, name=f"retrieve-{answer.__name__}") for path, answer in read.items()),
+        ]
+
+    async def store(self, request: Request) -> Response:
+        """Answer a store request (PS3.18 10.5)."""
+        _check_uids(request)
+        return await stow.store(
+            request,
+            self._archive,
+            self._storing,
+            self._urls(request),
+            largest_bytes=self._options.largest_instance_bytes,
+            metrics=self._metrics,
+        )
+
+    async def instances(self, request: Request) -> Response:
+        """Answer for a study, a series or an instance as Part 10 files (PS3.18 10.4)."""
+        rows = await self._rows(request)
+        return await wado.instances(request, rows, self._archive.retriever, self._reading, self._urls(request))
+
+    async def metadata(self, request: Request) -> Response:
+        """Answer for the metadata of a study, a series or an instance (PS3.18 10.4)."""
+        rows = await self._rows(request)
+        return await wado.metadata(request, rows, self._archive.retriever, self._reading, self._urls(request))
+
+    async def frames(self, request: Request) -> Response:
+        """Answer for frames (PS3.18 10.4)."""
+        numbers = pixels.frame_numbers(request.path_params["frames"])
+        return await pixels.frames(request, await self._source(request), numbers)
+
+    async def bulk_data(self, request: Request) -> Response:
+        """Answer for a BulkDataURI (PS3.18 10.4)."""
+        return await pixels.bulk_data(request, await self._source(request), request.path_params["path"])
+
+    def _search(self, level: qido.Level) -> Answer:
+        async def search(request: Request) -> Response:
+            _check_uids(request)
+            return await qido.search(
+                request,
+                level,
+                self._archive.catalog,
+                self._reading,
+                self._urls(request),
+                max_results=self._options.max_results,
+            )
+
+        return search
+
+    async def _rows(self, request: Request) -> list[InstanceRow]:
+        """Return the instances that the path names, in the order of the series; at least one."""
+        _check_uids(request)
+        uids = request.path_params
+        rows = await self._reading.run(
+            self._archive.catalog.instances,
+            study_uid=uids["study"],
+            series_uid=uids.get("series"),
+            sop_uid=uids.get("instance"),
+        )
+        if not rows:
+            raise InstanceNotFound(uids.get("instance") or uids.get("series") or uids["study"])
+        return rows
+
+    async def _source(self, request: Request) -> pixels.Source:
+        rows = await self._rows(request)
+        return pixels.Source(rows[0], self._archive.retriever, self._reading, self._urls(request))
+
+    def _urls(self, request: Request) -> Urls:
+        return Urls(origin(request, self._options.public_url) + self._options.root)
+
+
+def _check_uids(request: Request) -> None:
+    """Turn away what cannot be a UID. Some senders break the rules for UIDs; what they sent is held."""
+    for level in ("study", "series", "instance"):
+        if level in request.path_params and not _UID.fullmatch(request.path_params[level]):
+            raise Problem(400, f"The path names no {level} UID.")

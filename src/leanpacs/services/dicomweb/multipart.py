@@ -1,0 +1,99 @@
+"""Writing multipart/related bodies, piece by piece.
+
+References
+----------
+RFC 2387 (multipart/related), RFC 2046 5.1, PS3.18 8.6.1.2 (multipart payloads).
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+_CHUNK_BYTES: Final = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class BodyPart:
+    """One part of a body.
+
+    Attributes
+    ----------
+    content_type : str
+        Media type with its parameters.
+    chunks : iterator of bytes
+        The content; read once.
+    location : str
+        URL for Content-Location, '' for none.
+    length : int or None
+        Bytes of the content where known.
+    """
+
+    content_type: str
+    chunks: Iterator[bytes]
+    location: str = ""
+    length: int | None = None
+
+    def preface(self, boundary: str) -> bytes:
+        """Delimiter and header fields, up to the empty line."""
+        lines = [f"--{boundary}", f"Content-Type: {self.content_type}"]
+        if self.location:
+            lines.append(f"Content-Location: {self.location}")
+        if self.length is not None:
+            lines.append(f"Content-Length: {self.length}")
+        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+def new_boundary() -> str:
+    """Return a boundary that nobody can foresee, so that no content can hold it."""
+    return secrets.token_hex(16)
+
+
+def content_type(part_type: str, boundary: str) -> str:
+    """Content-Type of a body whose parts are of ``part_type``."""
+    return f'multipart/related; type="{part_type}"; boundary={boundary}'
+
+
+def body(parts: Iterable[BodyPart], boundary: str) -> Iterator[bytes]:
+    """Join parts to a body; ``parts`` is advanced only when the one before is through."""
+    for part in parts:
+        try:
+            yield part.preface(boundary)
+            yield from part.chunks
+            yield b"\r\n"
+        finally:
+            close(part.chunks)
+    yield f"--{boundary}--\r\n".encode()
+
+
+def body_length(part: BodyPart, boundary: str) -> int | None:
+    """Bytes of a body of this one part, where the part's length is known."""
+    if part.length is None:
+        return None
+    return len(part.preface(boundary)) + part.length + len("\r\n") + len(f"--{boundary}--\r\n")
+
+
+def gathered(chunks: Iterator[bytes], chunk_bytes: int = _CHUNK_BYTES) -> Iterator[bytes]:
+    """Join small chunks, so that each costs the event loop one turn; large ones pass as they are."""
+    held: list[bytes] = []
+    size = 0
+    try:
+        for chunk in chunks:
+            held.append(chunk)
+            size += len(chunk)
+            if size >= chunk_bytes:
+                yield held[0] if len(held) == 1 else b"".join(held)
+                held, size = [], 0
+        if size:
+            yield b"".join(held)
+    finally:
+        close(chunks)
+
+
+def close(chunks: Iterator[bytes]) -> None:
+    """Let go of what an iterator holds open, where it is one that can be closed."""
+    finish = getattr(chunks, "close", None)
+    if finish is not None:
+        finish()

@@ -1,0 +1,214 @@
+"""Results of a search as DICOM JSON Model objects: which attributes, and where their values are.
+
+References
+----------
+PS3.18 10.6.3.3 (search response payload), tables 10.6.3-3 to 10.6.3-5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final
+
+from leanpacs.catalog import FoundInstance, SeriesRow, StudyRow
+from leanpacs.dicom.attributes import LEVEL_ATTRIBUTES, LevelAttribute
+from leanpacs.dicom.jsonvalues import attribute_json
+
+if TYPE_CHECKING:
+    from leanpacs.services.dicomweb.urls import Urls
+
+Found = StudyRow | SeriesRow | FoundInstance
+"""What a search finds."""
+
+_DEPTH: Final = {"patient": 0, "study": 1, "series": 2, "instance": 3}
+
+_ALWAYS: Final[Mapping[str, frozenset[str]]] = {
+    "study": frozenset(
+        {
+            "StudyDate",
+            "StudyTime",
+            "AccessionNumber",
+            "InstanceAvailability",
+            "ModalitiesInStudy",
+            "ReferringPhysicianName",
+            "TimezoneOffsetFromUTC",
+            "RetrieveURL",
+            "PatientName",
+            "PatientID",
+            "PatientBirthDate",
+            "PatientSex",
+            "StudyInstanceUID",
+            "StudyID",
+            "NumberOfStudyRelatedSeries",
+            "NumberOfStudyRelatedInstances",
+        }
+    ),
+    "series": frozenset(
+        {
+            "Modality",
+            "TimezoneOffsetFromUTC",
+            "SeriesDescription",
+            "RetrieveURL",
+            "SeriesInstanceUID",
+            "SeriesNumber",
+            "NumberOfSeriesRelatedInstances",
+            "PerformedProcedureStepStartDate",
+            "PerformedProcedureStepStartTime",
+            "InstanceAvailability",
+        }
+    ),
+    "instance": frozenset(
+        {
+            "SOPClassUID",
+            "SOPInstanceUID",
+            "InstanceAvailability",
+            "TimezoneOffsetFromUTC",
+            "RetrieveURL",
+            "InstanceNumber",
+            "Rows",
+            "Columns",
+            "BitsAllocated",
+            "NumberOfFrames",
+        }
+    ),
+}
+"""Attributes that a result of each level always has, by keyword (PS3.18 tables 10.6.3-3 to 10.6.3-5)."""
+
+_UIDS_ABOVE: Final[Mapping[str, frozenset[str]]] = {
+    "study": frozenset(),
+    "series": frozenset({"StudyInstanceUID"}),
+    "instance": frozenset({"StudyInstanceUID", "SeriesInstanceUID"}),
+}
+"""Without these a result could not be told where it belongs."""
+
+_IF_KNOWN: Final = frozenset(
+    {
+        "InstanceAvailability",
+        "TimezoneOffsetFromUTC",
+        "SeriesDescription",
+        "PerformedProcedureStepStartDate",
+        "PerformedProcedureStepStartTime",
+        "Rows",
+        "Columns",
+        "BitsAllocated",
+        "NumberOfFrames",
+    }
+)
+"""Left out where there is no value; the others are returned empty."""
+
+
+_HELD_AS: Final[Mapping[str, Mapping[str, str]]] = {
+    "study": {
+        "study_uid": "study_uid",
+        "modalities_in_study": "modalities",
+        "number_of_study_related_series": "number_of_series",
+        "number_of_study_related_instances": "number_of_instances",
+    },
+    "series": {
+        "study_uid": "study_uid",
+        "series_uid": "series_uid",
+        "number_of_series_related_instances": "number_of_instances",
+    },
+    "instance": {
+        "study_uid": "held.study_uid",
+        "series_uid": "held.series_uid",
+        "sop_uid": "held.sop_uid",
+        "sop_class": "held.sop_class",
+    },
+}
+"""Where values are in a row, by level and field, when they are not among the attributes of their level."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which attributes a search returns.
+
+    Attributes
+    ----------
+    level : str
+        What is searched for.
+    within : frozenset of str
+        Keywords of the UIDs in the path. The attributes of the levels that it names are not repeated, those
+        of other levels above are (PS3.18 10.6.3.3.2 and 10.6.3.3.3).
+    included : frozenset of str
+        Keywords asked for.
+    include_all : bool
+        All attributes are asked for.
+    """
+
+    level: str
+    within: frozenset[str]
+    included: frozenset[str] = frozenset()
+    include_all: bool = False
+
+    def attributes(self) -> list[LevelAttribute]:
+        """Return the attributes in ascending order of tags; those that hold at several levels at this one."""
+        depth = _DEPTH[self.level]
+        keywords = self._keywords()
+        chosen = {
+            attribute.tag: attribute
+            for attribute in sorted(LEVEL_ATTRIBUTES, key=lambda attribute: _DEPTH[attribute.level])
+            if _DEPTH[attribute.level] <= depth and (self._is_all(attribute) or attribute.keyword in keywords)
+        }
+        return [chosen[tag] for tag in sorted(chosen)]
+
+    def _keywords(self) -> frozenset[str]:
+        keywords = _ALWAYS[self.level] | _UIDS_ABOVE[self.level] | self.included
+        if self.level in ("series", "instance") and "StudyInstanceUID" not in self.within:
+            keywords |= _ALWAYS["study"]
+        if self.level == "instance" and "SeriesInstanceUID" not in self.within:
+            keywords |= _ALWAYS["series"]
+        return keywords
+
+    def _is_all(self, attribute: LevelAttribute) -> bool:
+        own = (self.level, "patient") if self.level == "study" else (self.level,)
+        return self.include_all and attribute.level in own
+
+
+class Results:
+    """Makes results of one search.
+
+    Parameters
+    ----------
+    selection : Selection
+        Which attributes.
+    urls : Urls
+        For the retrieve URLs.
+    """
+
+    def __init__(self, selection: Selection, urls: Urls) -> None:
+        self._urls = urls
+        self._columns = [
+            (f"{attribute.tag:08X}", attribute.vr, value, attribute.keyword in _IF_KNOWN)
+            for attribute in selection.attributes()
+            if (value := self._value(attribute, selection.level)) is not None
+        ]
+
+    def json(self, found: Found) -> dict[str, Any]:
+        """Return one result as a DICOM JSON Model object."""
+        result: dict[str, Any] = {}
+        for tag, vr, value_of, if_known in self._columns:
+            value = value_of(found)
+            if not (if_known and value in (None, "")):
+                result[tag] = attribute_json(vr, value)
+        return result
+
+    def _value(self, attribute: LevelAttribute, level: str) -> Callable[[Found], Any] | None:
+        """Return what takes the attribute's value from a row, None when rows do not have it."""
+        if attribute.keyword == "RetrieveURL":
+            return self._retrieve_url
+        if attribute.keyword == "InstanceAvailability":
+            return lambda _: "ONLINE"
+        place = _HELD_AS[level].get(attribute.field)
+        if place is None and attribute.computed:
+            return None
+        return attrgetter(place or f"{attribute.level}.{attribute.field}")
+
+    def _retrieve_url(self, found: Found) -> str:
+        if isinstance(found, StudyRow):
+            return self._urls.study(found.study_uid)
+        if isinstance(found, SeriesRow):
+            return self._urls.series(found.study_uid, found.series_uid)
+        return self._urls.instance(found.held.study_uid, found.held.series_uid, found.held.sop_uid)

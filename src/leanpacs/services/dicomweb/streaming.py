@@ -1,0 +1,119 @@
+"""Bodies that threads make while the event loop sends them.
+
+The archive is synchronous. Each chunk is made in a thread only when the one before has been handed to the
+server, so a slow client costs no thread and at most one chunk of memory.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Final, Self
+
+import anyio
+from starlette.responses import Response
+
+from leanpacs.services.dicomweb.multipart import close, gathered
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.types import Receive, Scope, Send
+
+    from leanpacs.services.threads import Threads
+
+_END: Final = b""
+
+
+class ChunkedResponse(Response):
+    """An answer whose body is made chunk by chunk in threads.
+
+    The iterator is closed in every case: at the end, after an error, and when the client goes away. An error
+    in the middle breaks the connection off, so that the client cannot take a part for the whole.
+
+    Parameters
+    ----------
+    chunks : iterator of bytes
+        The body; owned by the answer from here on.
+    threads : Threads
+        Where the chunks are made.
+    length : int or None
+        Bytes of the body where known; becomes Content-Length.
+    """
+
+    def __init__(
+        self,
+        chunks: Iterator[bytes],
+        threads: Threads,
+        *,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+        media_type: str | None = None,
+        length: int | None = None,
+    ) -> None:
+        self.status_code = status
+        self.media_type = media_type
+        self.background = None
+        self._chunks = gathered(chunks)
+        self._source = chunks
+        self._threads = threads
+        self._turn = threading.Lock()
+        self._first = _END
+        self._send_body = True
+        fields = dict(headers or {})
+        if length is not None:
+            fields["content-length"] = str(length)
+        self.init_headers(fields)
+
+    async def primed(self, request: Request) -> Self:
+        """Make the first chunk now, so that a failure becomes an answer and not a broken connection.
+
+        For HEAD no chunk is made at all.
+        """
+        self._send_body = request.method != "HEAD"
+        if self._send_body:
+            try:
+                self._first = await self._threads.run(self._next)
+            except BaseException:
+                await self._finish()
+                raise
+        return self
+
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the answer (ASGI)."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._watch, receive, tasks.cancel_scope)
+                await self._send(send)
+                tasks.cancel_scope.cancel()
+        except BaseExceptionGroup as group:  # the group has one member: what `_send` raised
+            raise group.exceptions[0] from None
+        finally:
+            await self._finish()
+
+    async def _watch(self, receive: Receive, scope: anyio.CancelScope) -> None:
+        """Stop the sending when the client has gone."""
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        scope.cancel()
+
+    async def _send(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        chunk, self._first = self._first, _END
+        while self._send_body and (chunk := chunk or await self._threads.run(self._next)):
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            chunk = _END
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _finish(self) -> None:
+        with anyio.CancelScope(shield=True):
+            await self._threads.run(self._close)
+
+    def _next(self) -> bytes:
+        with self._turn:
+            return next(self._chunks, _END)
+
+    def _close(self) -> None:
+        # When the server stops, the last chunk may still be in the making: its thread cannot be interrupted.
+        with self._turn:
+            close(self._chunks)
+            close(self._source)  # a generator that never ran does not reach its own cleaning up

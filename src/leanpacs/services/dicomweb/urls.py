@@ -1,0 +1,36 @@
+"""Where things are to be found: the URLs that answers carry.
+
+References
+----------
+PS3.18 10.1.1 (resources of the studies service).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import quote
+
+
+@dataclass(frozen=True, slots=True)
+class Urls:
+    """URLs of what the archive holds.
+
+    Parameters
+    ----------
+    service : str
+        URL of the DICOMweb service, without a slash at its end.
+    """
+
+    service: str
+
+    def study(self, study_uid: str) -> str:
+        """Retrieve URL of a study."""
+        return f"{self.service}/studies/{quote(study_uid, safe='')}"
+
+    def series(self, study_uid: str, series_uid: str) -> str:
+        """Retrieve URL of a series."""
+        return f"{self.study(study_uid)}/series/{quote(series_uid, safe='')}"
+
+    def instance(self, study_uid: str, series_uid: str, sop_uid: str) -> str:
+        """Retrieve URL of an instance."""
+        return f"{self.series(study_uid, series_uid)}/instances/{quote(sop_uid, safe='')}"

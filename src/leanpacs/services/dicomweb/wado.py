@@ -1,0 +1,222 @@
+"""WADO-RS: retrieve instances and their metadata.
+
+References
+----------
+PS3.18 10.4 (retrieve transaction), PS3.18 F (DICOM JSON Model), PS3.19 A.1 (Native DICOM Model).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from leanpacs.dicom.jsonvalues import attribute_json
+from leanpacs.errors import CodecError, DicomError
+from leanpacs.services.dicomweb import caching, forms, media, multipart
+from leanpacs.services.dicomweb.multipart import BodyPart
+from leanpacs.services.dicomweb.nativexml import native_xml
+from leanpacs.services.dicomweb.problems import Problem
+from leanpacs.services.dicomweb.streaming import ChunkedResponse
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from leanpacs.archive.retrieve import Part10, Retriever
+    from leanpacs.catalog import InstanceRow
+    from leanpacs.services.dicomweb.forms import InstanceForm
+    from leanpacs.services.dicomweb.media import MediaRange
+    from leanpacs.services.dicomweb.urls import Urls
+    from leanpacs.services.threads import Threads
+
+_log = logging.getLogger(__name__)
+
+_XML_BODY: Final = f'multipart/related; type="{media.DICOM_XML}"'
+
+
+async def instances(
+    request: Request, rows: Sequence[InstanceRow], retriever: Retriever, threads: Threads, urls: Urls
+) -> Response:
+    """Answer GET of a study, a series or an instance: Part 10 files.
+
+    Parameters
+    ----------
+    request : Request
+        Its Accept decides on the form.
+    rows : sequence of InstanceRow
+        At least one.
+
+    Raises
+    ------
+    Problem
+        406: none of the instances can be had in an acceptable form.
+    """
+    ranges = _accepted(request)
+    alone = len(rows) == 1
+    chosen = [(row, forms.instance_form(row.transfer_syntax, ranges, alone=alone)) for row in rows]
+    found = [(row, form) for row, form in chosen if form is not None]
+    if not found:
+        raise Problem(406, _no_form(rows))
+    single = not found[0][1].multipart
+    named = (form.transfer_syntax for _, form in found)
+    etag = caching.entity_tag((row for row, _ in found), str(single), *named, weak=not single)
+    if unchanged := caching.not_modified(request, etag):
+        return unchanged
+    if single:
+        row, form = found[0]
+        return await _single(request, row, form.transfer_syntax, retriever, threads, etag)
+    status = 200 if len(found) == len(rows) else 206
+    return await _multipart(request, found, retriever, threads, urls, etag, status)
+
+
+async def metadata(
+    request: Request, rows: Sequence[InstanceRow], retriever: Retriever, threads: Threads, urls: Urls
+) -> Response:
+    """Answer GET of the metadata of a study, a series or an instance.
+
+    Parameters
+    ----------
+    request : Request
+        Its Accept decides between JSON and XML.
+    rows : sequence of InstanceRow
+        At least one.
+
+    Raises
+    ------
+    Problem
+        406: neither is acceptable.
+    """
+    form = media.choose(_accepted(request), (media.DICOM_JSON, media.JSON, media.DICOM_XML))
+    if form is None:
+        raise Problem(406, f"Metadata are {media.DICOM_JSON}, or {_XML_BODY}.")
+    etag = caching.entity_tag(rows, form, urls.service)
+    if unchanged := caching.not_modified(request, etag):
+        return unchanged
+    models = _models(rows, retriever, urls)
+    if form != media.DICOM_XML:
+        response = ChunkedResponse(_json_list(models), threads, headers=caching.fields(etag), media_type=form)
+    else:
+        boundary = multipart.new_boundary()
+        parts = (BodyPart(media.DICOM_XML, iter([native_xml(model)])) for model in models)
+        response = ChunkedResponse(
+            multipart.body(parts, boundary),
+            threads,
+            headers=caching.fields(etag),
+            media_type=multipart.content_type(media.DICOM_XML, boundary),
+        )
+    return await response.primed(request)
+
+
+def _accepted(request: Request) -> list[MediaRange]:
+    return media.accepted(request.headers.get("accept"), request.query_params.get("accept"))
+
+
+def _no_form(rows: Sequence[InstanceRow]) -> str:
+    received = ", ".join(sorted({row.transfer_syntax for row in rows}))
+    return (
+        f'What is held was received in {received}; it can be had as multipart/related; type="{media.DICOM}", '
+        f"one instance also as {media.DICOM}, with transfer-syntax=* as received, or with "
+        "1.2.840.10008.1.2.1 where decoding is possible."
+    )
+
+
+async def _single(
+    request: Request, row: InstanceRow, uid: str, retriever: Retriever, threads: Threads, etag: str
+) -> Response:
+    part = await threads.run(_open, retriever, row, uid)
+    return await ChunkedResponse(
+        part.chunks,
+        threads,
+        headers=caching.fields(etag),
+        media_type=_part_type(part.transfer_syntax),
+        length=part.length,
+    ).primed(request)
+
+
+async def _multipart(
+    request: Request,
+    found: Sequence[tuple[InstanceRow, InstanceForm]],
+    retriever: Retriever,
+    threads: Threads,
+    urls: Urls,
+    etag: str,
+    status: int,
+) -> Response:
+    boundary = multipart.new_boundary()
+    parts: Iterator[BodyPart] = (_body_part(retriever, row, form.transfer_syntax, urls) for row, form in found)
+    length = None
+    if len(found) == 1:
+        first = await threads.run(next, parts)
+        length = multipart.body_length(first, boundary)
+        parts = chain([first], parts)
+    return await ChunkedResponse(
+        multipart.body(parts, boundary),
+        threads,
+        status=status,
+        headers=caching.fields(etag),
+        media_type=multipart.content_type(media.DICOM, boundary),
+        length=length,
+    ).primed(request)
+
+
+def _body_part(retriever: Retriever, row: InstanceRow, uid: str, urls: Urls) -> BodyPart:
+    part = _open(retriever, row, uid)
+    location = urls.instance(row.study_uid, row.series_uid, row.sop_uid)
+    return BodyPart(_part_type(part.transfer_syntax), part.chunks, location, part.length)
+
+
+def _part_type(uid: str) -> str:
+    return f"{media.DICOM}; transfer-syntax={uid}"
+
+
+def _open(retriever: Retriever, row: InstanceRow, uid: str) -> Part10:
+    """Open an instance in a transfer syntax; as received where that turns out to be impossible.
+
+    A damaged instance must not make the others of its study unreadable, nor may it be missing: it goes out as
+    it came, and the header fields of its part and its file meta information name its own transfer syntax.
+    """
+    if uid == row.transfer_syntax:
+        return retriever.part10(row)
+    try:
+        return retriever.part10(row, uid)
+    except (CodecError, DicomError) as error:
+        _log.warning("sent as received: %s", error, extra={"action": "retrieve", "sop_uid": row.sop_uid, "wanted": uid})
+        return retriever.part10(row)
+
+
+def _models(rows: Sequence[InstanceRow], retriever: Retriever, urls: Urls) -> Iterator[dict[str, Any]]:
+    """DICOM JSON Model objects; of an instance among others that cannot be read, its UIDs."""
+    for row in rows:
+        try:
+            yield retriever.metadata(row, _bulk_uri(row, urls))
+        except DicomError as error:
+            if len(rows) == 1:
+                raise
+            _log.warning("no metadata: %s", error, extra={"action": "retrieve", "sop_uid": row.sop_uid})
+            yield _identification(row)
+
+
+def _bulk_uri(row: InstanceRow, urls: Urls) -> Callable[[str], str]:
+    instance = urls.instance(row.study_uid, row.series_uid, row.sop_uid)
+    return lambda path: f"{instance}/bulkdata/{path}"
+
+
+def _identification(row: InstanceRow) -> dict[str, Any]:
+    return {
+        "00080016": attribute_json("UI", row.sop_class),
+        "00080018": attribute_json("UI", row.sop_uid),
+        "0020000D": attribute_json("UI", row.study_uid),
+        "0020000E": attribute_json("UI", row.series_uid),
+    }
+
+
+def _json_list(models: Iterator[dict[str, Any]]) -> Iterator[bytes]:
+    before = b"["
+    for model in models:
+        yield before + orjson.dumps(model)
+        before = b","
+    yield b"]"

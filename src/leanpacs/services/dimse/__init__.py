@@ -1,0 +1,14 @@
+"""DIMSE: C-ECHO and C-STORE as an SCP (PS3.4 annexes A and B, PS3.7, PS3.8).
+
+One thread serves one association, with blocking reads; the data set of an instance goes from the socket to
+a file in the spool without being parsed, re-encoded or held. pynetdicom's PDU classes read association
+requests and write the answers. Its reactor is not used: it polls every millisecond in two threads for each
+association, and copies each fragment several times.
+"""
+
+from leanpacs.services.dimse.association import Timeouts
+from leanpacs.services.dimse.scp import DimseOptions, serve
+from leanpacs.services.dimse.store import Landing
+from leanpacs.services.dimse.transport import bind
+
+__all__ = ["DimseOptions", "Landing", "Timeouts", "bind", "serve"]

@@ -1,0 +1,231 @@
+"""Association requests: which are taken, and on which terms (PS3.8 sections 7.1 and 9.3, PS3.7 annex D).
+
+The request is read and the acceptance is written with pynetdicom's PDU classes.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+
+from pydicom.uid import UID
+from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
+from pynetdicom.pdu_items import (
+    ApplicationContextItem,
+    PresentationContextItemAC,
+    PresentationContextItemRQ,
+    TransferSyntaxSubItem,
+    UserInformationItem,
+)
+from pynetdicom.pdu_primitives import (
+    ImplementationClassUIDNotification,
+    ImplementationVersionNameNotification,
+    MaximumLengthNotification,
+)
+
+from leanpacs import __version__
+from leanpacs.dicom.uids import EXPLICIT_BE, IMPLICIT_LE, transfer_syntax
+from leanpacs.dicom.write import IMPLEMENTATION_CLASS_UID
+from leanpacs.services.dimse.transport import AbortReason, PduType, Violation
+
+VERIFICATION = "1.2.840.10008.1.1"
+APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
+_NOT_INSTANCES = (  # "Storage" in name, but not services that C-STORE instances (PS3.6 table A-1)
+    "1.2.840.10008.1.3.10",
+    "1.2.840.10008.1.20.1",
+    "1.2.840.10008.1.20.2",
+)
+_PDU_HEADER = struct.Struct(">BxL")
+
+
+class ContextResult(IntEnum):
+    """Result of a presentation context (PS3.8 table 9-18)."""
+
+    ACCEPTED = 0
+    ABSTRACT_SYNTAX_NOT_SUPPORTED = 3
+    TRANSFER_SYNTAXES_NOT_SUPPORTED = 4
+
+
+class Refusal(Enum):
+    """Result, source and reason of a rejected association (PS3.8 table 9-21)."""
+
+    APPLICATION_CONTEXT_NOT_SUPPORTED = (1, 1, 2)
+    CALLING_AE_TITLE_NOT_RECOGNIZED = (1, 1, 3)
+    CALLED_AE_TITLE_NOT_RECOGNIZED = (1, 1, 7)
+    PROTOCOL_VERSION_NOT_SUPPORTED = (1, 2, 2)
+    LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
+
+    def pdu(self) -> bytes:
+        """The A-ASSOCIATE-RJ PDU."""
+        return _PDU_HEADER.pack(PduType.ASSOCIATE_RJ, 4) + bytes((0, *self.value))
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What this archive agrees to.
+
+    Parameters
+    ----------
+    ae_title : str
+        Its own AE title.
+    max_pdu_bytes : int
+        Largest PDU it asks peers to send.
+    check_called : bool
+        Whether peers must call it by ``ae_title``.
+    allowed_calling : collection of str
+        AE titles that may connect; empty lets any.
+    """
+
+    ae_title: str
+    max_pdu_bytes: int
+    check_called: bool = False
+    allowed_calling: Collection[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """An accepted presentation context: what instances on it are, and how they are encoded."""
+
+    context_id: int
+    abstract_syntax: str
+    transfer_syntax: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An association request.
+
+    Parameters
+    ----------
+    called, calling : str
+        AE titles without padding.
+    max_pdu_bytes : int
+        Largest PDU the peer takes; 0 is any.
+    offers : sequence of (context ID, abstract syntax, transfer syntaxes)
+        Proposed presentation contexts.
+    """
+
+    called: str
+    calling: str
+    application_context: str
+    protocol_version: int
+    max_pdu_bytes: int
+    offers: Sequence[tuple[int, str, Sequence[str]]]
+
+
+def read_request(content: bytes) -> Request:
+    """Read an A-ASSOCIATE-RQ PDU, given without the six bytes of header.
+
+    Raises
+    ------
+    Violation
+        It is malformed.
+    """
+    pdu = A_ASSOCIATE_RQ()
+    try:
+        pdu.decode(_PDU_HEADER.pack(PduType.ASSOCIATE_RQ, len(content)) + content)
+        user = pdu.user_information
+        return Request(
+            called=pdu.called_ae_title.strip(),
+            calling=pdu.calling_ae_title.strip(),
+            application_context=str(pdu.application_context_name or ""),
+            protocol_version=pdu.protocol_version,
+            max_pdu_bytes=(user.maximum_length if user else 0) or 0,
+            offers=[_offer(i) for i in pdu.variable_items if isinstance(i, PresentationContextItemRQ)],
+        )
+    except Exception as error:  # whatever hostile bytes make the decoder raise
+        raise Violation(AbortReason.INVALID_PARAMETER, f"malformed association request: {error}") from error
+
+
+def refusal(request: Request, terms: Terms, *, full: bool) -> Refusal | None:
+    """Why the association is not accepted, if it is not; ``full`` when there are too many already."""
+    if not request.protocol_version & 1:
+        return Refusal.PROTOCOL_VERSION_NOT_SUPPORTED
+    if request.application_context != APPLICATION_CONTEXT:
+        return Refusal.APPLICATION_CONTEXT_NOT_SUPPORTED
+    if terms.check_called and request.called != terms.ae_title:
+        return Refusal.CALLED_AE_TITLE_NOT_RECOGNIZED
+    if terms.allowed_calling and request.calling not in terms.allowed_calling:
+        return Refusal.CALLING_AE_TITLE_NOT_RECOGNIZED
+    if full:
+        return Refusal.LOCAL_LIMIT_EXCEEDED
+    return None
+
+
+def accept(request: Request, terms: Terms) -> tuple[bytes, Mapping[int, Context]]:
+    """Encode the A-ASSOCIATE-AC PDU, with the presentation contexts that were accepted, by ID."""
+    accepted: dict[int, Context] = {}
+    items = []
+    for context_id, abstract_syntax, offered in request.offers:
+        result, chosen = choose(abstract_syntax, offered)
+        if result is ContextResult.ACCEPTED:
+            accepted[context_id] = Context(context_id, abstract_syntax, chosen)
+        items.append(_context_item(context_id, result, chosen))
+    application = ApplicationContextItem()
+    application.application_context_name = UID(APPLICATION_CONTEXT)
+    pdu = A_ASSOCIATE_AC()
+    pdu.reserved_aet, pdu.reserved_aec = request.called, request.calling
+    pdu.variable_items = [application, *items, _user_information(terms)]
+    return pdu.encode(), accepted
+
+
+def choose(abstract_syntax: str, offered: Sequence[str]) -> tuple[ContextResult, str]:
+    """Pick the one transfer syntax that will be used on a presentation context.
+
+    Instances are taken in whatever encoding they are sent. Where a peer leaves the choice, none is picked
+    that could make it compress with loss if there is another, and big endian and Implicit VR (which does not
+    tell the VRs of private attributes) come last; otherwise the peer's order holds.
+    """
+    if not offered:
+        return ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED, IMPLICIT_LE
+    if abstract_syntax == VERIFICATION:
+        return ContextResult.ACCEPTED, offered[0]
+    if not is_storage(abstract_syntax):
+        return ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED, offered[0]
+    return ContextResult.ACCEPTED, min(offered, key=_rank)
+
+
+def is_storage(abstract_syntax: str) -> bool:
+    """Whether instances of this abstract syntax can be stored.
+
+    True for all storage SOP classes of PS3.6, retired ones included, and for any UID that PS3.6 does not
+    know: private classes and those of later editions.
+    """
+    uid = UID(abstract_syntax)
+    if not uid.type:
+        return bool(uid)
+    return uid.type == "SOP Class" and "Storage" in uid.name and uid not in _NOT_INSTANCES
+
+
+def _rank(uid: str) -> tuple[bool, bool]:
+    return transfer_syntax(uid).lossless is not True, uid in (IMPLICIT_LE, EXPLICIT_BE)
+
+
+def _offer(item: PresentationContextItemRQ) -> tuple[int, str, Sequence[str]]:
+    if item.context_id is None or not item.context_id % 2:
+        raise ValueError(f"presentation context ID {item.context_id}")
+    return item.context_id, str(item.abstract_syntax or ""), [str(uid) for uid in item.transfer_syntax if uid]
+
+
+def _context_item(context_id: int, result: ContextResult, chosen: str) -> PresentationContextItemAC:
+    syntax = TransferSyntaxSubItem()
+    syntax.transfer_syntax_name = UID(chosen)
+    item = PresentationContextItemAC()
+    item.presentation_context_id = context_id
+    item.result_reason = int(result)
+    item.transfer_syntax_sub_item = [syntax]
+    return item
+
+
+def _user_information(terms: Terms) -> UserInformationItem:
+    longest = MaximumLengthNotification()
+    longest.maximum_length_received = terms.max_pdu_bytes
+    implementation = ImplementationClassUIDNotification()
+    implementation.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
+    version = ImplementationVersionNameNotification()
+    version.implementation_version_name = f"LEANPACS_{__version__}"[:16]
+    item = UserInformationItem()
+    item.from_primitive([longest, implementation, version])
+    return item

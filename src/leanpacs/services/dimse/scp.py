@@ -1,0 +1,213 @@
+"""The DIMSE door: accepts connections and serves each association in a thread of its own.
+
+Several processes may serve one listening socket. All of them see a connection that comes in; each waits a
+moment, the longer the more associations it has, before it tries to take it. So the least busy one gets it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import socket
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from leanpacs.services.dimse.association import Association, Service, Timeouts, echo
+from leanpacs.services.dimse.message import Command, CommandField
+from leanpacs.services.dimse.negotiation import Terms
+from leanpacs.services.dimse.status import Reply
+from leanpacs.services.dimse.store import Landing, StoreService
+from leanpacs.telemetry import Metrics
+
+log = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.25
+_HOLD_BACK_SECONDS = 0.002
+_LONGEST_HOLD_BACK_SECONDS = 0.04
+# Rejecting a peer takes a thread as well; beyond this many, connections wait in the listen queue.
+_REJECTIONS_AT_ONCE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class DimseOptions:
+    """How the door behaves.
+
+    Parameters
+    ----------
+    ae_title : str
+        AE title of this archive.
+    max_pdu_bytes : int
+        Largest PDU that peers are asked to send. Memory does not depend on it.
+    max_associations : int
+        Associations of one process; further ones are rejected as a transient condition.
+    allowed_calling : frozenset of str
+        AE titles that may connect; empty lets any.
+    check_called : bool
+        Whether peers must call the archive by ``ae_title``.
+    largest_instance_bytes : int
+        Larger instances are refused.
+    timeouts : Timeouts
+        How long peers may take.
+    stop_seconds : float
+        How long associations may finish their current message when the door is closed.
+    """
+
+    ae_title: str = "LEANPACS"
+    max_pdu_bytes: int = 1 << 17
+    max_associations: int = 64
+    allowed_calling: frozenset[str] = frozenset()
+    check_called: bool = False
+    largest_instance_bytes: int = sys.maxsize
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    stop_seconds: float = 10.0
+
+    def terms(self) -> Terms:
+        """The part that peers negotiate about."""
+        return Terms(self.ae_title, self.max_pdu_bytes, self.check_called, self.allowed_calling)
+
+
+def serve(
+    listener: socket.socket | int,
+    archive: Landing,
+    options: DimseOptions,
+    stop: threading.Event,
+    *,
+    metrics: Metrics | None = None,
+) -> None:
+    """Serve associations until ``stop`` is set, then let the current messages finish.
+
+    Parameters
+    ----------
+    listener : socket.socket or int
+        A listening socket (see :func:`bind`) or its descriptor; other processes may serve it at the same
+        time. It stays open.
+    archive : Landing
+        Where instances go; used from many threads.
+    options : DimseOptions
+        How to behave.
+    stop : threading.Event
+        Ends the service; noticed within a quarter of a second.
+    metrics : Metrics, optional
+        Counts associations and times requests.
+    """
+    descriptor = listener if isinstance(listener, int) else listener.fileno()
+    with socket.socket(fileno=os.dup(descriptor)) as door:
+        door.setblocking(False)
+        service = _Door(archive, options, metrics)
+        poll = select.poll()
+        poll.register(door, select.POLLIN)
+        try:
+            while not stop.is_set():
+                if poll.poll(_POLL_SECONDS * 1000):
+                    stop.wait(service.hold_back_seconds())
+                    service.accept(door)
+        finally:
+            service.close()
+
+
+class _Door:
+    """The associations of one process."""
+
+    def __init__(self, archive: Landing, options: DimseOptions, metrics: Metrics | None) -> None:
+        self._options = options
+        self._terms = options.terms()
+        self._metrics = metrics
+        self._services: Mapping[int, Service] = {
+            CommandField.C_ECHO_RQ: _timed("C-ECHO", echo, metrics),
+            CommandField.C_STORE_RQ: _timed(
+                "C-STORE",
+                StoreService(archive, largest_instance_bytes=options.largest_instance_bytes),
+                metrics,
+            ),
+        }
+        self._threads: dict[Association, threading.Thread] = {}
+
+    def hold_back_seconds(self) -> float:
+        """How long to leave a new connection to other processes."""
+        if len(self._threads) >= self._options.max_associations + _REJECTIONS_AT_ONCE:
+            return _POLL_SECONDS
+        return min(len(self._threads) * _HOLD_BACK_SECONDS, _LONGEST_HOLD_BACK_SECONDS)
+
+    def accept(self, listener: socket.socket) -> None:
+        """Take and serve a connection, if no other process has taken it meanwhile."""
+        if len(self._threads) >= self._options.max_associations + _REJECTIONS_AT_ONCE:
+            return
+        try:
+            connection, address = listener.accept()
+        except BlockingIOError:
+            return
+        except OSError as error:  # the peer is gone again, or there are no descriptors left
+            self._not_accepted(error)
+            return
+        try:
+            connection.setblocking(True)  # on some systems it inherits that it is not
+            self._start(Association(connection, str(address[0]), self._services, self._options.timeouts))
+        except (OSError, RuntimeError) as error:  # gone, or there are no threads left
+            connection.close()
+            self._not_accepted(error)
+
+    def _start(self, association: Association) -> None:
+        full = len(self._threads) >= self._options.max_associations
+        thread = threading.Thread(target=self._run, args=(association, full), name="dimse", daemon=True)
+        self._threads[association] = thread
+        try:
+            thread.start()
+        except RuntimeError:
+            del self._threads[association]
+            raise
+
+    def _not_accepted(self, error: Exception) -> None:
+        log.warning("connection not accepted: %s", error, extra={"action": "associate"})
+        time.sleep(_POLL_SECONDS)
+
+    def close(self) -> None:
+        """End all associations, those in the middle of a message after it."""
+        threads = dict(self._threads)
+        for association in threads:
+            association.stop()
+        deadline = time.monotonic() + self._options.stop_seconds
+        for association, thread in threads.items():
+            thread.join(max(deadline - time.monotonic(), 0))
+            if thread.is_alive():
+                association.cut()
+        for thread in threads.values():
+            thread.join(self._options.timeouts.linger + 1)
+
+    def _run(self, association: Association, full: bool) -> None:
+        started = time.monotonic()
+        ended = "failed"
+        try:
+            ended = association.run(self._terms, full=full)
+        finally:
+            del self._threads[association]
+            if self._metrics:
+                self._metrics.associations.labels(ended).inc()
+            log.info(
+                "association %s",
+                ended,
+                extra={
+                    "action": "associate",
+                    "peer": association.peer,
+                    "calling": association.calling,
+                    "messages": association.messages,
+                    "seconds": round(time.monotonic() - started, 3),
+                },
+            )
+
+
+def _timed(operation: str, service: Service, metrics: Metrics | None) -> Service:
+    if metrics is None:
+        return service
+    seconds = metrics.dimse_seconds
+
+    def timed(association: Association, command: Command) -> Reply:
+        started = time.perf_counter()
+        reply = service(association, command)
+        seconds.labels(operation, f"{reply.status:04X}").observe(time.perf_counter() - started)
+        return reply
+
+    return timed

@@ -1,0 +1,134 @@
+"""C-STORE: an instance from the wire to the spool, then to the archive (PS3.4 annex B, PS3.7 section 9.1.1).
+
+The data set is written to the spool as it arrives, with a preamble and file meta information in front, and is
+neither parsed nor held in memory here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Protocol, Self
+
+from leanpacs.archive.ingest import Incoming, Receipt
+from leanpacs.dicom.write import file_meta
+from leanpacs.errors import LeanPACSError
+from leanpacs.services.dimse import status
+from leanpacs.services.dimse.association import Association
+from leanpacs.services.dimse.message import Command
+from leanpacs.services.dimse.negotiation import is_storage
+from leanpacs.services.dimse.status import Reply, Status
+
+log = logging.getLogger(__name__)
+
+
+class Landing(Protocol):
+    """What this door needs of an archive."""
+
+    @property
+    def spool_folder(self) -> Path:
+        """Folder for incoming files."""
+        ...
+
+    def land(self, incoming: Incoming) -> Receipt:
+        """Take a complete file over; when it returns, the instance is durable and in the catalog."""
+        ...
+
+
+class StoreService:
+    """Answers C-STORE requests.
+
+    Parameters
+    ----------
+    archive : Landing
+        Where instances go.
+    largest_instance_bytes : int
+        Larger ones are refused; they are read to their end, but not kept.
+    """
+
+    def __init__(self, archive: Landing, *, largest_instance_bytes: int = sys.maxsize) -> None:
+        self._archive = archive
+        self._largest_file_bytes = largest_instance_bytes
+
+    def __call__(self, association: Association, command: Command) -> Reply:
+        """Receive the instance and hand it to the archive."""
+        context = association.contexts[command.context_id]
+        if not is_storage(context.abstract_syntax):
+            return Reply(Status.SOP_CLASS_NOT_SUPPORTED)
+        if not command.has_data_set:
+            return Reply(Status.CANNOT_UNDERSTAND, "C-STORE without a data set")
+        meta = file_meta(
+            command.sop_class or context.abstract_syntax,
+            command.sop_uid,
+            context.transfer_syntax,
+            source_ae=association.calling,
+        )
+        try:
+            with _Spooled(self._archive.spool_folder) as spooled:
+                spooled.write(meta)
+                for part in association.data_set():
+                    if spooled.size_bytes + len(part) > self._largest_file_bytes:
+                        return Reply(Status.OUT_OF_RESOURCES, "larger than this archive takes")
+                    spooled.write(part)
+                spooled.close()
+                return self._land(
+                    Incoming(
+                        spooled.path,
+                        sender=association.calling,
+                        door="dimse",
+                        transfer_syntax=context.transfer_syntax,
+                        name=command.sop_uid,
+                    ),
+                    command,
+                )
+        except OSError as error:
+            log.error("spool: %s", error, extra={"action": "store", "sop_uid": command.sop_uid})
+            return status.of_error(error)
+
+    def _land(self, incoming: Incoming, command: Command) -> Reply:
+        extra = {"action": "store", "sender": incoming.sender, "sop_uid": command.sop_uid}
+        try:
+            reply = status.of_receipt(self._archive.land(incoming), command)
+        except LeanPACSError as error:
+            log.warning("not taken: %s", error, extra=extra)
+            return status.of_error(error)
+        except Exception as error:
+            log.exception("landing failed", extra=extra)
+            return status.of_error(error)
+        if reply.status is not Status.SUCCESS:
+            log.warning("%s: %s", reply.status.name.lower(), reply.comment, extra=extra)
+        return reply
+
+
+class _Spooled:
+    """A file being written; what still has its name at the end is removed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._descriptor, name = tempfile.mkstemp(prefix="dimse-", suffix=".dcm", dir=folder)
+        self.path = Path(name)
+        self.size_bytes = 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Write all of ``data``, unbuffered: it comes in pieces of up to a PDU."""
+        written = os.write(self._descriptor, data)
+        self.size_bytes += written
+        if written < len(data):  # the file system is nearly full; the next attempt says so
+            self.write(data[written:])
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            os.close(descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.close()
+        finally:
+            self.path.unlink(missing_ok=True)

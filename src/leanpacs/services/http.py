@@ -1,0 +1,216 @@
+"""The HTTP door: DICOMweb, the page, health and metrics in one ASGI application."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import orjson
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.routing import Mount, Route
+from starlette_compress import CompressMiddleware, add_compress_type
+
+from leanpacs import __version__
+from leanpacs.errors import LeanPACSError
+from leanpacs.services import server, ui
+from leanpacs.services.dicomweb import media
+from leanpacs.services.dicomweb.app import DicomWeb, DicomWebOptions
+from leanpacs.services.dicomweb.problems import answer_http_error, answer_known_error, problem_response
+from leanpacs.services.figures import Figures, gauges
+from leanpacs.services.server import ServerOptions
+from leanpacs.services.threads import Threads
+
+if TYPE_CHECKING:
+    import socket
+    import threading
+
+    from starlette.requests import Request
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from leanpacs.archive.archive import Archive
+    from leanpacs.telemetry import Metrics
+
+_log = logging.getLogger(__name__)
+
+_EXPOSITION: Final = "text/plain; version=0.0.4; charset=utf-8"
+_JSON_BODIES: Final = (media.DICOM_JSON, "application/problem+json")
+_HEADERS: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HttpOptions:
+    """How the door behaves.
+
+    Attributes
+    ----------
+    dicomweb : DicomWebOptions
+        Limits and addresses of the DICOMweb service.
+    reading_threads : int
+        Calls into the archive at the same time for those who search and retrieve.
+    storing_threads : int
+        The same for those who store.
+    dimse_address : str
+        Address of the DIMSE door, for the page; '' when there is none.
+    ae_title : str
+        AE title of the DIMSE door, for the page.
+    server : ServerOptions
+        How connections are handled.
+    """
+
+    dicomweb: DicomWebOptions = field(default_factory=DicomWebOptions)
+    reading_threads: int = 16
+    storing_threads: int = 8
+    dimse_address: str = ""
+    ae_title: str = ""
+    server: ServerOptions = field(default_factory=ServerOptions)
+
+
+def serve(
+    listener: socket.socket,
+    archive: Archive,
+    options: HttpOptions,
+    stop: threading.Event,
+    *,
+    metrics: Metrics | None = None,
+) -> None:
+    """Serve HTTP until ``stop`` is set, then let the current answers finish.
+
+    Parameters
+    ----------
+    listener : socket
+        Listening; stays open.
+    archive : Archive
+        Open; not closed here.
+    options : HttpOptions
+        How the door behaves.
+    stop : Event
+        Set from another thread.
+    metrics : Metrics, optional
+        Where requests are counted.
+    """
+    server.serve(listener, create_app(archive, options, metrics=metrics), stop, options.server)
+
+
+def create_app(
+    archive: Archive, options: HttpOptions | None = None, *, metrics: Metrics | None = None
+) -> Starlette:
+    """Return the application: DICOMweb at its root, ``/``, ``/health`` and ``/metrics``.
+
+    Parameters
+    ----------
+    archive : Archive
+        Open; not closed here.
+    options : HttpOptions, optional
+        Defaults when not given.
+    metrics : Metrics, optional
+        Where requests are counted; without it ``/metrics`` answers 404.
+    """
+    options = options or HttpOptions()
+    for name in _JSON_BODIES:
+        add_compress_type(name)
+    reading, storing = Threads(options.reading_threads), Threads(options.storing_threads)
+    dicomweb = DicomWeb(archive, options.dicomweb, reading, storing, metrics)
+    figures = Figures(archive.status)
+    page = ui.Page(
+        archive.catalog,
+        figures,
+        reading,
+        ui.Addresses(
+            options.dicomweb.root, options.dimse_address, options.ae_title, options.dicomweb.public_url
+        ),
+    )
+    state = _State(archive, figures, reading, metrics)
+    return Starlette(
+        routes=[
+            Route("/", page.show, name="page"),
+            Route("/health", state.health, name="health"),
+            Route("/metrics", state.metrics, name="metrics"),
+            Mount(options.dicomweb.root, routes=dicomweb.routes(), name="dicomweb"),
+        ],
+        middleware=[
+            Middleware(_Watch, metrics=metrics),
+            Middleware(CompressMiddleware, brotli=False, zstd_level=3, gzip_level=4),
+        ],
+        exception_handlers={HTTPException: answer_http_error, LeanPACSError: answer_known_error},
+    )
+
+
+class _State:
+    """Health and metrics."""
+
+    def __init__(self, archive: Archive, figures: Figures, threads: Threads, metrics: Metrics | None) -> None:
+        self._archive = archive
+        self._figures = figures
+        self._threads = threads
+        self._metrics = metrics
+
+    async def health(self, _request: Request) -> Response:
+        """Answer whether the archive works: 200, or 503 when the catalog does not answer."""
+        try:
+            backlog = await self._threads.run(self._archive.catalog.backlog)
+        except LeanPACSError as error:
+            return problem_response(503, str(error))
+        body = {
+            "status": "ok",
+            "version": __version__,
+            "backlog_instances": backlog.count,
+            "backlog_bytes": backlog.size_bytes,
+        }
+        headers = {"cache-control": "no-store"}
+        return Response(orjson.dumps(body), headers=headers, media_type="application/json")
+
+    async def metrics(self, _request: Request) -> Response:
+        """Answer with all metrics in the Prometheus text format."""
+        if self._metrics is None:
+            return problem_response(404, "No metrics are kept here.")
+        text = await self._threads.run(self._exposition, self._metrics)
+        return Response(text, headers={"cache-control": "no-store", "content-type": _EXPOSITION})
+
+    def _exposition(self, metrics: Metrics) -> bytes:
+        return metrics.exposition(gauges(self._figures.status()))
+
+
+class _Watch:
+    """Around everything: counts, sets header fields that all answers have, and answers for faults of ours."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics | None) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), 0
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], *_HEADERS]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except ClientDisconnect:
+            _log.debug("the client has gone", extra={"action": scope["method"]})
+        except Exception:
+            _log.exception("request failed", extra={"action": scope["method"], "path": scope["path"]})
+            if status:
+                raise  # too late for another answer: the connection has to break off
+            answer = problem_response(500, "The server failed on this request; its log tells why.")
+            await answer(scope, receive, watched)
+        finally:
+            if self._metrics is not None:
+                route = getattr(scope.get("route"), "name", "") or "none"
+                elapsed = time.perf_counter() - started
+                self._metrics.http_seconds.labels(route, str(status or 499)).observe(elapsed)

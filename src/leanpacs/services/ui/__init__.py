@@ -1,0 +1,5 @@
+"""The archive's own page: plain HTML made on the server, for any browser, with or without JavaScript."""
+
+from leanpacs.services.ui.page import Addresses, Page
+
+__all__ = ["Addresses", "Page"]

@@ -1,0 +1,1 @@
+"""Bytes by digest: blob stores, packs and Zstandard dictionaries. Knows no DICOM."""

@@ -1,0 +1,379 @@
+"""A blob store on a local file system.
+
+::
+
+    blobs/ab/ab12...ef      one file for each blob, by the first two digits of its digest
+    dictionaries/7.dict     keepsakes under their name
+    tmp/                    blobs being written
+    spool/                  files that will be adopted
+
+A blob becomes visible by one rename, after its bytes are on the medium; the folder is synced before ``put``,
+``commit`` and ``adopt`` return. A crash leaves nothing but files in ``tmp`` and ``spool``.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from io import BufferedRandom
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from leanpacs.errors import BlobNotFound, NameTaken, StoreFull, StoreUnavailable
+from leanpacs.refs import HOT, BlobRef, Digest, Tier
+from leanpacs.storage.store import CHUNK_BYTES, BlobStat, BlobWriter, checked_name, checked_range
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_PRIVATE_FOLDERS = ("blobs", "tmp", "spool")
+_FOLDER_MODE = 0o750
+_FILE_MODE = 0o640
+
+
+@dataclass(frozen=True, slots=True)
+class LocalStore:
+    """Blobs in a folder; a plain value, so that it can be sent to a worker process.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the store; it and what it needs is made when absent. Nothing else may write in it.
+    tier : Tier
+        Name of the store.
+    fsync : bool
+        Whether files and folders are synced. Without, a power failure may lose what was put.
+    minimum_free_bytes : int
+        Writing raises ``StoreFull`` when less would stay free on the file system.
+    """
+
+    root: Path
+    tier: Tier = HOT
+    fsync: bool = field(default=True, kw_only=True)
+    minimum_free_bytes: int = field(default=0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", self.root.absolute())
+        with _translated():
+            self._make_folders()
+
+    def _make_folders(self) -> None:
+        new_root = not self.root.exists()
+        for name in _PRIVATE_FOLDERS:
+            (self.root / name).mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+        blobs = self.root / "blobs"
+        # All 256 at once, synced at every start: a folder that is there is then known to be durable, also
+        # when another process has made it, and putting a blob need not look.
+        missing = {f"{first:02x}" for first in range(256)}.difference(os.listdir(blobs))  # noqa: PTH208
+        for name in missing:
+            (blobs / name).mkdir(mode=_FOLDER_MODE, exist_ok=True)
+        self._sync_folder(blobs)
+        self._sync_folder(self.root)
+        if new_root:
+            self._sync_folder(self.root.parent)
+
+    # ------------------------------------------------------------------------------------------- writing
+
+    def writer(self) -> BlobWriter:
+        """Start to write a blob whose digest is not known yet."""
+        self._check_room(0)
+        return _LocalWriter(self)
+
+    def put(self, data: bytes) -> BlobRef:
+        """Keep ``data``; durable when it returns."""
+        ref = BlobRef(self.tier, Digest.of(data), len(data))
+        with _translated():
+            if not self._refresh(ref):
+                self._check_room(len(data))
+                self._place(self._write_temporary([data]), ref)
+        return ref
+
+    def adopt(self, path: Path, digest: Digest | None = None) -> BlobRef:
+        """Take over a closed local file, durably; on an error it stays where it was."""
+        with _translated():
+            self._check_room(0)
+            with path.open("rb") as file:
+                found = digest or Digest(hashlib.file_digest(file, "sha256").digest())
+                ref = BlobRef(self.tier, found, os.fstat(file.fileno()).st_size)
+                self._sync(file.fileno())
+            if self._refresh(ref):
+                path.unlink()
+                return ref
+            os.utime(path)
+            try:
+                self._place(path, ref, discard=False)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                with path.open("rb") as file:
+                    chunks = iter(lambda: file.read(CHUNK_BYTES), b"")
+                    self._place(self._write_temporary(chunks), ref)
+                path.unlink()
+        return ref
+
+    def spool_folder(self) -> Path:
+        """Folder for files that are to be adopted: on the same file system, so that they are only renamed."""
+        return self.root / "spool"
+
+    def _refresh(self, ref: BlobRef) -> bool:
+        """Make a blob young that is there already and has the right length."""
+        target = self._path(ref.digest)
+        try:
+            if target.stat().st_size != ref.size_bytes:
+                return False  # damaged; the good bytes take its place
+            os.utime(target)
+        except FileNotFoundError:
+            return False
+        # Whoever renamed it may not have come to sync the folder yet.
+        self._sync_folder(target.parent)
+        return True
+
+    def _place(self, temporary: Path, ref: BlobRef, *, discard: bool = True) -> None:
+        """Give a synced file its final name, durably."""
+        target = self._path(ref.digest)
+        try:
+            temporary.rename(target)
+        except BaseException:
+            if discard:
+                temporary.unlink(missing_ok=True)
+            raise
+        self._sync_folder(target.parent)
+
+    def _write_temporary(self, chunks: Iterable[bytes]) -> Path:
+        """Write a new synced file; on any failure there is none."""
+        path = self._temporary_path()
+        try:
+            with _new_file(path) as file:
+                for chunk in chunks:
+                    file.write(chunk)
+                file.flush()
+                self._sync(file.fileno())
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        return path
+
+    def _temporary_path(self) -> Path:
+        return self.root / "tmp" / uuid.uuid4().hex
+
+    def _path(self, digest: Digest) -> Path:
+        name = digest.hex
+        return self.root / "blobs" / name[:2] / name
+
+    def _sync(self, descriptor: int) -> None:
+        if self.fsync:
+            os.fsync(descriptor)
+
+    def _sync_folder(self, folder: Path) -> None:
+        if self.fsync:
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def _check_room(self, size_bytes: int) -> None:
+        if self.minimum_free_bytes:
+            left = self.free_bytes() - size_bytes
+            if left < self.minimum_free_bytes:
+                raise StoreFull(f"{self.root}: {left} bytes would stay free, {self.minimum_free_bytes} must")
+
+    # ------------------------------------------------------------------------------------------- reading
+
+    def read(self, digest: Digest, offset: int = 0, length: int | None = None) -> bytes:
+        """Bytes of a blob, all or a range."""
+        with self.open(digest) as file:
+            start, end = checked_range(digest, os.fstat(file.fileno()).st_size, offset, length)
+            file.seek(start)
+            with _translated():
+                return file.read(end - start)
+
+    def open(self, digest: Digest) -> BinaryIO:
+        """Open a blob as a seekable binary file; the caller closes it."""
+        with _translated(digest.hex):
+            return self._path(digest).open("rb")
+
+    def chunks(
+        self, digest: Digest, offset: int = 0, length: int | None = None, *, size: int = CHUNK_BYTES
+    ) -> Iterator[bytes]:
+        """Bytes of a blob, all or a range, in pieces."""
+        start, end = checked_range(digest, self.size(digest), offset, length)
+        return self._chunks(digest, start, end, size)
+
+    def _chunks(self, digest: Digest, start: int, end: int, size: int) -> Iterator[bytes]:
+        with self.open(digest) as file:
+            file.seek(start)
+            while start < end:
+                with _translated():
+                    chunk = file.read(min(size, end - start))
+                if not chunk:
+                    checked_range(digest, start, start, end - start)  # became shorter: told as damage
+                start += len(chunk)
+                yield chunk
+
+    def size(self, digest: Digest) -> int:
+        """Length of a blob in bytes."""
+        with _translated(digest.hex):
+            return self._path(digest).stat().st_size
+
+    def exists(self, digest: Digest) -> bool:
+        """Whether the store has a blob."""
+        with _translated():
+            return self._path(digest).exists()
+
+    def list(self) -> Iterator[BlobStat]:
+        """All blobs, by digest."""
+        for first in range(256):
+            with _translated(), os.scandir(self.root / "blobs" / f"{first:02x}") as entries:
+                stats = [stat for entry in entries if (stat := _blob_stat(entry))]
+            yield from sorted(stats, key=lambda stat: stat.digest)
+
+    def delete(self, digest: Digest) -> None:
+        """Remove a blob; one that is absent is fine."""
+        with _translated():
+            self._path(digest).unlink(missing_ok=True)
+
+    # ----------------------------------------------------------------------------- keepsakes, housekeeping
+
+    def keep(self, name: str, data: bytes) -> None:
+        """Keep a small named file, durably and for ever."""
+        target = self._keepsake(name)
+        with _translated():
+            self._check_room(len(data))
+            target.parent.mkdir(mode=_FOLDER_MODE, exist_ok=True)
+            temporary = self._write_temporary([data])
+            try:
+                target.hardlink_to(temporary)  # unlike a rename, never replaces
+            except FileExistsError:
+                if target.read_bytes() != data:
+                    raise NameTaken(name) from None
+            finally:
+                temporary.unlink(missing_ok=True)
+            self._sync_folder(target.parent)
+            self._sync_folder(self.root)
+
+    def kept(self, name: str) -> bytes:
+        """Content of a named file."""
+        with _translated(name):
+            return self._keepsake(name).read_bytes()
+
+    def kept_names(self) -> Sequence[str]:
+        """Names of all named files, sorted."""
+        with _translated():
+            found = [path for path in self.root.glob("*/*") if path.parent.name not in _PRIVATE_FOLDERS]
+            return sorted(f"{path.parent.name}/{path.name}" for path in found if path.is_file())
+
+    def _keepsake(self, name: str) -> Path:
+        folder, file = checked_name(name).split("/")
+        if folder in _PRIVATE_FOLDERS:
+            raise ValueError(f"{name!r}: the folder {folder} is the store's own")
+        return self.root / folder / file
+
+    def sweep_temporary(self, older_than: datetime) -> int:
+        """Remove what writers and spools left behind and nobody touched since."""
+        removed = 0
+        with _translated():
+            for folder in ("tmp", "spool"):
+                for path in (self.root / folder).iterdir():
+                    with suppress(FileNotFoundError):
+                        if path.is_file() and path.stat().st_mtime < older_than.timestamp():
+                            path.unlink()
+                            removed += 1
+        return removed
+
+    def free_bytes(self) -> int:
+        """Room left on the file system for this user."""
+        with _translated():
+            status = os.statvfs(self.root)
+        return status.f_bavail * status.f_frsize
+
+
+class _LocalWriter:
+    """A blob being written in ``tmp``."""
+
+    def __init__(self, store: LocalStore) -> None:
+        self._store = store
+        self._path = store._temporary_path()
+        self._open = True
+        with _translated():
+            self._file = _new_file(self._path)
+
+    @property
+    def file(self) -> BinaryIO:
+        """The open file."""
+        return self._file
+
+    def commit(self) -> BlobRef:
+        """Make what was written durable and return its reference."""
+        if not self._open:
+            raise ValueError("the writer is closed")
+        try:
+            with _translated():
+                return self._commit()
+        finally:
+            self._discard()
+
+    def _commit(self) -> BlobRef:
+        store = self._store
+        self._file.flush()
+        store._check_room(0)
+        self._file.seek(0)
+        digest = Digest(hashlib.file_digest(self._file, "sha256").digest())
+        ref = BlobRef(store.tier, digest, os.fstat(self._file.fileno()).st_size)
+        store._sync(self._file.fileno())
+        if not store._refresh(ref):
+            store._place(self._path, ref)
+        return ref
+
+    def _discard(self) -> None:
+        self._open = False
+        with suppress(OSError):  # a full disk is told of once, by commit
+            self._file.close()
+        self._path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        if self._open:
+            self._discard()
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise StoreFull(f"{self._store.root}: {error}") from error
+
+
+def _new_file(path: Path) -> BufferedRandom:
+    """Make a file that other users of the machine cannot read, open for reading and writing."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)
+    return os.fdopen(descriptor, "w+b")
+
+
+def _blob_stat(entry: os.DirEntry[str]) -> BlobStat | None:
+    """One blob of a folder; None for what is none, or is gone meanwhile."""
+    try:
+        digest = Digest.from_hex(entry.name)
+        status = entry.stat()
+    except (ValueError, FileNotFoundError):
+        return None
+    return BlobStat(digest, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+
+
+@contextmanager
+def _translated(missing: str = "") -> Iterator[None]:
+    """Errors of the operating system as those of a store; ``missing`` names what may not be there."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        if missing:
+            raise BlobNotFound(missing) from error
+        raise StoreUnavailable(str(error)) from error
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StoreFull(str(error)) from error
+        raise StoreUnavailable(str(error)) from error

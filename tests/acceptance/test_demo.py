@@ -1,0 +1,74 @@
+"""``make demo``, from start to end, without waiting for Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+DEMO = Path(__file__).parent.parent.parent / "scripts" / "demo.py"
+
+pytestmark = pytest.mark.slow
+
+
+def test_demo_shows_what_each_modality_took(tmp_path: Path) -> None:
+    environment = {**os.environ, "COLUMNS": "120"}
+    run = subprocess.run(
+        [sys.executable, DEMO, "--once", "--folder", tmp_path / "demo"],
+        capture_output=True,
+        text=True,
+        timeout=800,
+        check=False,
+        env=environment,
+    )
+    output = run.stdout + run.stderr
+    assert run.returncode == 0, output
+    assert "STOW-RS answered" not in output
+    assert "storescu ended" not in output
+    rows = {cells[0]: cells for cells in map(_cells, run.stdout.splitlines()) if len(cells) == 7}
+    assert {"MG", "CT", "MR", "US", "all"} <= set(rows)
+    instances, sent, gzip, stored = (int(cell.replace(",", "")) for cell in rows["all"][1:5])
+    assert instances > 100
+    assert 0 < stored < gzip < sent
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("│┃ ").replace("┃", "│").split("│")]
+
+
+def test_demo_ends_cleanly_on_ctrl_c(tmp_path: Path) -> None:
+    demo = subprocess.Popen(
+        [sys.executable, "-u", DEMO, "--folder", tmp_path / "demo"], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert demo.stdout is not None
+        lines = iter(demo.stdout.readline, "")
+        address = next(line.split()[-1] for line in lines if line.startswith("Web page"))
+        assert httpx.get(address, timeout=30).status_code == 200
+        assert any("Ctrl-C ends it" in line for line in lines)
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(120) == 0
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(address, timeout=5)
+    finally:
+        demo.kill()
+        demo.wait()
+
+
+def test_demo_leaves_folders_of_others_alone(tmp_path: Path) -> None:
+    (tmp_path / "precious").touch()
+    run = subprocess.run(
+        [sys.executable, DEMO, "--once", "--folder", tmp_path],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert run.returncode != 0
+    assert "was not made by the demo" in run.stderr
+    assert (tmp_path / "precious").exists()

@@ -1,0 +1,36 @@
+"""For all tests: a clean environment, Hypothesis profiles, one worker for tests that kill servers."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "default",
+    deadline=None,  # time says nothing on a busy machine
+    suppress_health_check=[HealthCheck.too_slow],
+)
+# The same examples in every run of CI: what fails there fails here too.
+settings.register_profile("ci", settings.get_profile("default"), derandomize=True, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+_READ_BY_TESTS = ("LEANPACS_TEST_", "LEANPACS_BENCH_")
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take away settings that the shell happens to hold."""
+    for name in list(os.environ):
+        if name.startswith("LEANPACS_") and not name.startswith(_READ_BY_TESTS):
+            monkeypatch.delenv(name)
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run tests that kill servers one after another (with ``--dist loadgroup``)."""
+    for item in items:
+        if item.get_closest_marker("crash"):
+            item.add_marker(pytest.mark.xdist_group("crash"))
