@@ -20,12 +20,10 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pydicom
-from numpy.typing import NDArray
-from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -40,6 +38,10 @@ from pydicom.uid import (
     JPEGLSLossless,
     RLELossless,
 )
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from pydicom.dataset import Dataset
 
 DATA_VARIABLE: Final = "LEANPACS_TEST_DATA"
 MANIFEST: Final = "manifest.json"
@@ -217,9 +219,7 @@ def make_load(folders: Sequence[Path], out: Path, megabytes: float, *, seed: int
 def read_load(folder: Path) -> Load:
     """Read a load that :func:`make_load` wrote."""
     records = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    return Load(
-        folder, tuple(Instance(**{**record, "path": folder / record["path"]}) for record in records)
-    )
+    return Load(folder, tuple(Instance(**{**record, "path": folder / record["path"]}) for record in records))
 
 
 def _sources(paths: Sequence[Path], kind: Kind) -> list[list[_Source]]:
@@ -268,10 +268,7 @@ def _laid_side_by_side(source: _Source) -> _Source:
     random = np.random.default_rng(SEED)
     rows, columns = source.pixels.shape[:2]
     across, down = -(-_MOSAIC // columns), -(-_MOSAIC // rows)
-    bands = [
-        np.concatenate([_perturbed(source.pixels, random) for _ in range(across)], axis=1)
-        for _ in range(down)
-    ]
+    bands = [np.concatenate([_perturbed(source.pixels, random) for _ in range(across)], axis=1) for _ in range(down)]
     pixels = np.ascontiguousarray(np.concatenate(bands, axis=0)[:_MOSAIC, :_MOSAIC])
     head = copy.deepcopy(source.head)
     head.Rows, head.Columns = pixels.shape[:2]
@@ -309,8 +306,15 @@ def _study(
         path = folder / f"{series:02d}-{instance:04d}.dcm"
         ds.save_as(path, implicit_vr=False, little_endian=True, enforce_file_format=True)
         size = path.stat().st_size
-        uids = (ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID, ds.SOPClassUID)
-        yield Instance(path, *map(str, uids), str(ds.Modality), size)
+        yield Instance(
+            path,
+            str(ds.StudyInstanceUID),
+            str(ds.SeriesInstanceUID),
+            str(ds.SOPInstanceUID),
+            str(ds.SOPClassUID),
+            str(ds.Modality),
+            size,
+        )
         budget -= size
         if budget <= 0:
             return
@@ -322,9 +326,7 @@ def _uid(*path: int) -> str:
     return f"2.25.{int.from_bytes(digest[:16])}"
 
 
-def _identify(
-    ds: Dataset, kind: Kind, number: int, series: int, instance: int, names: functools.partial[str]
-) -> None:
+def _identify(ds: Dataset, kind: Kind, number: int, series: int, instance: int, names: functools.partial[str]) -> None:
     ds.PatientID, ds.PatientName = f"BENCH{number:05d}", f"Benchmark^Patient {number:05d}"
     ds.AccessionNumber, ds.StudyID = f"{kind.name}{number:05d}", str(number)
     ds.StudyDate, ds.StudyTime = f"2026{1 + number % 12:02d}{1 + number % 28:02d}", "101112"

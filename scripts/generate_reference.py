@@ -94,9 +94,7 @@ def _commands(command: Any, name: str, parent: Any) -> Iterator[tuple[str, Any, 
 def _command_section(name: str, command: Any, context: Any) -> list[str]:
     usage = " ".join([name, *command.collect_usage_pieces(context)])
     lines = [f"## {name}", "", (command.help or "").strip(), "", "```text", usage, "```", ""]
-    records = [
-        record for record in (p.get_help_record(context) for p in command.get_params(context)) if record
-    ]
+    records = [record for record in (p.get_help_record(context) for p in command.get_params(context)) if record]
     lines += ["| argument or option | meaning |", "| --- | --- |"]
     lines += [f"| `{_cell(what)}` | {_cell(meaning)} |" for what, meaning in records]
     return [*lines, ""]

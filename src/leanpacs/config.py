@@ -52,6 +52,7 @@ class DuplicatePolicy(StrEnum):
 
     REFUSE = "refuse"
     KEEP = "keep"
+    """Keep what came later in the quarantine."""
     REPLACE = "replace"
 
 
@@ -62,9 +63,7 @@ class _Section(BaseModel):
 class StorageSettings(_Section):
     """Where the archive keeps its files."""
 
-    data: Path = Field(
-        default=Path("leanpacs-data"), description="Folder of the archive: catalog, blobs and spool."
-    )
+    data: Path = Field(default=Path("leanpacs-data"), description="Folder of the archive: catalog, blobs and spool.")
     minimum_free_bytes: Bytes = Field(
         default=1 << 30,
         description="New instances are refused while the file system has less room than this.",
@@ -86,9 +85,7 @@ class DimseSettings(_Section):
     allowed_calling: tuple[AETitle, ...] = Field(
         default=(), description="AE titles that may connect; an empty list lets any."
     )
-    check_called: bool = Field(
-        default=False, description="Whether callers must call this archive by its own AE title."
-    )
+    check_called: bool = Field(default=False, description="Whether callers must call this archive by its own AE title.")
     max_associations: int = Field(
         default=64,
         ge=1,
@@ -129,8 +126,8 @@ class IngestSettings(_Section):
 
     duplicates: DuplicatePolicy = Field(
         default=DuplicatePolicy.REFUSE,
-        description="Other bytes under a SOP Instance UID that is held already: 'refuse' them, 'keep' both, "
-        "or 'replace' what is held. Equal bytes are always acknowledged and stored once.",
+        description="Other bytes under a SOP Instance UID that is held already: 'refuse' them, 'keep' them in "
+        "the quarantine, or 'replace' what is held. Equal bytes are always acknowledged and stored once.",
     )
     backlog_bytes: Bytes = Field(
         default=8 << 30, description="Senders wait while more than this has landed and is not settled yet."
@@ -150,9 +147,7 @@ class IngestSettings(_Section):
 class SettleSettings(_Section):
     """Settling: encode, decode back, compare, pack."""
 
-    workers: int = Field(
-        default=0, ge=0, le=1024, description="Worker processes; 0 means one for each CPU core."
-    )
+    workers: int = Field(default=0, ge=0, le=1024, description="Worker processes; 0 means one for each CPU core.")
     preset: Literal["fast"] = Field(default="fast", description="Named set of encoders to choose from.")
     budget_seconds_per_gb: Seconds = Field(
         default=60.0,
@@ -162,9 +157,7 @@ class SettleSettings(_Section):
     pressed_budget_seconds_per_gb: Seconds = Field(
         default=10.0, gt=0, description="The same budget while the backlog is above pressed_backlog_bytes."
     )
-    pressed_backlog_bytes: Bytes = Field(
-        default=512 << 20, description="Backlog above which the smaller budget holds."
-    )
+    pressed_backlog_bytes: Bytes = Field(default=512 << 20, description="Backlog above which the smaller budget holds.")
     drain_seconds: Seconds = Field(
         default=10.0,
         description="When the server stops, how long it goes on settling; the rest waits for the next start.",
@@ -192,9 +185,7 @@ class AuditSettings(_Section):
 class LogSettings(_Section):
     """The log on standard error."""
 
-    level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="Least severity shown."
-    )
+    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least severity shown.")
     format: Literal["console", "json"] = Field(
         default="console", description="'console' for people, 'json' for one JSON object on each line."
     )
@@ -233,9 +224,7 @@ class Settings(BaseSettings):
         return (init_settings,)
 
 
-def load_settings(
-    *, file: Path | None = None, flags: Mapping[str, Mapping[str, object]] | None = None
-) -> Settings:
+def load_settings(*, file: Path | None = None, flags: Mapping[str, Mapping[str, object]] | None = None) -> Settings:
     """Build the settings: defaults < TOML file < environment (``LEANPACS_SECTION__KEY``) < flags.
 
     Parameters
@@ -300,8 +289,7 @@ def _unknown_variables() -> list[tuple[str, object, str]]:
     return [
         (name, value, f"no such setting; the form is {ENVIRONMENT_PREFIX}SECTION__KEY")
         for name, value in sorted(os.environ.items())
-        if name.upper().startswith(ENVIRONMENT_PREFIX)
-        and not name.upper().startswith((*_NOT_SETTINGS, *known))
+        if name.upper().startswith(ENVIRONMENT_PREFIX) and not name.upper().startswith((*_NOT_SETTINGS, *known))
     ]
 
 

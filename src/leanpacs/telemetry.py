@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from prometheus_client import Counter, Histogram
     from prometheus_client.core import GaugeMetricFamily
 
-# The libraries below show element values in what they log at these levels.
-_QUIET = {"pydicom": logging.ERROR, "pynetdicom": logging.WARNING}
+# What the first two log below these levels shows values of elements; the last tells each step it takes.
+_QUIET = {"pydicom": logging.ERROR, "pynetdicom": logging.WARNING, "alembic": logging.WARNING}
 _MASKED = frozenset(
     ["patient", "patient_name", "patient_id", "patient_birth_date", "accession_number", "other_patient_ids"]
 )

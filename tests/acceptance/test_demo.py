@@ -30,10 +30,11 @@ def test_demo_shows_what_each_modality_took(tmp_path: Path) -> None:
     assert run.returncode == 0, output
     assert "STOW-RS answered" not in output
     assert "storescu ended" not in output
+    assert "are held" not in output
     rows = {cells[0]: cells for cells in map(_cells, run.stdout.splitlines()) if len(cells) == 7}
     assert {"MG", "CT", "MR", "US", "all"} <= set(rows)
     instances, sent, gzip, stored = (int(cell.replace(",", "")) for cell in rows["all"][1:5])
-    assert instances > 100
+    assert instances > 40
     assert 0 < stored < gzip < sent
 
 
@@ -42,22 +43,20 @@ def _cells(line: str) -> list[str]:
 
 
 def test_demo_ends_cleanly_on_ctrl_c(tmp_path: Path) -> None:
-    demo = subprocess.Popen(
-        [sys.executable, "-u", DEMO, "--folder", tmp_path / "demo"], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert demo.stdout is not None
-        lines = iter(demo.stdout.readline, "")
-        address = next(line.split()[-1] for line in lines if line.startswith("Web page"))
-        assert httpx.get(address, timeout=30).status_code == 200
-        assert any("Ctrl-C ends it" in line for line in lines)
-        demo.send_signal(signal.SIGINT)
-        assert demo.wait(120) == 0
-        with pytest.raises(httpx.ConnectError):
-            httpx.get(address, timeout=5)
-    finally:
-        demo.kill()
-        demo.wait()
+    command = [sys.executable, "-u", DEMO, "--folder", tmp_path / "demo"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as demo:
+        try:
+            assert demo.stdout is not None
+            lines = iter(demo.stdout.readline, "")
+            address = next(line.split()[-1] for line in lines if line.startswith("Web page"))
+            assert httpx.get(address, timeout=30).status_code == 200
+            assert any("Ctrl-C ends it" in line for line in lines)
+            demo.send_signal(signal.SIGINT)
+            assert demo.wait(120) == 0
+            with pytest.raises(httpx.ConnectError):
+                httpx.get(address, timeout=5)
+        finally:
+            demo.kill()
 
 
 def test_demo_leaves_folders_of_others_alone(tmp_path: Path) -> None:

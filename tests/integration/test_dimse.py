@@ -40,7 +40,7 @@ from dimse_peer import (
 )
 from leanpacs import errors
 from leanpacs.archive.ingest import Incoming, Receipt
-from leanpacs.services.dimse import DimseOptions, Timeouts, bind, serve
+from leanpacs.services.dimse import DimseOptions, Timeouts, bind, scp, serve
 from leanpacs.telemetry import Metrics
 
 BUNDLED = Path(pydicom.__file__).parent / "data" / "test_files"
@@ -54,7 +54,6 @@ PROPOSE = {
     "1.2.840.10008.1.2.4.51": "-xx",
     "1.2.840.10008.1.2.4.70": "-xs",
     "1.2.840.10008.1.2.4.80": "-xt",
-    "1.2.840.10008.1.2.4.81": "-xu",
     "1.2.840.10008.1.2.4.90": "-xv",
     "1.2.840.10008.1.2.4.91": "-xw",
     "1.2.840.10008.1.2.5": "-xr",
@@ -184,8 +183,8 @@ def test_associations_at_the_same_time(archive: FakeArchive, tmp_path: Path) -> 
 def test_storescu_killed_in_the_middle(archive: FakeArchive, tmp_path: Path) -> None:
     file = tmp_path / "large.dcm"
     ds = pydicom.dcmread(BUNDLED / "CT_small.dcm")
-    ds.Rows, ds.Columns, ds.NumberOfFrames = 4096, 4096, 8
-    ds.PixelData = bytes(4096 * 4096 * 2 * 8)
+    ds.Rows, ds.Columns, ds.NumberOfFrames = 4096, 4096, 2
+    ds.PixelData = bytes(4096 * 4096 * 2 * 2)
     ds.save_as(file)
     with door(archive) as address:
         sender = subprocess.Popen([dcmtk("storescu"), "-aec", "LEANPACS", *map(str, address), str(file)])
@@ -199,7 +198,7 @@ def test_storescu_killed_in_the_middle(archive: FakeArchive, tmp_path: Path) -> 
             peer.associate()
             assert peer.echo().Status == 0
     # Killed too late, it has sent everything; a part is never kept.
-    assert all(len(kept.data) > 4096 * 4096 * 2 * 8 for kept in archive.kept)
+    assert all(len(kept.data) > 4096 * 4096 * 2 * 2 for kept in archive.kept)
 
 
 @pytest.mark.external
@@ -360,6 +359,19 @@ def test_too_many_associations(archive: FakeArchive) -> None:
                 return fourth.associate()[0] == 2
 
         assert eventually(room)
+        assert second.echo().Status == 0
+
+
+def test_connections_wait_when_there_are_far_too_many(archive: FakeArchive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scp, "_REJECTIONS_AT_ONCE", 0)
+    with door(archive, max_associations=1) as address, Peer(address) as first, Peer(address) as second:
+        first.associate()
+        second.send(pdu(1, request()))
+        assert first.echo().Status == 0
+        first.release()
+        answer = second.read_pdu()
+        assert answer is not None
+        assert answer[0] == 2
         assert second.echo().Status == 0
 
 

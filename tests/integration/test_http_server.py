@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from data import Recipe, make_instance
 from leanpacs.archive.retrieve import Part10
 from leanpacs.catalog import InstanceRow

@@ -12,7 +12,6 @@ from sqlalchemy import select
 from leanpacs.catalog import search
 from leanpacs.catalog.changes import changes_since
 from leanpacs.catalog.engine import Database, database_url
-from leanpacs.catalog.landing import LandingStatements
 from leanpacs.catalog.lookup import (
     SELECT_INSTANCES,
     SELECT_REPRESENTATIONS,
@@ -47,6 +46,7 @@ from leanpacs.catalog.schema import (
     series_choices,
     tombstones,
 )
+from leanpacs.catalog.statements import Statements
 from leanpacs.catalog.summary import backlog, summary
 from leanpacs.catalog.transaction import Transaction
 from leanpacs.refs import BlobRef, Digest
@@ -89,7 +89,7 @@ class Catalog:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._statements = LandingStatements.of(database.dialect)
+        self._statements = Statements.of(database.dialect)
 
     def close(self) -> None:
         """Close all connections."""

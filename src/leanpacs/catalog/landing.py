@@ -7,41 +7,18 @@ statements and no more: look up the series, insert instance, blob, representatio
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
 from typing import Any, Final
 
-from sqlalchemy import Column, Connection, Executable, and_, bindparam, delete, exists, func, select
+from sqlalchemy import Connection
 
-from leanpacs.catalog import engine, names
+from leanpacs.catalog import names
 from leanpacs.catalog.lookup import instance_by_uid
 from leanpacs.catalog.rows import Action, Arrival, DuplicateInstance, Kind, NewRepresentation
-from leanpacs.catalog.schema import (
-    blobs,
-    changes,
-    instances,
-    names_of,
-    patients,
-    person_names,
-    representations,
-    series,
-    studies,
-)
-from leanpacs.dicom.attributes import (
-    InstanceAttributes,
-    InstanceIndex,
-    PatientAttributes,
-    SeriesAttributes,
-    StudyAttributes,
-)
+from leanpacs.catalog.statements import INSTANCE, PATIENT, PERSON_NAMES, SERIES, STUDY, Statements
+from leanpacs.dicom.attributes import InstanceIndex
 from leanpacs.refs import BlobRef
-
-PATIENT: Final = names_of(PatientAttributes)
-STUDY: Final = names_of(StudyAttributes)
-SERIES: Final = names_of(SeriesAttributes)
-INSTANCE: Final = names_of(InstanceAttributes)
-PERSON_NAMES: Final = ("patient_name", "referring_physician_name")
 
 _LONGEST_TEXT: Final = 512
 _LARGEST_NUMBER: Final = 2**63 - 1
@@ -54,81 +31,7 @@ _instance_values = attrgetter(*INSTANCE)
 Value = str | int | None
 
 
-def _filled(column: Column[Any], new: Any) -> Any:
-    """The value that is there, else the new one."""
-    return func.coalesce(column if column.nullable else func.nullif(column, ""), new)
-
-
-@dataclass(frozen=True, slots=True)
-class LandingStatements:
-    """The statements, built once for a database so that they are compiled once."""
-
-    parents: Executable
-    patient: Executable
-    study: Executable
-    lonely_patient: Executable
-    series: Executable
-    person_name: Executable
-    instance: Executable
-    blob: Executable
-    representation: Executable
-    change: Executable
-
-    @classmethod
-    def of(cls, dialect: str) -> LandingStatements:
-        """Statements in the dialect of a database."""
-        patient = engine.insert(dialect, patients)
-        study = engine.insert(dialect, studies)
-        one_series = engine.insert(dialect, series)
-        blob = engine.insert(dialect, blobs)
-        return cls(
-            parents=_select_parents(),
-            patient=patient.on_conflict_do_update(
-                index_elements=["patient_id", "issuer_of_patient_id"],
-                set_={name: _filled(patients.c[name], patient.excluded[name]) for name in PATIENT[2:]},
-            ).returning(patients.c.id),
-            study=study.on_conflict_do_update(
-                index_elements=["study_uid"],
-                set_={name: _filled(studies.c[name], study.excluded[name]) for name in (*PATIENT, *STUDY)}
-                | {"patient_key": study.excluded.patient_key},
-            ).returning(studies.c.id, *(studies.c[name] for name in PERSON_NAMES)),
-            lonely_patient=delete(patients).where(
-                patients.c.id == bindparam("key"), ~exists().where(studies.c.patient_key == patients.c.id)
-            ),
-            series=one_series.on_conflict_do_update(
-                index_elements=["study_key", "series_uid"],
-                set_={name: _filled(series.c[name], one_series.excluded[name]) for name in SERIES},
-            ).returning(series.c.id),
-            person_name=engine.insert(dialect, person_names).on_conflict_do_nothing(),
-            instance=engine.insert(dialect, instances)
-            .on_conflict_do_nothing(index_elements=["sop_uid"])
-            .returning(instances.c.id),
-            # Setting the size to what it is makes the statement return the row that was there.
-            blob=blob.on_conflict_do_update(
-                index_elements=["digest", "tier"], set_={"size_bytes": blob.excluded.size_bytes}
-            ).returning(blobs.c.id),
-            representation=engine.insert(dialect, representations).returning(representations.c.id),
-            change=engine.insert(dialect, changes),
-        )
-
-
-def _select_parents() -> Executable:
-    same_series = and_(series.c.study_key == studies.c.id, series.c.series_uid == bindparam("series_uid"))
-    return (
-        select(
-            series.c.id,
-            studies.c.patient_key,
-            *(studies.c[name] for name in (*PATIENT, *STUDY)),
-            *(series.c[name] for name in SERIES),
-        )
-        .select_from(studies.outerjoin(series, same_series))
-        .where(studies.c.study_uid == bindparam("study_uid"))
-    )
-
-
-def take_in(
-    connection: Connection, statements: LandingStatements, index: InstanceIndex, arrival: Arrival
-) -> tuple[int, int]:
+def take_in(connection: Connection, statements: Statements, index: InstanceIndex, arrival: Arrival) -> tuple[int, int]:
     """Insert an instance below its series, which is created or completed; the keys of instance and series.
 
     Raises
@@ -152,9 +55,7 @@ def take_in(
     return instance_key, series_key
 
 
-def keep_blob(
-    connection: Connection, statements: LandingStatements, blob: BlobRef, created_at: datetime
-) -> int:
+def keep_blob(connection: Connection, statements: Statements, blob: BlobRef, created_at: datetime) -> int:
     """Key of a blob, which is made known when it is not."""
     values = {
         "digest": blob.digest,
@@ -168,7 +69,7 @@ def keep_blob(
 
 def keep_representation(
     connection: Connection,
-    statements: LandingStatements,
+    statements: Statements,
     instance_key: int,
     kind: Kind,
     new: NewRepresentation,
@@ -209,9 +110,14 @@ def keep_representation(
     return key
 
 
+def discard(connection: Connection, statements: Statements, blob_key: int, due_at: datetime) -> None:
+    """Let a blob be collected from ``due_at`` on, unless something refers to it then."""
+    connection.execute(statements.garbage, {"blob_key": blob_key, "due_at": due_at})
+
+
 def note_change(
     connection: Connection,
-    statements: LandingStatements,
+    statements: Statements,
     at: datetime,
     action: Action,
     instance_key: int,
@@ -254,7 +160,7 @@ def _refuse_duplicate(connection: Connection, sop_uid: str) -> None:
 
 def _complete_parents(
     connection: Connection,
-    statements: LandingStatements,
+    statements: Statements,
     index: InstanceIndex,
     received_at: datetime,
     known: Sequence[Any] | None,

@@ -124,9 +124,7 @@ def select_representations(connection: Connection, query: Select[Any]) -> list[R
     return [representation_row(row) for row in connection.execute(query)]
 
 
-def narrowed(
-    query: Select[Any], study_uid: str | None, series_uid: str | None, sop_uid: str | None
-) -> Select[Any]:
+def narrowed(query: Select[Any], study_uid: str | None, series_uid: str | None, sop_uid: str | None) -> Select[Any]:
     """The query, restricted to the UIDs that are given."""
     given: Iterable[tuple[Any, str | None]] = (
         (studies.c.study_uid, study_uid),

@@ -16,7 +16,6 @@ from typing import Final
 from sqlalchemy import Column, ColumnElement, and_, exists, func, literal, or_, select
 
 from leanpacs.catalog import engine, names
-from leanpacs.catalog.landing import PERSON_NAMES
 from leanpacs.catalog.matching import (
     CEILINGS,
     FLOORS,
@@ -28,12 +27,11 @@ from leanpacs.catalog.matching import (
     Wildcard,
 )
 from leanpacs.catalog.schema import WORDS, instances, person_names, series, studies
+from leanpacs.catalog.statements import PERSON_NAMES
 from leanpacs.dicom.attributes import LEVEL_ATTRIBUTES, Level, LevelAttribute
 from leanpacs.errors import InvalidQuery
 
-_TABLES: Final = MappingProxyType(
-    {"patient": studies, "study": studies, "series": series, "instance": instances}
-)
+_TABLES: Final = MappingProxyType({"patient": studies, "study": studies, "series": series, "instance": instances})
 _DEPTH: Final = MappingProxyType({"patient": 0, "study": 1, "series": 2, "instance": 3})
 _MULTI_VALUED: Final = frozenset({"ImageType"})
 _FROM_BELOW: Final = frozenset({"ModalitiesInStudy", "SOPClassesInStudy"})
@@ -84,8 +82,7 @@ def matchable(level: Level) -> Mapping[str, LevelAttribute]:
         {
             attribute.keyword: attribute
             for attribute in LEVEL_ATTRIBUTES
-            if _DEPTH[attribute.level] <= depth
-            and (not attribute.computed or attribute.keyword in _FROM_BELOW)
+            if _DEPTH[attribute.level] <= depth and (not attribute.computed or attribute.keyword in _FROM_BELOW)
         }
     )
 
@@ -120,9 +117,7 @@ def _condition(attribute: LevelAttribute, match: Match, query: Query, dialect: s
     if attribute.field in PERSON_NAMES and match != AnyOf(("",)):
         return _name(attribute, match, query, dialect)
     if isinstance(match, Between):
-        return _range(
-            column, attribute, match, combined=query.combined_datetime and _is_paired(attribute, query)
-        )
+        return _range(column, attribute, match, combined=query.combined_datetime and _is_paired(attribute, query))
     if attribute.vr in INTEGER_VRS:
         return _number(column, attribute.keyword, match)
     return _text(column, attribute.keyword, match, dialect)
@@ -206,9 +201,7 @@ def _has_part(attribute: str, parts: tuple[int, ...], pattern: str, dialect: str
     )
 
 
-def _range(
-    column: Column[str], attribute: LevelAttribute, match: Between, *, combined: bool
-) -> ColumnElement[bool]:
+def _range(column: Column[str], attribute: LevelAttribute, match: Between, *, combined: bool) -> ColumnElement[bool]:
     if attribute.vr not in ("DA", "TM", "DT"):
         raise InvalidQuery(attribute.keyword, "cannot be matched by a range")
     if attribute.vr == "TM" and combined:
@@ -237,9 +230,7 @@ def _pair(filters: Mapping[str, Match], date: str, time: str) -> tuple[Between, 
 
 
 def _is_paired(attribute: LevelAttribute, query: Query) -> bool:
-    return any(
-        attribute.keyword == time and _pair(query.filters, date, time) for date, time in _DATE_TIME_PAIRS
-    )
+    return any(attribute.keyword == time and _pair(query.filters, date, time) for date, time in _DATE_TIME_PAIRS)
 
 
 def _combined(filters: Mapping[str, Match]) -> list[ColumnElement[bool]]:

@@ -88,17 +88,6 @@ def delete_instances(
     return _prune(connection, above, removed)
 
 
-def discard(connection: Connection, blob_keys: Select[Any], due_at: datetime) -> None:
-    """Let blobs be collected from ``due_at`` on, unless something refers to them then."""
-    source = select(blobs.c.id, literal(due_at, UtcTime)).where(blobs.c.id.in_(blob_keys))
-    statement = engine.insert(connection.dialect.name, garbage).from_select(["blob_key", "due_at"], source)
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["blob_key"], set_={"due_at": statement.excluded.due_at}
-        )
-    )
-
-
 def collect(connection: Connection, now: datetime, limit: int) -> list[BlobRef]:
     """Blobs that are due and that nothing refers to; those that are referred to again are let off."""
     due = select(garbage.c.blob_key).where(garbage.c.due_at <= now).order_by(garbage.c.due_at).limit(limit)
@@ -107,13 +96,9 @@ def collect(connection: Connection, now: datetime, limit: int) -> list[BlobRef]:
     for chunk in _chunks(keys):
         # The lock comes first and the look second, so that a writer who was faster is seen.
         connection.execute(select(blobs.c.id).where(blobs.c.id.in_(chunk)).with_for_update())
-        connection.execute(
-            delete(garbage).where(garbage.c.blob_key.in_(chunk), _referred(garbage.c.blob_key))
-        )
+        connection.execute(delete(garbage).where(garbage.c.blob_key.in_(chunk), _referred(garbage.c.blob_key)))
         rest = select(blobs.c.tier, blobs.c.digest, blobs.c.size_bytes).join_from(garbage, blobs)
-        collected.extend(
-            blob_ref(row) for row in connection.execute(rest.where(garbage.c.blob_key.in_(chunk)))
-        )
+        collected.extend(blob_ref(row) for row in connection.execute(rest.where(garbage.c.blob_key.in_(chunk))))
     return collected
 
 
@@ -131,9 +116,7 @@ def forget(connection: Connection, refs: Iterable[BlobRef]) -> None:
 
 def _referred(blob_key: Any) -> Any:
     """Whether a representation or something in quarantine is in the blob."""
-    return exists().where(representations.c.blob_key == blob_key) | exists().where(
-        quarantine.c.blob_key == blob_key
-    )
+    return exists().where(representations.c.blob_key == blob_key) | exists().where(quarantine.c.blob_key == blob_key)
 
 
 def _lock(connection: Connection, series_keys: Sequence[int]) -> None:
@@ -152,15 +135,16 @@ def _remember(connection: Connection, deletion: Deletion, chosen: Select[Any]) -
     noted = select(instances.c.id, literal(deletion.action.value), literal(deletion.at, UtcTime))
     noted = noted.where(instances.c.id.in_(chosen)).order_by(instances.c.id)
     connection.execute(changes.insert().from_select(["instance_key", "action", "at"], noted))
-    left = select(representations.c.blob_key).where(representations.c.instance_key.in_(chosen))
-    discard(connection, left, deletion.due_at)
+    left = select(representations.c.blob_key, literal(deletion.due_at, UtcTime)).distinct()
+    left = left.where(representations.c.instance_key.in_(chosen))
+    due = engine.insert(connection.dialect.name, garbage).from_select(["blob_key", "due_at"], left)
+    connection.execute(due.on_conflict_do_update(index_elements=["blob_key"], set_={"due_at": due.excluded.due_at}))
 
 
 def _prune(connection: Connection, above: Sequence[Any], removed: int) -> Deleted:
     """Remove series, studies and patients that nothing is left of."""
     gone = [
-        _prune_level(connection, statement, {row[level] for row in above})
-        for level, statement in enumerate(_EMPTY)
+        _prune_level(connection, statement, {row[level] for row in above}) for level, statement in enumerate(_EMPTY)
     ]
     return Deleted(studies=gone[1], series=gone[0], instances=removed)
 

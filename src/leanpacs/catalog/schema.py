@@ -97,8 +97,7 @@ def names_of(record: type) -> tuple[str, ...]:
 def _attributes(record: type) -> list[Column[Any]]:
     """One column for each attribute: text ('' when absent), or a number (NULL when absent)."""
     return [
-        Column(field.name, BigInteger) if "int" in str(field.type) else _words(field.name)
-        for field in fields(record)
+        Column(field.name, BigInteger) if "int" in str(field.type) else _words(field.name) for field in fields(record)
     ]
 
 
@@ -314,9 +313,7 @@ quarantine: Final = Table(
 series_choices: Final = Table(
     "series_choices",
     METADATA,
-    Column(
-        "series_key", KEY, ForeignKey("series.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
-    ),
+    Column("series_key", KEY, ForeignKey("series.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
     _words("choice"),
 )
 

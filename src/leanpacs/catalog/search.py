@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Select, func, select
 
-from leanpacs.catalog.landing import INSTANCE, PATIENT, SERIES, STUDY
 from leanpacs.catalog.lookup import INSTANCE_COLUMNS, LEVELS, instance_row
 from leanpacs.catalog.query import Query, conditions
 from leanpacs.catalog.rows import FoundInstance, SeriesRow, StudyRow
 from leanpacs.catalog.schema import instances, series, studies
+from leanpacs.catalog.statements import INSTANCE, PATIENT, SERIES, STUDY
 from leanpacs.dicom.attributes import (
     InstanceAttributes,
     PatientAttributes,
@@ -89,16 +89,12 @@ def _study(row: Any, below: Sequence[tuple[str, int]]) -> StudyRow:
     _, study_uid, received_at, *values = row
     modalities, counts = zip(*below, strict=True) if below else ((), ())
     held = {value for modality in modalities for value in modality.split("\\") if value}
-    return StudyRow(
-        study_uid, *_upper_levels(values), tuple(sorted(held)), len(counts), sum(counts), received_at
-    )
+    return StudyRow(study_uid, *_upper_levels(values), tuple(sorted(held)), len(counts), sum(counts), received_at)
 
 
 def _series_of(connection: Connection, study_keys: list[int]) -> dict[int, list[tuple[str, int]]]:
     """Modality and number of instances of each series, by study."""
-    number = (
-        select(func.count()).where(instances.c.series_key == series.c.id).correlate(series).scalar_subquery()
-    )
+    number = select(func.count()).where(instances.c.series_key == series.c.id).correlate(series).scalar_subquery()
     found: dict[int, list[tuple[str, int]]] = defaultdict(list)
     for start in range(0, len(study_keys), _CHUNK):
         chunk = study_keys[start : start + _CHUNK]

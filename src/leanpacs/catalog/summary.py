@@ -26,9 +26,7 @@ def backlog(connection: Connection) -> Backlog:
 def summary(connection: Connection) -> Summary:
     """Figures over all that is held. Reads every instance once: for a report, not for each request."""
     by_modality = _by_modality(connection)
-    held = [
-        connection.scalar(select(func.count()).select_from(table)) for table in (patients, studies, series)
-    ]
+    held = [connection.scalar(select(func.count()).select_from(table)) for table in (patients, studies, series)]
     return Summary(
         patients=held[0] or 0,
         studies=held[1] or 0,

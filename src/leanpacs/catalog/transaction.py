@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Select, delete, literal, select
+from sqlalchemy import Connection, delete, literal, select
 
 from leanpacs.catalog import engine, removal, work
 from leanpacs.catalog.landing import (
-    LandingStatements,
     clean_text,
+    discard,
     keep_blob,
     keep_representation,
     note_change,
@@ -30,7 +30,8 @@ from leanpacs.catalog.rows import (
     Landing,
     NewRepresentation,
 )
-from leanpacs.catalog.schema import blobs, dictionaries, quarantine, series, series_choices
+from leanpacs.catalog.schema import dictionaries, quarantine, series, series_choices
+from leanpacs.catalog.statements import Statements
 from leanpacs.dicom.attributes import InstanceIndex
 from leanpacs.errors import CatalogError
 from leanpacs.refs import BlobRef
@@ -43,7 +44,7 @@ class Transaction:
     SQLite all other writers wait for it. Blobs are made durable before it begins.
     """
 
-    def __init__(self, connection: Connection, statements: LandingStatements) -> None:
+    def __init__(self, connection: Connection, statements: Statements) -> None:
         self._connection = connection
         self._statements = statements
         self._dialect = connection.dialect.name
@@ -160,16 +161,12 @@ class Transaction:
         alive = select(series.c.id, literal(choice)).where(series.c.id == series_id)
         statement = engine.insert(self._dialect, series_choices).from_select(["series_key", "choice"], alive)
         self._connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["series_key"], set_={"choice": statement.excluded.choice}
-            )
+            statement.on_conflict_do_update(index_elements=["series_key"], set_={"choice": statement.excluded.choice})
         )
 
     # -- quarantine
 
-    def quarantine(
-        self, blob: BlobRef, *, name: str, sender: str, door: str, reason: str, now: datetime
-    ) -> int:
+    def quarantine(self, blob: BlobRef, *, name: str, sender: str, door: str, reason: str, now: datetime) -> int:
         """Keep something that does not read as DICOM; its key.
 
         The same bytes have one entry: another attempt is counted, and the latest reason is kept.
@@ -205,7 +202,7 @@ class Transaction:
         )
         if blob_key is None:
             raise CatalogError(f"nothing in quarantine has the number {quarantine_id}")
-        self._discard(select(blobs.c.id).where(blobs.c.id == blob_key), due_at)
+        discard(self._connection, self._statements, blob_key, due_at)
 
     # -- blobs
 
@@ -216,7 +213,7 @@ class Transaction:
         collector may delete them.
         """
         blob_key = keep_blob(self._connection, self._statements, blob, now)
-        self._discard(select(blobs.c.id).where(blobs.c.id == blob_key), due_at)
+        discard(self._connection, self._statements, blob_key, due_at)
 
     def collect_garbage(self, now: datetime, limit: int) -> list[BlobRef]:
         """Blobs that are due and that nothing refers to, at most ``limit``.
@@ -254,9 +251,6 @@ class Transaction:
         representation = keep_representation(self._connection, self._statements, instance, kind, new)
         note_change(self._connection, self._statements, arrival.received_at, action, instance)
         return Landed(instance, representation, one_series)
-
-    def _discard(self, blob_keys: Select[tuple[int]], due_at: datetime) -> None:
-        removal.discard(self._connection, blob_keys, due_at)
 
 
 def _as_received(landing: Landing) -> NewRepresentation:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, Update, bindparam, delete, func, select, update
+from sqlalchemy import Connection, Update, bindparam, func, select, update
 
-from leanpacs.catalog.landing import LandingStatements, keep_blob, keep_representation, note_change
+from leanpacs.catalog.landing import discard, keep_blob, keep_representation, note_change
 from leanpacs.catalog.lookup import (
     INSTANCE_COLUMNS,
     LEVELS,
@@ -21,9 +21,9 @@ from leanpacs.catalog.lookup import (
     instance_row,
     select_representations,
 )
-from leanpacs.catalog.removal import discard
 from leanpacs.catalog.rows import Action, Kind, LandedWork, NewRepresentation
-from leanpacs.catalog.schema import EPOCH, blobs, instances, representations, series_choices
+from leanpacs.catalog.schema import EPOCH, instances, representations, series_choices
+from leanpacs.catalog.statements import Statements
 
 _LANDED: Final = representations.c.kind == Kind.LANDED.value
 
@@ -87,23 +87,18 @@ class Swap:
     due_at: datetime
 
 
-def settle(connection: Connection, statements: LandingStatements, swap: Swap) -> bool:
+def settle(connection: Connection, statements: Statements, swap: Swap) -> bool:
     """Put a pack in the place of the landed form; False when that is gone or not current any more."""
-    current = representations.c.id == swap.landed_id, representations.c.instance_key == swap.instance_id
-    landed_blob = connection.scalar(
-        delete(representations).where(*current, _LANDED).returning(representations.c.blob_key)
-    )
+    current = {"key": swap.landed_id, "of_instance": swap.instance_id}
+    landed_blob = connection.execute(statements.end_landed, current).scalar_one_or_none()
     if landed_blob is None:
-        _discard_blob(connection, keep_blob(connection, statements, swap.new.blob, swap.at), swap.due_at)
+        blob = keep_blob(connection, statements, swap.new.blob, swap.at)
+        discard(connection, statements, blob, swap.due_at)
         return False
     keep_representation(connection, statements, swap.instance_id, Kind.PACK, swap.new)
-    _discard_blob(connection, landed_blob, swap.due_at)
+    discard(connection, statements, landed_blob, swap.due_at)
     note_change(connection, statements, swap.at, Action.SETTLED, swap.instance_id)
     return True
-
-
-def _discard_blob(connection: Connection, blob_key: int, due_at: datetime) -> None:
-    discard(connection, select(blobs.c.id).where(blobs.c.id == blob_key), due_at)
 
 
 def _claim_statement() -> Update:

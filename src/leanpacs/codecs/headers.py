@@ -12,6 +12,11 @@ _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 _FRAME_HEADERS = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15, SOF55 of JPEG-LS
 _JP2_SIGNATURE = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
 _MOST_TILES = 65535
+_SOT, _COD = b"\xff\x90", b"\xff\x52"
+# SIZ CAP COD COC TLM PRF PLM CPF QCD QCC RGN POC PPM CRG COM NLT
+_MAIN_HEADER = frozenset(
+    bytes([0xFF, low]) for low in b"\x51\x50\x52\x53\x55\x56\x57\x59\x5c\x5d\x5e\x5f\x60\x63\x64\x76"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +165,25 @@ def jpeg2000_header(codec: str, stream: bytes) -> Jpeg2000Header:
         raise DecodeError(codec, "more tiles than there can be")
     shape = StreamShape(y1 - y0, x1 - x0, count, (depth & 0x7F) + 1)
     return Jpeg2000Header(shape, bool(depth & 0x80))
+
+
+def require_sound_main_header(codec: str, stream: bytes) -> None:
+    """Walk the segments from SIZ to the first tile-part (ISO/IEC 15444-1 A.3): OpenJPH crashes on unsound ones.
+
+    Raises
+    ------
+    DecodeError
+        If a segment is unknown or too long, or a component transform has fewer than three components.
+    """
+    position = 2 + (_code_stream_in_jp2(codec, stream) if stream.startswith(_JP2_SIGNATURE) else 0)
+    components = int.from_bytes(stream[position + 38 : position + 40])
+    while stream[position : position + 2] != _SOT:
+        marker, length = stream[position : position + 2], int.from_bytes(stream[position + 2 : position + 4])
+        if marker not in _MAIN_HEADER or length < 2 or position + 2 + length > len(stream):
+            raise DecodeError(codec, f"marker {marker.hex()} of {length} bytes has no place in the main header")
+        if marker == _COD and length > 6 and stream[position + 8] and components < 3:
+            raise DecodeError(codec, f"a component transform of {components} components")
+        position += 2 + length
 
 
 def _code_stream_in_jp2(codec: str, stream: bytes) -> int:

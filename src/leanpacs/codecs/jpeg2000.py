@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from leanpacs.codecs.codec import DecodedFrame, EncodeOptions, Samples, decoding, encoding
-from leanpacs.codecs.headers import Jpeg2000Header, jpeg2000_header
+from leanpacs.codecs.headers import Jpeg2000Header, jpeg2000_header, require_sound_main_header
 from leanpacs.codecs.samples import checked, dtype_of, fitting, from_twos_complement, image_refusal, narrowed
 from leanpacs.dicom.frames import FrameSpec
 
@@ -97,6 +97,8 @@ def decode_received(codec: str, stream: bytes, spec: FrameSpec) -> DecodedFrame:
 def _decoded(codec: str, stream: bytes, spec: FrameSpec) -> tuple[Samples, Jpeg2000Header]:
     header = jpeg2000_header(codec, stream)
     header.shape.require(codec, spec)
+    if codec == HTJ2K.name:
+        require_sound_main_header(codec, stream)
     with decoding(codec):
         import imagecodecs
 

@@ -18,6 +18,7 @@ from leanpacs.dicom.frames import FrameSpec
 from leanpacs.errors import DecodeError
 
 _SOF55 = 0xF7
+_EOI = b"\xff\xd9"
 
 
 class JpegLS:
@@ -69,5 +70,10 @@ def _decoded(stream: bytes, spec: FrameSpec) -> tuple[Samples, int]:
     with decoding(JpegLS.name):
         import imagecodecs
 
-        samples = imagecodecs.jpegls_decode(stream)
+        samples = imagecodecs.jpegls_decode(_ended(stream))
     return fitting(JpegLS.name, samples, spec), header.shape.precision
+
+
+def _ended(stream: bytes) -> bytes:
+    """Put an EOI marker behind a stream that lacks it: CharLS searches for the end of a cut one for seconds."""
+    return stream if stream.rstrip(b"\0").endswith(_EOI) else stream + _EOI

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import re
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,13 +19,15 @@ from leanpacs.catalog.engine import Database, database_url
 from leanpacs.catalog.migrations import HEAD, bring_up_to_date, configuration, current_revision
 from leanpacs.catalog.schema import METADATA
 from leanpacs.errors import CatalogError
+from unit.catalog.workers import fresh_processes, open_and_tell
 
 
 def definitions(connection: Connection) -> dict[str, set[str]]:
     """Tables and indexes as SQL, each as the set of its clauses."""
     rows = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
+    clause = re.compile(r",\s*(?=CONSTRAINT|\w+ [A-Z])")
     return {
-        name: set(re.split(r",\s*(?=CONSTRAINT|\w+ [A-Z])|\n\)", " ".join(sql.split()).rstrip(")")))
+        name: {part.strip(" )") for part in clause.split(" ".join(sql.split()))}
         for name, sql in rows
         if not name.startswith(("alembic", "sqlite"))
     }
@@ -75,7 +77,7 @@ def test_catalog_of_a_later_release_is_refused(tmp_path: Path) -> None:
     engine = create_engine(f"sqlite:///{path}")
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(CatalogError, match="9999.*later release"):
+    with pytest.raises(CatalogError, match=r"9999.*later release"):
         open_catalog(path)
     with engine.begin() as connection:
         assert current_revision(connection) == "9999"
@@ -101,18 +103,8 @@ def test_odd_paths(tmp_path: Path) -> None:
     assert (folder / "cat alog;.sqlite").stat().st_size > 0
 
 
-def _open(path: Path) -> str | None:
-    catalog = open_catalog(path)
-    with catalog._database.reading() as connection:
-        revision = current_revision(connection)
-    catalog.close()
-    return revision
-
-
 def test_many_processes_may_open_a_new_catalog_at_once(tmp_path: Path) -> None:
-    with multiprocessing.get_context("spawn").Pool(4) as pool:
+    with ProcessPoolExecutor(4, mp_context=fresh_processes()) as pool:
         for n in range(5):
             paths = [tmp_path / f"{n}.sqlite"] * 4
-            assert pool.map(_open, paths, chunksize=1) == [HEAD] * 4
-        pool.close()
-        pool.join()
+            assert list(pool.map(open_and_tell, paths)) == [HEAD] * 4

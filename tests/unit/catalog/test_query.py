@@ -106,7 +106,7 @@ def name_matches(key: str, name: str) -> bool:
     """Matching of person names, written again from the words of the documentation."""
 
     def group_matches(asked: str, held: str) -> bool:
-        asked = folded(asked)
+        asked = re.sub(r"\*+", "*", folded(asked))
         return bool(held) and (
             bool(pattern(asked).fullmatch(held)) or (asked.endswith("^*") and group_matches(asked[:-2], held))
         )

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import pydicom
+
 from data import Recipe, make_instance
 from leanpacs.archive.ingest import Incoming, Outcome, Receipt
 from leanpacs.archive.retrieve import FrameBytes, Part10
@@ -106,9 +107,7 @@ class FakeCatalog:
     ) -> list[InstanceRow]:
         wanted = {"study_uid": study_uid, "series_uid": series_uid, "sop_uid": sop_uid}
         return [
-            row
-            for row in self.rows
-            if all(uid is None or getattr(row, name) == uid for name, uid in wanted.items())
+            row for row in self.rows if all(uid is None or getattr(row, name) == uid for name, uid in wanted.items())
         ]
 
     def find(self, query: Query) -> list[Any]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from data import Recipe
 from leanpacs import errors
 from leanpacs.services.dicomweb import problems
@@ -85,9 +86,7 @@ def test_hostile_paths(client: Client, path: str) -> None:
 @pytest.mark.parametrize("host", ["[", "a b", 'x"><script>', "a/b", "user@evil", "x:99999999", ""])
 def test_hostile_host_is_not_repeated(archive: FakeArchive, client: Client, host: str) -> None:
     row = archive.hold(Recipe())
-    response = client.request(
-        "GET", f"/dicom-web/studies/{row.study_uid}/metadata", headers={"host": host}
-    )
+    response = client.request("GET", f"/dicom-web/studies/{row.study_uid}/metadata", headers={"host": host})
     assert response.status_code == 200
     assert response.json()[0]["7FE00010"]["BulkDataURI"].startswith("http://archive.test/dicom-web/studies/")
 

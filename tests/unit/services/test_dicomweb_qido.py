@@ -4,6 +4,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+
 from data import Recipe
 from leanpacs.catalog import AnyOf, Between, Wildcard
 from leanpacs.errors import CatalogUnavailable, InvalidQuery
@@ -117,9 +118,7 @@ def test_instance_result_has_what_the_path_leaves_open(archive: FakeArchive, cli
 
 def test_required_attributes_without_value_are_returned_empty(archive: FakeArchive, client: Client) -> None:
     row = study_row()
-    archive.catalog.found = [
-        study_row(study=type(row.study)(), patient=type(row.patient)(), modalities=())
-    ]
+    archive.catalog.found = [study_row(study=type(row.study)(), patient=type(row.patient)(), modalities=())]
     result = client.get("/studies").json()[0]
     assert result["00080020"] == {"vr": "DA"}
     assert result["00100010"] == {"vr": "PN"}

@@ -5,9 +5,10 @@ from xml.etree import ElementTree
 
 import orjson
 import pytest
-from data import Recipe, make_instance
 from hypothesis import given
 from hypothesis import strategies as st
+
+from data import Recipe, make_instance
 from leanpacs.archive.ingest import Outcome
 from leanpacs.errors import CatalogUnavailable, RefusedByPolicy, StoreFull, StoreUnavailable
 from leanpacs.services.dicomweb.app import DicomWebOptions
@@ -65,9 +66,7 @@ def test_nothing_stays_in_the_spool(archive: FakeArchive, client: Client) -> Non
 
 
 def test_one_instance_may_come_as_it_is(archive: FakeArchive, client: Client) -> None:
-    response = client.request(
-        "POST", "/dicom-web/studies", content=ONE, headers={"content-type": "application/dicom"}
-    )
+    response = client.request("POST", "/dicom-web/studies", content=ONE, headers={"content-type": "application/dicom"})
     assert response.status_code == 200
     assert archive.landed == [ONE]
 

@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 import orjson
 import pydicom
 import pytest
+
 from data import IMPLICIT_LE, Recipe, make_instance
 from leanpacs.errors import BlobCorrupt, EncapsulationError
 from leanpacs.services.dicomweb.forms import frame_forms, instance_form
@@ -122,9 +123,7 @@ def test_study_comes_in_parts(archive: FakeArchive, client: Client) -> None:
 def test_series_as_received(archive: FakeArchive, client: Client) -> None:
     row = archive.hold(Recipe(), transfer_syntax=JPEG_LS)
     archive.hold(Recipe(series=2))
-    response = client.get(
-        f"/studies/{row.study_uid}/series/{row.series_uid}", accept=f"{DICOM}; transfer-syntax=*"
-    )
+    response = client.get(f"/studies/{row.study_uid}/series/{row.series_uid}", accept=f"{DICOM}; transfer-syntax=*")
     (part,) = parts_of(response)
     assert part.content == archive.retriever.files[row.sop_uid]
     assert part.fields["Content-Type"] == f"application/dicom; transfer-syntax={JPEG_LS}"
@@ -147,9 +146,7 @@ def test_several_instances_do_not_fit_a_single_part(archive: FakeArchive, client
     assert len(parts_of(client.get(f"/studies/{rows[0].study_uid}", accept=both))) == 2
 
 
-def test_what_cannot_be_had_in_the_wanted_syntax_is_left_out_and_said(
-    archive: FakeArchive, client: Client
-) -> None:
+def test_what_cannot_be_had_in_the_wanted_syntax_is_left_out_and_said(archive: FakeArchive, client: Client) -> None:
     archive.hold(Recipe(instance=1))
     archive.hold(Recipe(instance=2), transfer_syntax=MPEG4)
     response = client.get(f"/studies/{Recipe().study_uid}", accept=f"{DICOM}; transfer-syntax={EXPLICIT_LE}")

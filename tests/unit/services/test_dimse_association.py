@@ -203,6 +203,7 @@ def test_violations_abort(data: bytes, reason: int) -> None:
     assert run.ended == "violation"
     assert run.pdus[-1] == (ABORT, bytes([0, 0, 2, reason]))
     assert run.responses == []
+    assert run.association.why
 
 
 def test_first_pdu_has_to_be_a_request() -> None:
@@ -218,6 +219,7 @@ def test_malformed_request() -> None:
 def test_too_many_associations() -> None:
     run = Run(message(echo_command(), context_id=1), full=True)
     assert (run.ended, run.pdus) == ("rejected", [(3, bytes([0, 2, 3, 2]))])
+    assert run.association.why == "local limit exceeded"
 
 
 def test_peer_aborts_inside_a_data_set() -> None:

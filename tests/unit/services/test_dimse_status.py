@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -87,3 +89,9 @@ def test_comment_is_one_short_printable_value() -> None:
 def test_module_documents_each_status() -> None:
     documented = {line.split()[0] for line in (status.__doc__ or "").splitlines() if line.startswith("0x")}
     assert documented == {f"0x{code:04X}" for code in Status}
+
+
+def test_reference_page_lists_each_status() -> None:
+    page = Path(__file__).parents[3] / "docs" / "reference" / "dimse.md"
+    listed = re.findall(r"^\| (0x[0-9A-F]{4}) \|", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert listed == [f"0x{code:04X}" for code in Status]

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+
 from leanpacs.catalog import Backlog, Share, Summary
 from leanpacs.services.figures import Figures, gauges
 from leanpacs.services.http import HttpOptions
@@ -88,7 +89,9 @@ def test_empty_archive_has_a_page(archive: FakeArchive) -> None:
 def test_quarantine_is_pointed_out(archive: FakeArchive) -> None:
     assert "quarantine list" not in Client(archive).request("GET", "/").text
     archive.quarantined = 1
-    assert "file is in quarantine" in " ".join(Client(archive).request("GET", "/").text.replace("</strong>", "").split())
+    assert "file is in quarantine" in " ".join(
+        Client(archive).request("GET", "/").text.replace("</strong>", "").split()
+    )
 
 
 def test_many_kinds_are_summed_up(archive: FakeArchive) -> None:
@@ -109,7 +112,14 @@ def test_bars_are_drawn_to_scale(archive: FakeArchive) -> None:
 
 @pytest.mark.parametrize(
     ("size_bytes", "text"),
-    [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.00 kB"), (12_345, "12.3 kB"), (999_600, "1.00 MB"), (10**15, "1.00 PB")],
+    [
+        (0, "0 bytes"),
+        (999, "999 bytes"),
+        (1000, "1.00 kB"),
+        (12_345, "12.3 kB"),
+        (999_600, "1.00 MB"),
+        (10**15, "1.00 PB"),
+    ],
 )
 def test_sizes(size_bytes: int, text: str) -> None:
     assert size(size_bytes) == text

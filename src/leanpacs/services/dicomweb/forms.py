@@ -52,10 +52,13 @@ class InstanceForm:
         UID.
     multipart : bool
         Whether it comes in multipart/related.
+    by_name : bool
+        Whether the request names this transfer syntax, so that no other will do.
     """
 
     transfer_syntax: str
     multipart: bool
+    by_name: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,7 @@ def instance_form(received: str, ranges: Sequence[MediaRange], *, alone: bool) -
     fitting = [a for a in ranges if a.covers(DICOM) and (alone or a.multipart is not False)]
     for equal in _by_quality(fitting):
         found = [
-            InstanceForm(uid, accepted.multipart is not False)
+            InstanceForm(uid, accepted.multipart is not False, uid == accepted.transfer_syntax)
             for accepted in equal
             if (uid := _satisfied(received, accepted.transfer_syntax))
         ]

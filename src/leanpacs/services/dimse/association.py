@@ -80,6 +80,19 @@ class Association:
         Address of the peer, for the log.
     services : mapping of Command Field to Service
         What answers which request.
+    timeouts : Timeouts
+        How long the peer may take.
+
+    Attributes
+    ----------
+    calling : str
+        AE title of the peer.
+    contexts : mapping of int to Context
+        Accepted presentation contexts by ID.
+    messages : int
+        Number of messages received.
+    why : str
+        Why the association ended, unless it was released.
     """
 
     def __init__(
@@ -98,6 +111,7 @@ class Association:
         self.calling = ""
         self.contexts: Mapping[int, Context] = {}
         self.messages = 0
+        self.why = ""
 
     def run(self, terms: Terms, *, full: bool) -> str:
         """Serve the peer; return in one word how the association ended.
@@ -161,13 +175,16 @@ class Association:
             if self._stopping:
                 self._abort(_BY_USER, AbortReason.NOT_SPECIFIED)
                 return "stopped"
-            log.info("association lost", extra={"action": "associate", "peer": self.peer, "why": str(error)})
+            self.why = str(error)
             return "aborted" if isinstance(error, Aborted) else "lost"
-        except (Violation, Silence) as error:
-            reason = error.reason if isinstance(error, Violation) else AbortReason.NOT_SPECIFIED
-            log.warning("association aborted: %s", error, extra={"action": "associate", "peer": self.peer})
-            self._abort(_BY_PROVIDER, reason)
-            return "silent" if isinstance(error, Silence) else "violation"
+        except Silence as error:
+            self.why = str(error)
+            self._abort(_BY_PROVIDER, AbortReason.NOT_SPECIFIED)
+            return "silent"
+        except Violation as error:
+            self.why = str(error)
+            self._abort(_BY_PROVIDER, error.reason)
+            return "violation"
         except Exception:
             log.exception("association failed", extra={"action": "associate", "peer": self.peer})
             self._abort(_BY_USER, AbortReason.NOT_SPECIFIED)
@@ -182,8 +199,7 @@ class Association:
         request = read_request(content)
         refused = refusal(request, terms, full=full)
         if refused:
-            why = refused.name.lower().replace("_", " ")
-            log.warning("association rejected: %s", why, extra={"action": "associate", "peer": self.peer})
+            self.why = refused.name.lower().replace("_", " ")
             self._wire.send(refused.pdu())
             return False
         pdu, self.contexts = accept(request, terms)

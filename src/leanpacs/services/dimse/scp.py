@@ -30,6 +30,7 @@ _HOLD_BACK_SECONDS = 0.002
 _LONGEST_HOLD_BACK_SECONDS = 0.04
 # Rejecting a peer takes a thread as well; beyond this many, connections wait in the listen queue.
 _REJECTIONS_AT_ONCE = 16
+_SEVERITY = dict.fromkeys(("rejected", "silent", "violation", "failed"), logging.WARNING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +187,8 @@ class _Door:
             del self._threads[association]
             if self._metrics:
                 self._metrics.associations.labels(ended).inc()
-            log.info(
+            log.log(
+                _SEVERITY.get(ended, logging.INFO),
                 "association %s",
                 ended,
                 extra={
@@ -194,6 +196,7 @@ class _Door:
                     "peer": association.peer,
                     "calling": association.calling,
                     "messages": association.messages,
+                    "why": association.why,
                     "seconds": round(time.monotonic() - started, 3),
                 },
             )

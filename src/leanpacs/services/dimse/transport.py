@@ -92,9 +92,9 @@ def bind(host: str, port: int) -> socket.socket:
     OSError
         The address does not exist here, or is taken.
     """
-    family, _, _, _, address = socket.getaddrinfo(
-        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
+    family, _, _, _, address = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
+        0
+    ]
     return socket.create_server(address[:2], family=family, backlog=LISTEN_BACKLOG)
 
 

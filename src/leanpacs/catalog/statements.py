@@ -1,0 +1,113 @@
+"""The statements that run for each instance, built once for a database so that they are compiled once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Column, Executable, and_, bindparam, delete, exists, func, select
+
+from leanpacs.catalog import engine
+from leanpacs.catalog.rows import Kind
+from leanpacs.catalog.schema import (
+    blobs,
+    changes,
+    garbage,
+    instances,
+    names_of,
+    patients,
+    person_names,
+    representations,
+    series,
+    studies,
+)
+from leanpacs.dicom.attributes import InstanceAttributes, PatientAttributes, SeriesAttributes, StudyAttributes
+
+PATIENT: Final = names_of(PatientAttributes)
+STUDY: Final = names_of(StudyAttributes)
+SERIES: Final = names_of(SeriesAttributes)
+INSTANCE: Final = names_of(InstanceAttributes)
+PERSON_NAMES: Final = ("patient_name", "referring_physician_name")
+
+
+def _filled(column: Column[Any], new: Any) -> Any:
+    """The value that is there, else the new one."""
+    return func.coalesce(column if column.nullable else func.nullif(column, ""), new)
+
+
+@dataclass(frozen=True, slots=True)
+class Statements:
+    """The statements, built once for a database so that they are compiled once."""
+
+    parents: Executable
+    patient: Executable
+    study: Executable
+    lonely_patient: Executable
+    series: Executable
+    person_name: Executable
+    instance: Executable
+    blob: Executable
+    representation: Executable
+    change: Executable
+    garbage: Executable
+    end_landed: Executable
+
+    @classmethod
+    def of(cls, dialect: str) -> Statements:
+        """Statements in the dialect of a database."""
+        patient = engine.insert(dialect, patients)
+        study = engine.insert(dialect, studies)
+        one_series = engine.insert(dialect, series)
+        blob = engine.insert(dialect, blobs)
+        due = engine.insert(dialect, garbage)
+        return cls(
+            parents=_select_parents(),
+            patient=patient.on_conflict_do_update(
+                index_elements=["patient_id", "issuer_of_patient_id"],
+                set_={name: _filled(patients.c[name], patient.excluded[name]) for name in PATIENT[2:]},
+            ).returning(patients.c.id),
+            study=study.on_conflict_do_update(
+                index_elements=["study_uid"],
+                set_={name: _filled(studies.c[name], study.excluded[name]) for name in (*PATIENT, *STUDY)}
+                | {"patient_key": study.excluded.patient_key},
+            ).returning(studies.c.id, *(studies.c[name] for name in PERSON_NAMES)),
+            lonely_patient=delete(patients).where(
+                patients.c.id == bindparam("key"), ~exists().where(studies.c.patient_key == patients.c.id)
+            ),
+            series=one_series.on_conflict_do_update(
+                index_elements=["study_key", "series_uid"],
+                set_={name: _filled(series.c[name], one_series.excluded[name]) for name in SERIES},
+            ).returning(series.c.id),
+            person_name=engine.insert(dialect, person_names).on_conflict_do_nothing(),
+            instance=engine.insert(dialect, instances)
+            .on_conflict_do_nothing(index_elements=["sop_uid"])
+            .returning(instances.c.id),
+            # Setting the size to what it is makes the statement return the row that was there.
+            blob=blob.on_conflict_do_update(
+                index_elements=["digest", "tier"], set_={"size_bytes": blob.excluded.size_bytes}
+            ).returning(blobs.c.id),
+            representation=engine.insert(dialect, representations).returning(representations.c.id),
+            change=engine.insert(dialect, changes),
+            garbage=due.on_conflict_do_update(index_elements=["blob_key"], set_={"due_at": due.excluded.due_at}),
+            end_landed=delete(representations)
+            .where(
+                representations.c.id == bindparam("key"),
+                representations.c.instance_key == bindparam("of_instance"),
+                representations.c.kind == Kind.LANDED.value,
+            )
+            .returning(representations.c.blob_key),
+        )
+
+
+def _select_parents() -> Executable:
+    same_series = and_(series.c.study_key == studies.c.id, series.c.series_uid == bindparam("series_uid"))
+    return (
+        select(
+            series.c.id,
+            studies.c.patient_key,
+            *(studies.c[name] for name in (*PATIENT, *STUDY)),
+            *(series.c[name] for name in SERIES),
+        )
+        .select_from(studies.outerjoin(series, same_series))
+        .where(studies.c.study_uid == bindparam("study_uid"))
+    )
