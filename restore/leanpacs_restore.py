@@ -152,7 +152,7 @@ class _Joined(io.RawIOBase):
 # A decoder gives (bytes per value, whether the values are signed, values in little endian order, interleaved).
 
 
-def decode_image(extension: str, stream: bytes) -> tuple[int, bool, bytes]:
+def decode_image(extension: str, stream: bytes, precision: int) -> tuple[int, bool, bytes]:
     """Values of one JPEG XL, JPEG-LS, JPEG 2000 or HTJ2K code stream."""
     names = {"jxl": "jpegxl", "jls": "jpegls", "j2k": "jpeg2k", "j2c": "htj2k"}
     if extension not in names:
@@ -160,13 +160,13 @@ def decode_image(extension: str, stream: bytes) -> tuple[int, bool, bytes]:
     try:
         import imagecodecs
     except ImportError:
-        return decode_image_by_program(extension, stream)
+        return decode_image_by_program(extension, stream, precision)
     values = getattr(imagecodecs, names[extension] + "_decode")(stream)
     kind, width = values.dtype.kind, values.dtype.itemsize
     return width, kind == "i", values.astype(f"<{kind}{width}").tobytes()
 
 
-def decode_image_by_program(extension: str, stream: bytes) -> tuple[int, bool, bytes]:
+def decode_image_by_program(extension: str, stream: bytes, precision: int) -> tuple[int, bool, bytes]:
     """The same by programs that come with operating systems."""
     name = {"jxl": "djxl", "j2k": "opj_decompress", "j2c": "opj_decompress"}.get(extension)
     program = shutil.which(name) if name else None
@@ -174,7 +174,7 @@ def decode_image_by_program(extension: str, stream: bytes) -> tuple[int, bool, b
         raise Damaged(f"frames of kind {extension} need the module imagecodecs" + (f" or {name}" if name else ""))
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "in.jxl" if name == "djxl" else "in.j2k")
-        target = Path(folder, "out.ppm" if name == "djxl" else "out.rawl")
+        target = Path(folder, "out.npy" if name == "djxl" else "out.rawl")
         source.write_bytes(stream)
         words = [program, str(source), str(target)]
         if name == "opj_decompress":
@@ -183,16 +183,21 @@ def decode_image_by_program(extension: str, stream: bytes) -> tuple[int, bool, b
         if done.returncode or not target.exists():
             raise Damaged(f"{name} refuses a frame: {done.stderr.decode(errors='replace')[-200:]}")
         data = target.read_bytes()
-    return read_pnm(data) if name == "djxl" else read_planes(stream, data)
+    return read_npy(data, precision) if name == "djxl" else read_planes(stream, data)
 
 
-def read_pnm(data: bytes) -> tuple[int, bool, bytes]:
-    """Values of a binary PGM or PPM image (two bytes each are big endian)."""
-    match = re.match(rb"P[56]\s+(?:#[^\n]*\s+)*(\d+)\s+(\d+)\s+(\d+)\s", data)
-    if not match:
-        raise Damaged("djxl wrote no PGM or PPM image")
-    width = 1 if int(match[3]) < 256 else 2
-    return width, False, in_order(data[match.end() :], width, "big")
+def read_npy(data: bytes, precision: int) -> tuple[int, bool, bytes]:
+    """Values of a NumPy file of djxl: floating point, 1.0 stands for the largest value of ``precision`` bits.
+
+    (Its PGM files are of no use: some versions scale what has neither 8 nor 16 bits.)
+    """
+    if data[:6] != b"\x93NUMPY" or b"'<f4'" not in data[:128]:
+        raise Damaged("djxl wrote no NumPy file")
+    fractions = array.array("f")
+    fractions.frombytes(in_order(data[10 + int.from_bytes(data[8:10], "little") :], 4, sys.byteorder))
+    largest, width = (1 << precision) - 1, 1 if precision <= 8 else 2
+    values = array.array("B" if width == 1 else "H", (round(fraction * largest) for fraction in fractions))
+    return width, False, in_order(values.tobytes(), width, sys.byteorder)
 
 
 def read_planes(stream: bytes, data: bytes) -> tuple[int, bool, bytes]:
@@ -255,7 +260,7 @@ def native_frame(pixel: dict[str, Any], extension: str, stream: bytes, zstandard
     if extension == "raw":
         return stream
     target, samples = pixel["allocated"] // 8, pixel["samples"]
-    width, signed, data = decode_image(extension, stream)
+    width, signed, data = decode_image(extension, stream, pixel["precision"])
     if len(data) != pixel["rows"] * pixel["columns"] * samples * width or width > target:
         raise Damaged("a code stream does not hold a frame of this image")
     is_offset = pixel["signed"] and extension in ("jxl", "jls")

@@ -60,7 +60,7 @@ class Verifier:
         chance = random.Random(seed)
         return [
             _check(instance, held)
-            for instance in self._catalog.instances()
+            for instance in self._catalog.all_instances()
             if percent >= 100 or chance.random() * 100 < percent
             for held in self._catalog.representations(instance.id)
         ]

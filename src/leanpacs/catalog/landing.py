@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from operator import attrgetter
-from typing import Any, Final
-
-from sqlalchemy import Connection
+from typing import TYPE_CHECKING, Any, Final
 
 from leanpacs.catalog import names
 from leanpacs.catalog.lookup import instance_by_uid
@@ -19,6 +17,9 @@ from leanpacs.catalog.rows import Action, Arrival, DuplicateInstance, Kind, NewR
 from leanpacs.catalog.statements import INSTANCE, PATIENT, PERSON_NAMES, SERIES, STUDY, Statements
 from leanpacs.dicom.attributes import InstanceIndex
 from leanpacs.refs import BlobRef
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 _LONGEST_TEXT: Final = 512
 _LARGEST_NUMBER: Final = 2**63 - 1

@@ -49,22 +49,18 @@ def status(data: Data = None, config: Config = None, json: Json = False) -> None
         print_table(f"By {heading}", columns, [_share_row(share) for share in [*shares, total]])
 
 
-_SHARE_HEADINGS = (
-    "instances", "received", "stored", "ratio", "head, raw", "head, stored", "frames, raw", "frames, stored",
-)  # fmt: skip
+_SHARE_HEADINGS = ("instances", "received", "stored", "ratio", "heads: raw", "stored", "frames: raw", "stored")
 
 
 def _share_row(share: Share) -> list[str]:
+    sizes = (share.raw_head_bytes, share.stored_head_bytes, share.raw_frame_bytes, share.stored_frame_bytes)
     return [
         share.name or "-",
         str(share.instances),
         human_bytes(share.raw_bytes),
         human_bytes(share.stored_bytes),
         ratio(share.stored_bytes, share.raw_bytes),
-        human_bytes(share.raw_head_bytes),
-        human_bytes(share.stored_head_bytes),
-        human_bytes(share.raw_frame_bytes),
-        human_bytes(share.stored_frame_bytes),
+        *map(human_bytes, sizes),
     ]
 
 

@@ -19,6 +19,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+WIDE = 160
 _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -45,13 +46,14 @@ def ratio(part: float, whole: float) -> str:
 
 
 def print_table(title: str, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table to standard output."""
+    """Print a table to standard output; nothing is cut off when that is no terminal."""
+    console = Console()
     table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
     for column in columns:
-        table.add_column(column.heading, justify="right" if column.number else "left")
+        table.add_column(column.heading, justify="right" if column.number else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    console.print(table, width=None if console.is_terminal else WIDE)
 
 
 def print_json(value: Any) -> None:

@@ -2,7 +2,7 @@
 
 The walk tolerates what is met in the field: elements in implicit VR within an explicit VR data set, unknown
 and invalid VRs, UN of undefined length, missing Item Delimitation Items. It never allocates by a declared
-length, and every step moves forward, so its time is bounded by the number of bytes there are.
+length, every step moves forward, and the number of steps is bounded.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ __all__ = [
     "ITEM",
     "ITEM_DELIMITATION",
     "MAX_DEPTH",
+    "MAX_ELEMENTS",
     "MAX_FRAGMENTS",
     "PIXEL_TAGS",
     "SEQUENCE_DELIMITATION",
@@ -47,8 +48,12 @@ PIXEL_TAGS: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 
 MAX_DEPTH: Final = 128
 """Sequences of undefined length nested deeper than this are taken for damage."""
+MAX_ELEMENTS: Final = 1 << 24
+"""Elements, those in sequences of undefined length included, beyond which a data set is taken for damage."""
 MAX_FRAGMENTS: Final = 1 << 20
 """Items in one encapsulated value beyond which it is taken for damage."""
+
+_TOO_MANY: Final = f"the data set has more than {MAX_ELEMENTS} elements"
 
 
 class RawElement(NamedTuple):
@@ -108,7 +113,7 @@ def walk(reader: BinaryIO, start: int, stop: int, *, implicit: bool, little_endi
     return walk_window(Window(reader, stop), start, implicit=implicit, little_endian=little_endian)
 
 
-def walk_window(  # noqa: PLR0912 -- one loop without calls: it runs for every element that is received
+def walk_window(  # noqa: C901, PLR0912 -- one loop without calls: it runs for every element that is received
     window: Window, start: int, *, implicit: bool, little_endian: bool
 ) -> Iterator[RawElement]:
     """As :func:`walk`, over a window from whose block the caller may take values."""
@@ -117,7 +122,11 @@ def walk_window(  # noqa: PLR0912 -- one loop without calls: it runs for every e
     short_vr, long_vr = SHORT_VRS.get, LONG_VRS.get
     offset, base, data = start, *window.around(start)
     vr: str | None
+    left = MAX_ELEMENTS
     while offset < stop:
+        left -= 1
+        if left < 0:
+            raise DicomError(_TOO_MANY)
         at = offset - base
         if at + 12 > len(data):
             data, base, at = window.load(offset), offset, 0
@@ -147,12 +156,13 @@ def walk_window(  # noqa: PLR0912 -- one loop without calls: it runs for every e
                 raise _cut(tag, offset, stop - value, length)
         else:
             try:
-                end = _end_of_undefined(window, tag, value, implicit, little_endian)
+                end, steps = _end_of_undefined(window, tag, value, implicit, little_endian, left)
             except DicomError:
                 yield RawElement(tag, vr, offset, value, None, stop + 1)
                 raise
             yield RawElement(tag, vr, offset, value, None, end)
             data, base = window.data, window.base
+            left -= steps
         offset = end
 
 
@@ -214,20 +224,22 @@ def _check_padding(window: Window, offset: int) -> None:
         offset += len(block)
 
 
-def _end_of_undefined(window: Window, tag: int, value: int, implicit: bool, little_endian: bool) -> int:
-    """First byte after an element of undefined length."""
+def _end_of_undefined(
+    window: Window, tag: int, value: int, implicit: bool, little_endian: bool, limit: int
+) -> tuple[int, int]:
+    """First byte after an element of undefined length, and how many steps it took to find."""
     if tag in PIXEL_TAGS:
-        return deque(walk_items(window, value, little_endian=little_endian), maxlen=1)[0].end
+        return deque(walk_items(window, value, little_endian=little_endian), maxlen=1)[0].end, 0
     order = is_item(window.bytes_at(value, 4))
     if order is None:  # some writers put bare bytes before the delimiter
-        return _find_delimiter(window, value, little_endian)
-    return _skip_sequence(window, value, implicit, order)
+        return _find_delimiter(window, value, little_endian), 0
+    return _skip_sequence(window, value, implicit, order, limit)
 
 
 def _skip_sequence(  # noqa: C901, PLR0912, PLR0915 -- one loop without calls, as above
-    window: Window, start: int, implicit: bool, little_endian: bool
-) -> int:
-    """First byte after a sequence of undefined length.
+    window: Window, start: int, implicit: bool, little_endian: bool, limit: int
+) -> tuple[int, int]:
+    """First byte after a sequence of undefined length, and the number of elements and items in it.
 
     With a stack of its own: enhanced multi-frame headers have thousands of nested elements, and hostile ones
     nest deeper than Python's stack.
@@ -237,7 +249,7 @@ def _skip_sequence(  # noqa: C901, PLR0912, PLR0915 -- one loop without calls, a
     outer: list[tuple[bool, bool, bool]] = []
     inherited, in_item = implicit, False
     offset, base, data = start, *window.around(start)
-    while True:
+    for steps in range(limit):
         at = offset - base
         if at + 14 > len(data):
             data, base, at = window.load(offset), offset, 0
@@ -260,7 +272,7 @@ def _skip_sequence(  # noqa: C901, PLR0912, PLR0915 -- one loop without calls, a
             offset += 8
             if number == 0xE0DD:
                 if not outer:
-                    return offset
+                    return offset, steps
                 inherited, implicit, little_endian = outer.pop()
                 explicit_header, implicit_header, word = ORDERS[little_endian]
                 in_item = True
@@ -290,6 +302,7 @@ def _skip_sequence(  # noqa: C901, PLR0912, PLR0915 -- one loop without calls, a
             offset = value
         if offset > stop:
             raise Truncated("the data set ends inside a sequence", stop)
+    raise DicomError(_TOO_MANY)
 
 
 def _find_delimiter(window: Window, start: int, little_endian: bool) -> int:

@@ -165,28 +165,27 @@ def is_capital(code: bytes) -> bool:
     return code.isalpha() and code.isupper()
 
 
-def reads_as(window: Window, offset: int, *, implicit: bool, little_endian: bool) -> bool:
-    """Whether the first elements at ``offset`` make sense in an encoding: VRs, lengths, order of tags."""
+def readable_elements(window: Window, offset: int, *, implicit: bool, little_endian: bool) -> int:
+    """How many elements at ``offset`` make sense in an encoding by VR, length and order of tags; at most four."""
     order = ORDERS[little_endian]
     tag = -1
-    for _ in range(_TRIAL):
+    for count in range(_TRIAL):
         header = window.bytes_at(offset, 12)
-        if len(header) < 8:
-            return offset == window.stop
+        if len(header) < 8 or (header[4:6] in LONG_VRS and len(header) < 12):
+            return count
         group, number, length = order.implicit(header, 0)
         previous, tag = tag, group << 16 | number
         if tag <= previous or is_known_vr(header[4:6]) == implicit:
-            return False
-        if implicit:
-            value = offset + 8
-        elif header[4:6] in LONG_VRS and len(header) < 12:
-            return False
-        else:
+            return count
+        value = offset + 8
+        if not implicit:
             _, value, length = explicit_header(header, offset, order)
         if length == UNDEFINED:
-            return is_item(window.bytes_at(value, 4)) is not None
+            return count + (is_item(window.bytes_at(value, 4)) is not None)
         offset = value + length
-    return offset <= window.stop
+        if offset > window.stop:
+            return count
+    return _TRIAL
 
 
 def starts_implicit(window: Window, offset: int, little_endian: bool) -> bool:
@@ -198,13 +197,13 @@ def starts_implicit(window: Window, offset: int, little_endian: bool) -> bool:
 
 
 def _is_followed(window: Window, tag: int, form: Header, order: Order) -> bool:
-    """Whether an element of a higher tag, a delimiter or the end comes after an element."""
+    """Whether an element of a higher tag, a delimiter, padding or the end comes after an element."""
     vr, value, length = form
     if length == UNDEFINED:
         return vr is None and is_item(window.bytes_at(value, 4)) is not None
     end = value + length
     following = window.bytes_at(end, 8)
-    if len(following) < 8:
+    if len(following) < 8 or not following.strip(b"\0"):
         return end <= window.stop
     group, number, _ = order.implicit(following, 0)
     return group << 16 | number > tag

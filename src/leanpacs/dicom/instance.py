@@ -11,7 +11,7 @@ from pydicom.datadict import dictionary_has_tag
 
 from leanpacs.dicom import deflate, uids
 from leanpacs.dicom.elements import MAX_FRAGMENTS, PIXEL_TAGS, RawElement, tag_text, walk_window
-from leanpacs.dicom.headers import Window, is_capital, is_known_vr, reads_as
+from leanpacs.dicom.headers import Window, is_capital, is_known_vr, readable_elements
 from leanpacs.errors import DicomError, NotDicom
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def scan(
     window = Window(reader, length)
     preface = _read_preface(window, tags)
     uid = (transfer_syntax or preface.transfer_syntax).strip(" \0")
-    if not uids.transfer_syntax(uid).deflated or _reads_as(window, preface.length, _EXPLICIT_LE):
+    if not uids.transfer_syntax(uid).deflated or _readable(window, preface.length, _EXPLICIT_LE) > 1:
         return _scan_data_set(window, preface, uid, tags)
     inflated, problem = deflate.inflate_leniently(reader, preface.length, spool=spool, limit_bytes=inflate_limit_bytes)
     with closing(inflated):
@@ -201,8 +201,9 @@ def scan(
     return replace(layout, deflated=True, problem=problem or layout.problem)
 
 
-def _reads_as(window: Window, offset: int, encoding: _Encoding) -> bool:
-    return reads_as(window, offset, implicit=encoding.implicit, little_endian=encoding.little_endian)
+def _readable(window: Window, offset: int, encoding: _Encoding) -> int:
+    implicit, little_endian = encoding
+    return readable_elements(window, offset, implicit=implicit, little_endian=little_endian)
 
 
 class _Preface(NamedTuple):
@@ -299,9 +300,10 @@ def _encoding(window: Window, start: int, uid: str) -> _Encoding:
         first = window.bytes_at(start, 2)
         declared = _EXPLICIT_BE if first[:1] < first[1:] else _EXPLICIT_LE
     encodings.sort(key=lambda encoding: encoding != declared)
-    for encoding in encodings:
-        if _reads_as(window, start, encoding):
-            return encoding
+    readable = {encoding: _readable(window, start, encoding) for encoding in encodings}
+    best = max(encodings, key=readable.__getitem__)
+    if readable[best]:
+        return best
     # Nothing reads well: believe the VR that is there, and the declared byte order.
     if is_known_vr(code) or (uid and not declared.implicit and is_capital(code)):
         return _Encoding(implicit=False, little_endian=declared.little_endian)

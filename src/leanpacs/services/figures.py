@@ -28,9 +28,7 @@ class Figures:
         How long a status is good. After a slow collection it is good for ten times what that took.
     """
 
-    def __init__(
-        self, collect: Callable[[], ArchiveStatus], lifetime_seconds: float = _LIFETIME_SECONDS
-    ) -> None:
+    def __init__(self, collect: Callable[[], ArchiveStatus], lifetime_seconds: float = _LIFETIME_SECONDS) -> None:
         self._collect = collect
         self._lifetime_seconds = lifetime_seconds
         self._lock = threading.Lock()

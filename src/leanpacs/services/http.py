@@ -100,9 +100,7 @@ def serve(
     server.serve(listener, create_app(archive, options, metrics=metrics), stop, options.server)
 
 
-def create_app(
-    archive: Archive, options: HttpOptions | None = None, *, metrics: Metrics | None = None
-) -> Starlette:
+def create_app(archive: Archive, options: HttpOptions | None = None, *, metrics: Metrics | None = None) -> Starlette:
     """Return the application: DICOMweb at its root, ``/``, ``/health`` and ``/metrics``.
 
     Parameters
@@ -124,9 +122,7 @@ def create_app(
         archive.catalog,
         figures,
         reading,
-        ui.Addresses(
-            options.dicomweb.root, options.dimse_address, options.ae_title, options.dicomweb.public_url
-        ),
+        ui.Addresses(options.dicomweb.root, options.dimse_address, options.ae_title, options.dicomweb.public_url),
     )
     state = _State(archive, figures, reading, metrics)
     return Starlette(

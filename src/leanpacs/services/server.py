@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from granian.constants import Interfaces
+from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.net import SocketHolder  # type: ignore[attr-defined]
 from granian.server.embed import Server
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 _log = logging.getLogger(__name__)
+
+_BUFFER_BYTES: Final = 1 << 18
+"""What is read ahead of a request, for each connection."""
 
 _LOGGING: Final = {"incremental": True, "formatters": {}, "handlers": {}, "loggers": {"_granian": {}}}
 """Only set the level: the handlers are the caller's."""
@@ -58,6 +62,7 @@ class _Server(Server):
             backlog=options.max_connections,
             backpressure=options.max_connections,
             runtime_blocking_threads=1,
+            http1_settings=HTTP1Settings(max_buffer_size=_BUFFER_BYTES),
             websockets=False,
             log_level=LogLevels.critical,
             log_dictconfig=dict(_LOGGING),
@@ -71,9 +76,7 @@ class _Server(Server):
         self._ssp = None
 
 
-def serve(
-    listener: socket.socket, app: ASGIApp, stop: threading.Event, options: ServerOptions | None = None
-) -> None:
+def serve(listener: socket.socket, app: ASGIApp, stop: threading.Event, options: ServerOptions | None = None) -> None:
     """Serve until ``stop`` is set, then let the current answers finish.
 
     Parameters
@@ -90,9 +93,7 @@ def serve(
     asyncio.run(_serve(listener, app, stop, options or ServerOptions()))
 
 
-async def _serve(
-    listener: socket.socket, app: ASGIApp, stop: threading.Event, options: ServerOptions
-) -> None:
+async def _serve(listener: socket.socket, app: ASGIApp, stop: threading.Event, options: ServerOptions) -> None:
     server = _Server(app, listener, options)
     serving = asyncio.create_task(server.serve())
     loop = asyncio.get_running_loop()

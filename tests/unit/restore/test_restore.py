@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from unit.restore import pack_builder as build
 
 from leanpacs.storage.dictionary import shipped
+from unit.restore import pack_builder as build
 
 SCRIPT = Path(__file__).parents[3] / "restore" / "leanpacs_restore.py"
 RNG = np.random.default_rng(7)
@@ -150,9 +150,7 @@ def test_streams_too_short_for_their_layout(restorer: ModuleType, store: Path) -
 @pytest.mark.parametrize("dictionary", [None, shipped().data])
 @pytest.mark.parametrize("preface", [b"", build.PREFACE])
 @pytest.mark.parametrize("length", [0, 500, 5_000_000])
-def test_whole(
-    restorer: ModuleType, store: Path, length: int, preface: bytes, dictionary: bytes | None
-) -> None:
+def test_whole(restorer: ModuleType, store: Path, length: int, preface: bytes, dictionary: bytes | None) -> None:
     data_set = (build.HEAD * (length // len(build.HEAD) + 1))[:length]
     put(store, build.whole(data_set, preface, dictionary))
     content = restored(restorer, store)
@@ -166,11 +164,12 @@ def test_whole(
 def test_fresh_file_meta_is_right(restorer: ModuleType, store: Path) -> None:
     data_set = b"\x08\x00\x60\x00CS\x02\x00OT" + b"\x10\x00\x20\x00LO\x04\x00ABCD"
     put(store, build.whole(data_set))
-    ds = pydicom.dcmread(io.BytesIO(restored(restorer, store)))
+    content = restored(restorer, store)
+    ds = pydicom.dcmread(io.BytesIO(content))
     assert ds.PatientID == "ABCD"
     assert ds.file_meta.MediaStorageSOPInstanceUID == build.INSTANCE
     assert ds.file_meta.MediaStorageSOPClassUID == "1.2.840.10008.5.1.4.1.1.7"
-    assert ds.file_meta.FileMetaInformationGroupLength == 132
+    assert content[144 + ds.file_meta.FileMetaInformationGroupLength :] == data_set
 
 
 @pytest.mark.parametrize("length", [10, 3_000_000])
@@ -230,9 +229,7 @@ def test_other_bytes_than_received_are_kept_apart(restorer: ModuleType, store: P
     assert len(list(out.rglob("*.mismatch"))) == 2
 
 
-def test_missing_dictionary_is_named(
-    restorer: ModuleType, store: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_missing_dictionary_is_named(restorer: ModuleType, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     put(store, build.whole(build.HEAD, dictionary=shipped().data))
     shutil.rmtree(store / "dictionaries")
     assert restorer.main([str(store), str(store.parent / "out")]) == 1

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -153,6 +154,19 @@ def test_too_large_instances_are_refused_while_they_come(archive: FakeArchive) -
     assert response.status_code == 202
     assert archive.landed == [ONE, TWO]
     assert _items(response, "0008119A") == [{"00081197": {"vr": "US", "Value": [0xA700]}}]
+
+
+def test_full_disk_is_told_and_nothing_stays(archive: FakeArchive, client: Client) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    try:
+        response = client.store([ONE, make_instance(Recipe(rows=1000, columns=1000)), TWO])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert response.status_code == 202
+    assert archive.landed == [ONE]
+    assert _items(response, "0008119A") == [{"00081197": {"vr": "US", "Value": [0xA700]}}]
+    assert list(archive.spool_folder.iterdir()) == []
 
 
 def test_parts_of_other_types_are_refused(archive: FakeArchive, client: Client) -> None:

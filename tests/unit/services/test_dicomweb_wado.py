@@ -9,7 +9,7 @@ import pydicom
 import pytest
 
 from data import IMPLICIT_LE, Recipe, make_instance
-from leanpacs.errors import BlobCorrupt, EncapsulationError
+from leanpacs.errors import BlobCorrupt, DecodeError, EncapsulationError
 from leanpacs.services.dicomweb.forms import frame_forms, instance_form
 from leanpacs.services.dicomweb.media import parse_accept
 from unit.services.dicomweb_fakes import (
@@ -166,6 +166,25 @@ def test_damaged_instance_comes_as_it_was_received(archive: FakeArchive, client:
     parts = parts_of(response)
     assert parts[1].fields["Content-Type"].endswith(JPEG_LS)
     assert parts[1].content == archive.retriever.files[damaged.sop_uid]
+
+
+def test_damaged_instance_is_not_passed_for_what_was_named(archive: FakeArchive, client: Client) -> None:
+    damaged = archive.hold(Recipe(), transfer_syntax=JPEG_LS)
+    archive.retriever.broken[damaged.sop_uid] = EncapsulationError("fragments do not fit the frames")
+    for form in (DICOM, "application/dicom"):
+        response = client.get(_url(damaged), accept=f"{form}; transfer-syntax={EXPLICIT_LE}")
+        assert response.status_code == 406
+        assert "fragments do not fit the frames" in response.json()["detail"]
+        assert client.get(_url(damaged), accept=form).status_code == 200
+
+
+@pytest.mark.parametrize(("received", "status"), [(JPEG_LS, 406), (EXPLICIT_LE, 500)])
+def test_frame_that_does_not_decode(archive: FakeArchive, client: Client, received: str, status: int) -> None:
+    damaged = archive.hold(Recipe(), transfer_syntax=received)
+    archive.retriever.broken[damaged.sop_uid] = DecodeError("jpegls", "it ends too early")
+    response = client.get(f"{_url(damaged)}/frames/1", accept=OCTETS)
+    assert response.status_code == status
+    assert "ends too early" in response.json()["detail"]
 
 
 def test_corrupt_blob_is_an_error_and_not_a_short_answer(archive: FakeArchive, client: Client) -> None:

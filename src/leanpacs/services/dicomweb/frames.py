@@ -13,8 +13,14 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
-from leanpacs.dicom.uids import EXPLICIT_LE
-from leanpacs.errors import FrameNotFound, MissingAttribute, UnsupportedFrame, UnsupportedTransferSyntax
+from leanpacs.dicom.uids import EXPLICIT_LE, transfer_syntax
+from leanpacs.errors import (
+    DecodeError,
+    FrameNotFound,
+    MissingAttribute,
+    UnsupportedFrame,
+    UnsupportedTransferSyntax,
+)
 from leanpacs.services.dicomweb import caching, forms, media, multipart
 from leanpacs.services.dicomweb.multipart import BodyPart
 from leanpacs.services.dicomweb.problems import Problem
@@ -178,16 +184,21 @@ async def _multipart(
 
 async def _first(source: Source, accepted: Sequence[FrameForm], number: int) -> tuple[FrameForm, FrameBytes]:
     """Return the best form in which a frame can really be had, and that frame."""
+    reason = ""
     for form in accepted:
         try:
             return form, await source.threads.run(_frame, source, number, form)
-        except (UnsupportedTransferSyntax, UnsupportedFrame):
-            continue
+        except (UnsupportedTransferSyntax, UnsupportedFrame) as error:
+            reason = f" Reason: {error}."
+        except DecodeError as error:
+            if not transfer_syntax(source.row.transfer_syntax).encapsulated:
+                raise  # then it is not the sender's code stream that does not decode, but ours
+            reason = f" Reason: {error}."
     raise Problem(
         406,
-        f"The frames were received in {source.row.transfer_syntax}; they can be had as they are with "
-        f'multipart/related; type="{media.OCTETS}"; transfer-syntax=*, one frame also as a single part, and '
-        "decoded without transfer-syntax, where decoding is possible.",
+        f"The frames were received in {source.row.transfer_syntax}. As they are they can be had with "
+        f'multipart/related; type="{media.OCTETS}"; transfer-syntax=*, one frame also as a single part; without '
+        f"transfer-syntax they come decoded, where that is possible.{reason}",
     )
 
 

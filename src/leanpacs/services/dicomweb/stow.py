@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_GULP_BYTES: Final = 1 << 20
+_GULP_BYTES: Final = 1 << 17
 _DRAINED_BYTES: Final = 64 << 20
 _LONGEST_WARNING: Final = 200
 _EXPECTED: Final = (
@@ -140,14 +140,17 @@ def _header_text(reasons: Sequence[str]) -> str:
 
 async def _gulps(request: Request) -> AsyncIterator[bytes]:
     """Yield the body in pieces that are worth a thread's while."""
-    held = bytearray()
+    held: list[bytes] = []
+    size = 0
     async for piece in request.stream():
-        held += piece
-        if len(held) >= _GULP_BYTES:
-            yield bytes(held)
-            held.clear()
-    if held:
-        yield bytes(held)
+        held.append(piece)
+        size += len(piece)
+        if size >= _GULP_BYTES:
+            gulp = held[0] if len(held) == 1 else b"".join(held)
+            held, size = [], 0
+            yield gulp
+    if size:
+        yield b"".join(held)
 
 
 async def _drain(request: Request) -> None:

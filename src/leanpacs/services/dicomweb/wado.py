@@ -67,8 +67,7 @@ async def instances(
     if unchanged := caching.not_modified(request, etag):
         return unchanged
     if single:
-        row, form = found[0]
-        return await _single(request, row, form.transfer_syntax, retriever, threads, etag)
+        return await _single(request, *found[0], retriever, threads, etag)
     status = 200 if len(found) == len(rows) else 206
     return await _multipart(request, found, retriever, threads, urls, etag, status)
 
@@ -125,9 +124,14 @@ def _no_form(rows: Sequence[InstanceRow]) -> str:
 
 
 async def _single(
-    request: Request, row: InstanceRow, uid: str, retriever: Retriever, threads: Threads, etag: str
+    request: Request,
+    row: InstanceRow,
+    form: InstanceForm,
+    retriever: Retriever,
+    threads: Threads,
+    etag: str,
 ) -> Response:
-    part = await threads.run(_open, retriever, row, uid)
+    part = await threads.run(_open, retriever, row, form, alone=True)
     return await ChunkedResponse(
         part.chunks,
         threads,
@@ -147,9 +151,10 @@ async def _multipart(
     status: int,
 ) -> Response:
     boundary = multipart.new_boundary()
-    parts: Iterator[BodyPart] = (_body_part(retriever, row, form.transfer_syntax, urls) for row, form in found)
+    alone = len(found) == 1
+    parts: Iterator[BodyPart] = (_body_part(retriever, row, form, urls, alone=alone) for row, form in found)
     length = None
-    if len(found) == 1:
+    if alone:
         first = await threads.run(next, parts)
         length = multipart.body_length(first, boundary)
         parts = chain([first], parts)
@@ -163,8 +168,8 @@ async def _multipart(
     ).primed(request)
 
 
-def _body_part(retriever: Retriever, row: InstanceRow, uid: str, urls: Urls) -> BodyPart:
-    part = _open(retriever, row, uid)
+def _body_part(retriever: Retriever, row: InstanceRow, form: InstanceForm, urls: Urls, *, alone: bool) -> BodyPart:
+    part = _open(retriever, row, form, alone=alone)
     location = urls.instance(row.study_uid, row.series_uid, row.sop_uid)
     return BodyPart(_part_type(part.transfer_syntax), part.chunks, location, part.length)
 
@@ -173,17 +178,21 @@ def _part_type(uid: str) -> str:
     return f"{media.DICOM}; transfer-syntax={uid}"
 
 
-def _open(retriever: Retriever, row: InstanceRow, uid: str) -> Part10:
+def _open(retriever: Retriever, row: InstanceRow, form: InstanceForm, *, alone: bool) -> Part10:
     """Open an instance in a transfer syntax; as received where that turns out to be impossible.
 
     A damaged instance must not make the others of its study unreadable, nor may it be missing: it goes out as
-    it came, and the header fields of its part and its file meta information name its own transfer syntax.
+    it came, and the header fields of its part and its file meta information name its own transfer syntax. But
+    if it is the only one, and was asked for in one transfer syntax by name, the answer is that it cannot be had so.
     """
+    uid = form.transfer_syntax
     if uid == row.transfer_syntax:
         return retriever.part10(row)
     try:
         return retriever.part10(row, uid)
     except (CodecError, DicomError) as error:
+        if alone and form.by_name:
+            raise Problem(406, f"The instance cannot be had in {uid}: {error}.") from error
         _log.warning("sent as received: %s", error, extra={"action": "retrieve", "sop_uid": row.sop_uid, "wanted": uid})
         return retriever.part10(row)
 
