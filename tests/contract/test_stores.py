@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from contract.store_suite import DATA, StoreSuite, adopt, each_way, put, write
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
+from contract.store_suite import DATA, StoreSuite, adopt, each_way, put, write
 from leanpacs.errors import BlobCorrupt, BlobNotFound, NameTaken, StoreFull, StoreUnavailable
 from leanpacs.refs import HOT, Digest, Tier
 from leanpacs.storage.local import LocalStore
@@ -35,9 +35,6 @@ class TestMemoryStore(StoreSuite):
     def age(self, store: Any, digest: Digest) -> None:
         store.age(digest, datetime(2001, 1, 1, tzinfo=UTC))
 
-    def fresh(self) -> BlobStore:
-        return MemoryStore()
-
 
 class TestLocalStore(StoreSuite):
     @pytest.fixture
@@ -46,11 +43,6 @@ class TestLocalStore(StoreSuite):
 
     def age(self, store: Any, digest: Digest) -> None:
         os.utime(blob_path(store, digest), (10**9, 10**9))
-
-    def fresh(self) -> BlobStore:
-        with tempfile.TemporaryDirectory() as folder:
-            pass
-        return LocalStore(Path(folder), fsync=False)
 
 
 def blob_path(store: LocalStore, digest: Digest) -> Path:
@@ -177,8 +169,7 @@ def test_full_disk(local: LocalStore, way: Way, code: int, monkeypatch: pytest.M
 
 
 def test_full_disk_while_the_caller_writes(local: LocalStore) -> None:
-    with pytest.raises(StoreFull), local.writer() as writer:
-        writer.file.write(DATA)
+    with pytest.raises(StoreFull), local.writer():
         raise OSError(errno.ENOSPC, "No space left on device")
     assert everything(local) == []
 

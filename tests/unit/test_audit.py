@@ -32,9 +32,7 @@ events = st.builds(
 
 def event(number: int = 0, detail: str = "") -> AuditEvent:
     at = NOON + timedelta(seconds=number)
-    return AuditEvent(
-        at, "cli:test", AuditAction.STORE, AuditOutcome.SUCCESS, sop_uid=f"1.{number}", detail=detail
-    )
+    return AuditEvent(at, "cli:test", AuditAction.STORE, AuditOutcome.SUCCESS, sop_uid=f"1.{number}", detail=detail)
 
 
 @given(events)
@@ -85,9 +83,7 @@ def test_threads_do_not_mix_lines(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: trail.record(event(number), event(number + 1000)), range(100)))
     assert len(list(trail.events())) == 200
-    assert {entry.sop_uid for entry in trail.events()} == {
-        f"1.{n}" for n in [*range(100), *range(1000, 1100)]
-    }
+    assert {entry.sop_uid for entry in trail.events()} == {f"1.{n}" for n in [*range(100), *range(1000, 1100)]}
 
 
 def _write(folder: Path, first: int) -> None:

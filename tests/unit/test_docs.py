@@ -90,9 +90,7 @@ def check_command(words: list[str]) -> None:
         found = command.get_command(context, name)
         assert found is not None, f"no such command: {name}"
         command = found
-    known = {
-        option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)
-    }
+    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
     for option in words:
         if option.startswith("--"):
             assert option in {*known, "--help"}, f"{command.name} has no {option}"
@@ -115,9 +113,7 @@ def test_python_in_pages_runs(page: Path, tmp_path: Path) -> None:
 
 def test_every_page_is_in_the_index() -> None:
     index = ROOT / "docs" / "index.md"
-    linked = {
-        (index.parent / target.partition("#")[0]).resolve() for target in LINK.findall(index.read_text())
-    }
+    linked = {(index.parent / target.partition("#")[0]).resolve() for target in LINK.findall(index.read_text())}
     decisions = ROOT / "docs" / "decisions"
     linked |= {(decisions / t).resolve() for t in LINK.findall((decisions / "README.md").read_text())}
     assert {page.resolve() for page in PAGES if "docs" in page.parts} - linked == {index.resolve()}

@@ -15,9 +15,7 @@ from leanpacs.services.dicomweb.problems import STATUS as HTTP_STATUS
 from leanpacs.services.dimse.status import STATUS_OF_ERROR as DIMSE_STATUS
 
 
-def tree(
-    error: type[LeanPACSError] = LeanPACSError, depth: int = 0
-) -> Iterator[tuple[type[LeanPACSError], int]]:
+def tree(error: type[LeanPACSError] = LeanPACSError, depth: int = 0) -> Iterator[tuple[type[LeanPACSError], int]]:
     yield error, depth
     for child in error.__subclasses__():
         yield from tree(child, depth + 1)
@@ -39,9 +37,7 @@ def make(error: type[LeanPACSError]) -> LeanPACSError:
 def test_docstring_draws_the_tree() -> None:
     drawing = (errors.__doc__ or "").split("::", 1)[1]
     drawn = [
-        (line.split()[0], (len(line) - len(line.lstrip()) - 4) // 2)
-        for line in drawing.splitlines()
-        if line.strip()
+        (line.split()[0], (len(line) - len(line.lstrip()) - 4) // 2) for line in drawing.splitlines() if line.strip()
     ]
     assert drawn == [(error.__name__, depth) for error, depth in tree()]
 
@@ -79,9 +75,7 @@ def test_no_border_takes_an_error_for_success(error: type[LeanPACSError]) -> Non
     assert DIMSE_STATUS.get(error, 0x0110) != 0
 
 
-@pytest.mark.parametrize(
-    "error", [error for error in ALL if error.transient], ids=lambda error: error.__name__
-)
+@pytest.mark.parametrize("error", [error for error in ALL if error.transient], ids=lambda error: error.__name__)
 def test_transient_errors_tell_senders_to_come_again(error: type[LeanPACSError]) -> None:
     assert HTTP_STATUS[error] in (503, 507)
     assert DIMSE_STATUS[error] in (0xA700, 0x0110)

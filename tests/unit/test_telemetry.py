@@ -115,9 +115,7 @@ def _run(program: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize(
-    "method", [m for m in ("spawn", "fork") if m in multiprocessing.get_all_start_methods()]
-)
+@pytest.mark.parametrize("method", [m for m in ("spawn", "fork") if m in multiprocessing.get_all_start_methods()])
 def test_processes_add_up(tmp_path: Path, method: str) -> None:
     (tmp_path / "counter_1.db").write_bytes(b"left by a run before")
     program = f"""

@@ -20,6 +20,7 @@ from leanpacs.catalog import open_catalog
 from leanpacs.config import Settings
 from leanpacs.storage.dictionary import save, shipped
 from leanpacs.storage.local import LocalStore
+from leanpacs.telemetry import Metrics
 
 CATALOG_FILE = "catalog.sqlite"
 HOT_FOLDER = "hot"
@@ -75,13 +76,14 @@ class Archive:
         """Take several received files in one transaction (:meth:`Ingest.land_many`)."""
         return self._ingest.land_many(batch)
 
-    def settler(self) -> Settler:
-        """A settler for this archive; the caller runs and closes it."""
+    def settler(self, metrics: Metrics | None = None) -> Settler:
+        """A settler for this archive; the caller runs it."""
         return Settler(
             self.store,
             self.catalog,
             self.settings.settle,
             limit_inflated_bytes=self.settings.ingest.largest_inflated_bytes,
+            metrics=metrics,
             step=self._step,
         )
 

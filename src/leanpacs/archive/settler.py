@@ -19,12 +19,13 @@ from multiprocessing import get_context
 from leanpacs.archive.delete import sweep
 from leanpacs.archive.encode import Preferences, SeriesChoice
 from leanpacs.archive.manifest import Form, Manifest, Received
-from leanpacs.archive.representing import represent
+from leanpacs.archive.representing import codec_name, represent
 from leanpacs.archive.settling import Settled, SettleTask, settle
 from leanpacs.catalog import Catalog, LandedWork, NewRepresentation
 from leanpacs.config import SettleSettings
 from leanpacs.errors import LeanPACSError
 from leanpacs.storage.local import LocalStore
+from leanpacs.telemetry import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,8 @@ class Settler:
         Workers and budgets.
     limit_inflated_bytes : int
         Deflated data sets that inflate to more are packed as they are.
+    metrics : Metrics, optional
+        Counts what is settled.
     executor : callable, optional
         Makes the executor that runs :func:`leanpacs.archive.settling.settle`; a process pool by default.
     step : callable, optional
@@ -65,6 +68,7 @@ class Settler:
         settings: SettleSettings,
         *,
         limit_inflated_bytes: int,
+        metrics: Metrics | None = None,
         executor: Callable[[], Executor] | None = None,
         step: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -73,6 +77,7 @@ class Settler:
         self._settings = settings
         self._limit_inflated_bytes = limit_inflated_bytes
         self._workers = settings.workers or os.cpu_count() or 1
+        self._metrics = metrics
         self._make_executor = executor or self._process_pool
         self._step = step
         self._owner = uuid.uuid4().hex
@@ -205,6 +210,18 @@ class Settler:
             self._step("swapped")
         self._dropped = bool(proven)
         self._step("swap committed")
+        for _, settled in proven:
+            self._count(settled)
+
+    def _count(self, settled: Settled) -> None:
+        if self._metrics is None:
+            return
+        packed = settled.encoded.packed
+        codec = codec_name(packed.manifest)
+        self._metrics.settled.labels(codec).inc()
+        self._metrics.settled_raw_bytes.labels(codec).inc(packed.manifest.length)
+        self._metrics.settled_stored_bytes.labels(codec).inc(settled.blob.size_bytes)
+        self._metrics.settle_seconds.labels(codec).observe(settled.seconds)
 
     def _failed(self, work: LandedWork, error: BaseException | None) -> None:
         self._failures += 1

@@ -22,13 +22,17 @@ AHEAD = 4
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One stored form of one instance, to be checked; small and picklable."""
+    """One blob to be checked; small and picklable.
 
-    sop_uid: str
+    ``holder`` is the SOP Instance UID, or what people know a quarantined file by; ``kind`` is None for that, and
+    only the blob is checked.
+    """
+
+    holder: str
     blob: Digest
-    kind: Kind
-    preface_length: int
-    data_set_digest: Digest
+    kind: Kind | None
+    preface_length: int = 0
+    data_set_digest: Digest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +60,12 @@ class Verifier:
         self._catalog = catalog
 
     def checks(self, percent: float, *, seed: int | None = None) -> list[Check]:
-        """One check for each stored form of ``percent`` of the instances, chosen at random."""
+        """One check for each stored form of ``percent`` of the instances, chosen at random, and for the quarantine."""
         chance = random.Random(seed)
-        return [
+        quarantined = [
+            Check(f"quarantine {row.id} ({row.name})", row.blob.digest, None) for row in self._catalog.quarantined()
+        ]
+        return quarantined + [
             _check(instance, held)
             for instance in self._catalog.all_instances()
             if percent >= 100 or chance.random() * 100 < percent
@@ -111,6 +118,8 @@ def _check_blob(store: LocalStore, blob: Digest) -> int:
 
 
 def _check_data_set(store: LocalStore, dictionary_names: tuple[str, ...], check: Check) -> None:
+    if check.data_set_digest is None:
+        return
     if check.kind is Kind.PACK:
         with store.open(check.blob) as file:
             actual = PackedInstance(file, dictionaries_of(store, dictionary_names)).digest()

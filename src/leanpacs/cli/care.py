@@ -111,7 +111,7 @@ def verify(
                 if outcome.problem:
                     problems.append(outcome)
                 progress.advance(task)
-    rows = [(one.check.blob.hex, one.check.sop_uid, one.problem) for one in problems]
+    rows = [(one.check.blob.hex, one.check.holder, one.problem) for one in problems]
     if json:
         record = [{"blob": blob, "instance": uid, "problem": text} for blob, uid, text in rows]
         print_json({"checked": len(checks), "bytes": size, "problems": record})

@@ -11,11 +11,11 @@ import typer
 
 from leanpacs.archive.archive import Archive, open_archive
 from leanpacs.archive.importing import Imported, Importer, find
-from leanpacs.archive.ingest import Outcome
+from leanpacs.config import DuplicatePolicy
 from leanpacs.cli.options import Config, Data, Json, Quiet, settings_of
 from leanpacs.cli.output import Column, human_bytes, print_json, print_table, progress_bar, ratio
 
-_LOST = (Outcome.QUARANTINED, Outcome.REFUSED)
+NOTES_SHOWN = 200
 
 
 class _Tally:
@@ -46,6 +46,10 @@ def import_(
     data: Data = None,
     config: Config = None,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Files taken in at the same time.")] = 4,
+    duplicates: Annotated[
+        DuplicatePolicy | None,
+        typer.Option(help="Other bytes under a SOP Instance UID that is held. [default: ingest.duplicates, refuse]"),
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -57,7 +61,7 @@ def import_(
 
     Exit code 1 when a file could not be read from disk or taken in.
     """
-    settings = settings_of(data, config)
+    settings = settings_of(data, config, {"ingest": {"duplicates": duplicates}})
     with open_archive(settings.storage.data, settings) as archive:
         tally = _Tally()
         _take_in(archive, paths, tally, jobs, quiet=quiet or json)
@@ -116,11 +120,10 @@ def _report(archive: Archive, tally: _Tally, *, json: bool) -> None:
         [Column("outcome"), Column("files", True)],
         [(outcome, str(count)) for outcome, count in sorted(tally.counts.items())],
     )
-    if tally.notes:
-        rows = [(note["outcome"], note["file"], note["reason"]) for note in tally.notes[:50]]
-        print_table("Not simply stored", [Column("outcome"), Column("file"), Column("reason")], rows)
-        if len(tally.notes) > 50:
-            print(f"... and {len(tally.notes) - 50} more; --json lists all")
+    for note in tally.notes[:NOTES_SHOWN]:
+        print(f"{note['outcome']}: {note['file']}: {note['reason']}")
+    if len(tally.notes) > NOTES_SHOWN:
+        print(f"... and {len(tally.notes) - NOTES_SHOWN} more; --json lists all")
     print(
         f"The archive holds {total.instances} instances: {human_bytes(total.raw_bytes)} as received, "
         f"{human_bytes(total.stored_bytes)} stored ({ratio(total.stored_bytes, total.raw_bytes)})."

@@ -53,7 +53,9 @@ def print_table(title: str, columns: Sequence[Column], rows: Iterable[Sequence[s
         table.add_column(column.heading, justify="right" if column.number else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    console.print(table, width=None if console.is_terminal else WIDE)
+    if not console.is_terminal:
+        console = Console(width=WIDE)
+    console.print(table)
 
 
 def print_json(value: Any) -> None:

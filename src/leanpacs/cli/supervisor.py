@@ -25,7 +25,7 @@ from leanpacs.archive.archive import Archive, open_archive
 from leanpacs.cli import doors
 from leanpacs.config import Settings
 from leanpacs.errors import ConfigError
-from leanpacs.telemetry import share_metrics
+from leanpacs.telemetry import Metrics, share_metrics
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ class Supervisor:
 
     def _settle(self, archive: Archive, dimse: socket.socket, http: socket.socket, started: datetime) -> None:
         """Settle in this process (its workers are processes) while watching over the doors."""
-        settler = archive.settler()
+        settler = archive.settler(Metrics())
         settling = threading.Thread(target=settler.run, args=(self._stop,), name="settler")
         settling.start()
         sweeping = threading.Thread(target=self._sweep, args=(archive, started), name="sweeper")

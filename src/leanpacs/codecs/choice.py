@@ -1,122 +1,216 @@
-"""Preset ``fast``: which codec suits the frames of a series, found by trying them on one frame.
+"""Which codec for the frames of a series: each candidate is tried on a sample, and the smallest is taken.
 
-The choice is by size, among the candidates whose nominal cost is within a budget. Nominal costs, not the times
-measured on a busy machine, decide what is tried, so that the same frame leads to the same choice.
+Whether a candidate is tried depends on its usual cost, never on a clock: equal frames and equal budgets give equal
+choices on every machine.
 """
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
-from time import thread_time
 from typing import Final
 
 from leanpacs.codecs import registry
-from leanpacs.codecs.codec import Codec, EncodeOptions
+from leanpacs.codecs.bytewise import Zstd
+from leanpacs.codecs.codec import EncodeOptions
+from leanpacs.codecs.jpeg2000 import HTJ2K
+from leanpacs.codecs.jpegls import JpegLS
+from leanpacs.codecs.jpegxl import JpegXL
 from leanpacs.dicom.frames import FrameSpec
-from leanpacs.errors import CodecError
+from leanpacs.errors import CodecError, UnsupportedFrame
 
-SAMPLE_BYTES: Final = 1 << 20
-"""Larger frames are judged by a band of rows of about this many bytes from their middle."""
+BUSY_SECONDS_PER_GB: Final = 10.0
+"""Allows what is quick: JPEG XL at effort 1, HTJ2K, Zstandard."""
+
+IDLE_SECONDS_PER_GB: Final = 60.0
+"""Allows every candidate of :data:`FAST`."""
+
+LARGEST_SAMPLE: Final = 1 << 20
+"""Bytes of a frame that candidates are tried on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A codec to try, at an effort, and its nominal cost: CPU seconds per GB to encode and decode back."""
+    """A codec and its usual cost.
+
+    Parameters
+    ----------
+    codec : str
+        Its name.
+    effort : int
+        As in :class:`EncodeOptions`.
+    seconds_per_gb, colour_seconds_per_gb : float
+        CPU seconds for encoding 10**9 bytes of samples and decoding them again, with one and with three samples per
+        pixel; on one core of a server of 2024.
+    """
 
     codec: str
     effort: int
     seconds_per_gb: float
+    colour_seconds_per_gb: float
 
+    def cost(self, spec: FrameSpec) -> float:
+        """Usual CPU seconds for 10**9 bytes of such frames."""
+        return self.seconds_per_gb if spec.samples_per_pixel == 1 else self.colour_seconds_per_gb
+
+
+FALLBACK: Final = Candidate(Zstd.name, 3, 5, 4)
+"""Holds anything; tried whatever the budget."""
 
 FAST: Final = (
-    Candidate("jpegxl", 1, 5.0),
-    Candidate("htj2k", 1, 6.0),
-    Candidate("zstd", 3, 6.0),
-    Candidate("jpegls", 1, 20.0),
-    Candidate("jpegxl", 2, 25.0),
+    Candidate(JpegXL.name, 1, 8, 8),
+    Candidate(HTJ2K.name, 1, 6, 7),
+    Candidate(JpegLS.name, 1, 14, 14),
+    Candidate(JpegXL.name, 2, 20, 40),
+    FALLBACK,
 )
-"""What preset ``fast`` tries; costs from docs/reference/codecs.md."""
+"""Preset ``fast``; of those that are equally small the first is taken."""
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """One candidate on one sample: bytes, and CPU seconds to encode and to decode."""
+class Measurement:
+    """What became of the sample with one candidate.
 
-    candidate: Candidate
-    size_bytes: int
-    encode_seconds: float
-    decode_seconds: float
+    Parameters
+    ----------
+    codec, effort, precision
+        What was tried.
+    size_bytes : int or None
+        Of the code stream; None when the candidate could not hold the sample.
+    encode_seconds, decode_seconds : float
+        CPU time of this thread, to be reported: nothing is decided by it.
+    reason : str
+        Why it could not.
+    """
+
+    codec: str
+    effort: int
+    precision: int
+    size_bytes: int | None
+    encode_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The smallest, and all that was measured for it."""
+    """The smallest candidate.
+
+    Parameters
+    ----------
+    codec, effort, precision
+        For :func:`registry.by_name` and :class:`EncodeOptions`.
+    ratio : float
+        Bytes of the sample's code stream to its native bytes.
+    stream : bytes or None
+        The encoded frame, when all of it was the sample.
+    measured : tuple of Measurement
+        Everything that was tried.
+    """
 
     codec: str
     effort: int
-    measured: tuple[Measured, ...]
+    precision: int
+    ratio: float
+    stream: bytes | None
+    measured: tuple[Measurement, ...]
+
+    @property
+    def options(self) -> EncodeOptions:
+        """How to encode."""
+        return EncodeOptions(self.effort, self.precision)
 
 
-def measure(frame: bytes, spec: FrameSpec, budget_seconds_per_gb: float, *, big_endian: bool = False) -> Choice:
-    """Try the candidates within the budget on one frame and choose the smallest exact one.
+def measure(
+    frame: bytes,
+    spec: FrameSpec,
+    budget_seconds_per_gb: float = IDLE_SECONDS_PER_GB,
+    *,
+    big_endian: bool = False,
+    candidates: tuple[Candidate, ...] = FAST,
+) -> Choice:
+    """Try the candidates that the budget allows on a sample of a frame, and choose the smallest.
+
+    Every code stream is decoded again and compared: one that does not come back exactly does not count.
 
     Parameters
     ----------
     frame : bytes
-        Native bytes of the frame, as they stand in Pixel Data.
+        Native bytes of one frame that stands for its series.
     spec : FrameSpec
         What it is.
     budget_seconds_per_gb : float
-        CPU seconds that encoding and decoding back may take for each GB of samples.
+        CPU seconds that encoding and decoding 10**9 bytes of samples may take; candidates that usually take more are
+        left out.
     big_endian : bool
         Order of the bytes of each sample.
-
-    Returns
-    -------
-    Choice
-        ``zstd`` when nothing else is exact, whatever the budget.
+    candidates : tuple of Candidate
+        What to try; :data:`FALLBACK` is always tried.
     """
     sample, sample_spec = sample_of(frame, spec)
     tried = [
-        measured
-        for candidate in FAST
-        if candidate.seconds_per_gb <= budget_seconds_per_gb or candidate.codec == "zstd"
-        if (measured := _try(candidate, sample, sample_spec, big_endian=big_endian)) is not None
+        _tried(candidate, sample, sample_spec, big_endian=big_endian)
+        for candidate in dict.fromkeys((*candidates, FALLBACK))
+        if candidate == FALLBACK or candidate.cost(spec) <= budget_seconds_per_gb
     ]
-    best = min(tried, key=lambda measured: measured.size_bytes)
-    return Choice(best.candidate.codec, best.candidate.effort, tuple(tried))
+    stream, best = min(
+        ((stream, measurement) for measurement, stream in tried if stream is not None),
+        key=lambda pair: len(pair[0]),
+    )
+    return Choice(
+        codec=best.codec,
+        effort=best.effort,
+        precision=best.precision,
+        ratio=len(stream) / len(sample),
+        stream=stream if len(sample) == len(frame) else None,
+        measured=tuple(measurement for measurement, _ in tried),
+    )
 
 
-def sample_of(frame: bytes, spec: FrameSpec) -> tuple[bytes, FrameSpec]:
-    """The frame, or a band of rows from the middle of a large one, and what that is."""
-    row_bytes, rest = divmod(len(frame), spec.rows)
-    if len(frame) <= 2 * SAMPLE_BYTES or rest or (spec.planar_configuration == 1 and spec.samples_per_pixel > 1):
+def sample_of(frame: bytes, spec: FrameSpec, limit: int = LARGEST_SAMPLE) -> tuple[bytes, FrameSpec]:
+    """Cut a band of rows out of the middle of a large frame.
+
+    Returns
+    -------
+    bytes, FrameSpec
+        The band as a native frame of its own, at most ``limit`` bytes unless one row is longer; the frame itself when
+        it is small enough, or when its rows do not begin on byte boundaries.
+    """
+    planes = spec.samples_per_pixel if spec.planar_configuration == 1 and not spec.is_subsampled else 1
+    row_bytes, odd_bits = divmod(spec.frame_bits, 8 * spec.rows * planes)
+    if len(frame) <= limit or odd_bits:
         return frame, spec
-    rows = max(1, SAMPLE_BYTES // row_bytes)
-    start = (spec.rows - rows) // 2
-    return frame[start * row_bytes : (start + rows) * row_bytes], replace(spec, rows=rows)
+    rows = max(1, limit // (row_bytes * planes))
+    first = (spec.rows - rows) // 2
+    starts = [(plane * spec.rows + first) * row_bytes for plane in range(planes)]
+    return b"".join(frame[start : start + rows * row_bytes] for start in starts), replace(spec, rows=rows)
 
 
-def _try(candidate: Candidate, sample: bytes, spec: FrameSpec, *, big_endian: bool) -> Measured | None:
-    codec = registry.by_name(candidate.codec)
-    if codec.refusal(spec) is not None:
-        return None
-    for precision in dict.fromkeys((spec.bits_stored, spec.bits_allocated)):
+def _tried(
+    candidate: Candidate, sample: bytes, spec: FrameSpec, *, big_endian: bool
+) -> tuple[Measurement, bytes | None]:
+    """Encode, decode, compare: with Bits Stored, and with all bits when something stands above those."""
+    reason = ""
+    for precision in sorted({spec.bits_stored, spec.bits_allocated}):
         try:
-            return _round_trip(candidate, codec, sample, spec, EncodeOptions(candidate.effort, precision), big_endian)
-        except CodecError:
-            continue
-    return None
+            return _encoded(candidate, precision, sample, spec, big_endian=big_endian)
+        except UnsupportedFrame as error:
+            reason = error.reason
+        except CodecError as error:
+            reason = str(error)
+    return Measurement(candidate.codec, candidate.effort, spec.bits_allocated, None, reason=reason), None
 
 
-def _round_trip(
-    candidate: Candidate, codec: Codec, sample: bytes, spec: FrameSpec, options: EncodeOptions, big_endian: bool
-) -> Measured | None:
-    """Encode, decode and compare; None when the sample does not come back."""
-    begun = thread_time()
+def _encoded(
+    candidate: Candidate, precision: int, sample: bytes, spec: FrameSpec, *, big_endian: bool
+) -> tuple[Measurement, bytes | None]:
+    codec, options = registry.by_name(candidate.codec), EncodeOptions(candidate.effort, precision)
+    begin = time.thread_time()
     stream = registry.encode_frame(codec, sample, spec, options, big_endian=big_endian)
-    encoded = thread_time()
-    back = registry.decode_frame(codec, stream, spec, options, big_endian=big_endian)
-    if back != sample:
-        return None
-    return Measured(candidate, len(stream), encoded - begun, thread_time() - encoded)
+    middle = time.thread_time()
+    is_same = registry.decode_frame(codec, stream, spec, options, big_endian=big_endian) == sample
+    seconds = (middle - begin, time.thread_time() - middle)
+    if is_same:
+        return Measurement(codec.name, options.effort, precision, len(stream), *seconds), stream
+    reason = "what was decoded is not what was encoded"
+    return Measurement(codec.name, options.effort, precision, None, *seconds, reason), None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import shutil
 import tempfile
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -33,7 +35,7 @@ class MemoryStore:
         self._stats: dict[Digest, BlobStat] = {}
         self._kept: dict[str, bytes] = {}
         self._lock = threading.Lock()
-        self._spool: tempfile.TemporaryDirectory[str] | None = None
+        self._spool: Path | None = None
 
     @property
     def tier(self) -> Tier:
@@ -62,8 +64,9 @@ class MemoryStore:
         """Local folder for files that are to be adopted."""
         with self._lock:
             if self._spool is None:
-                self._spool = tempfile.TemporaryDirectory(prefix="leanpacs-", ignore_cleanup_errors=True)
-            return Path(self._spool.name)
+                self._spool = Path(tempfile.mkdtemp(prefix="leanpacs-"))
+                weakref.finalize(self, shutil.rmtree, self._spool, ignore_errors=True)
+            return self._spool
 
     def read(self, digest: Digest, offset: int = 0, length: int | None = None) -> bytes:
         """Bytes of a blob, all or a range."""

@@ -210,6 +210,18 @@ def test_nesting_is_bounded_without_recursion() -> None:
         walked(step * 100_000)
 
 
+def test_the_number_of_elements_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("leanpacs.dicom.elements.MAX_ELEMENTS", 100)
+    item = EXPLICIT.item(EXPLICIT.element(0x00080100, "SH", b"ab"))
+    few, many = (EXPLICIT.sequence(0x00081140, [item] * count, undefined=True) for count in (40, 200))
+
+    assert len(walked(EXPLICIT.element(0x00100010, "PN", b"") * 100)) == 100
+    assert len(walked(few * 2)) == 2
+    for data in (EXPLICIT.element(0x00100010, "PN", b"") * 101, many, few * 3):
+        with pytest.raises(DicomError, match="the data set has more than"):
+            walked(data)
+
+
 def test_a_value_larger_than_memory_is_stepped_over() -> None:
     first = EXPLICIT.element(0x00080005, "CS", b"ISO_IR 100") + EXPLICIT.header(0x00091010, "OB", 0xFFFFFFF0)
     last = EXPLICIT.element(0x00100010, "PN", b"x ")

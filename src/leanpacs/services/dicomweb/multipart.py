@@ -75,17 +75,25 @@ def body_length(part: BodyPart, boundary: str) -> int | None:
     return len(part.preface(boundary)) + part.length + len("\r\n") + len(f"--{boundary}--\r\n")
 
 
-def gathered(chunks: Iterator[bytes], chunk_bytes: int = _CHUNK_BYTES) -> Iterator[bytes]:
-    """Join small chunks, so that each costs the event loop one turn; large ones pass as they are."""
+def evened(chunks: Iterator[bytes], chunk_bytes: int = _CHUNK_BYTES) -> Iterator[bytes]:
+    """Yield the same bytes in chunks of one size, but for the last.
+
+    Small chunks are joined, because each costs the event loop a turn; large ones are cut, because the server
+    holds a few for each client that reads slowly.
+    """
     held: list[bytes] = []
     size = 0
     try:
         for chunk in chunks:
             held.append(chunk)
             size += len(chunk)
-            if size >= chunk_bytes:
-                yield held[0] if len(held) == 1 else b"".join(held)
-                held, size = [], 0
+            if size < chunk_bytes:
+                continue
+            joined = held[0] if len(held) == 1 else b"".join(held)
+            whole = size - size % chunk_bytes
+            for start in range(0, whole, chunk_bytes):
+                yield joined[start : start + chunk_bytes]
+            held, size = [joined[whole:]], size - whole
         if size:
             yield b"".join(held)
     finally:

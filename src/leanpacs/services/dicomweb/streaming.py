@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Self
 import anyio
 from starlette.responses import Response
 
-from leanpacs.services.dicomweb.multipart import close, gathered
+from leanpacs.services.dicomweb.multipart import close, evened
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -53,7 +53,7 @@ class ChunkedResponse(Response):
         self.status_code = status
         self.media_type = media_type
         self.background = None
-        self._chunks = gathered(chunks)
+        self._chunks = evened(chunks)
         self._source = chunks
         self._threads = threads
         self._turn = threading.Lock()
