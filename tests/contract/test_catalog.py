@@ -400,6 +400,15 @@ def test_the_first_to_settle_wins(catalog: Catalog) -> None:
     assert late.blob in garbage(catalog)
 
 
+def test_only_a_landed_form_is_settled(catalog: Catalog) -> None:
+    land(catalog, make_index())
+    [work] = claim(catalog)
+    assert settle(catalog, work)
+    [pack] = catalog.representations(work.instance.id)
+    assert not settle(catalog, replace(work, representation=pack), codec="other")
+    assert catalog.representations(work.instance.id) == [pack]
+
+
 def test_settling_twice_with_the_same_pack_keeps_it(catalog: Catalog) -> None:
     land(catalog, make_index())
     [one] = claim(catalog, "one")

@@ -16,6 +16,7 @@ import pytest
 from data import Recipe, make_instance
 from leanpacs.archive.retrieve import Part10
 from leanpacs.catalog import InstanceRow
+from leanpacs.services.dicomweb.app import DicomWebOptions
 from leanpacs.services.http import HttpOptions, create_app
 from leanpacs.services.server import ServerOptions, serve
 from unit.services.dicomweb_fakes import FakeArchive, multipart, parts_of
@@ -26,13 +27,13 @@ STORE = {"content-type": 'multipart/related; type="application/dicom"; boundary=
 class Running:
     """A server that runs in a thread."""
 
-    def __init__(self, archive: FakeArchive, options: ServerOptions) -> None:
+    def __init__(self, archive: FakeArchive, options: HttpOptions) -> None:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.stop = threading.Event()
-        app = create_app(archive, HttpOptions(reading_threads=4))
-        self.thread = threading.Thread(target=serve, args=(self.listener, app, self.stop, options))
+        arguments = (self.listener, create_app(archive, options), self.stop, options.server)
+        self.thread = threading.Thread(target=serve, args=arguments)
         self.thread.start()
 
     def close(self) -> None:
@@ -43,8 +44,8 @@ class Running:
 
 
 @contextmanager
-def _running(archive: FakeArchive, **options: float) -> Iterator[Running]:
-    running = Running(archive, ServerOptions(**options))
+def _running(archive: FakeArchive, options: HttpOptions | None = None) -> Iterator[Running]:
+    running = Running(archive, options or HttpOptions(reading_threads=4))
     try:
         yield running
     finally:
@@ -167,6 +168,20 @@ def test_broken_off_store_leaves_nothing(archive: FakeArchive) -> None:
         assert archive.landed == []
 
 
+def test_store_that_stalls_is_given_up(archive: FakeArchive) -> None:
+    body = multipart([make_instance(Recipe(rows=1000, columns=1000))])
+    options = HttpOptions(dicomweb=DicomWebOptions(idle_seconds=0.3))
+    with _running(archive, options) as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port)
+        connection.putrequest("POST", "/dicom-web/studies")
+        connection.putheader("Content-Type", STORE["content-type"])
+        connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders(body[: len(body) // 2])
+        assert connection.getresponse().status == 408
+        assert list(archive.spool_folder.iterdir()) == []
+        connection.close()
+
+
 def test_stop_lets_answers_finish(archive: FakeArchive) -> None:
     row = archive.hold(Recipe())
     gate = threading.Event()
@@ -185,7 +200,10 @@ def test_stop_lets_answers_finish(archive: FakeArchive) -> None:
 def test_stop_does_not_wait_for_ever(archive: FakeArchive) -> None:
     row = archive.hold(Recipe())
     closed = _slow_part10(archive, row, threading.Event())
-    with _running(archive, stop_seconds=0.2) as server, httpx.stream("GET", server.url + _url(row)) as response:
+    with (
+        _running(archive, HttpOptions(server=ServerOptions(stop_seconds=0.2))) as server,
+        httpx.stream("GET", server.url + _url(row)) as response,
+    ):
         next(response.iter_raw())
         server.stop.set()
         server.thread.join(20)

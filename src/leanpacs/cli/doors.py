@@ -16,7 +16,7 @@ from leanpacs.config import Settings
 def serve_dimse(settings: Settings, listener: socket.socket, lifeline: Connection) -> None:
     """Serve the DIMSE door until the lifeline closes."""
     from leanpacs.archive.archive import open_archive
-    from leanpacs.services.dimse import DimseOptions, serve
+    from leanpacs.services.dimse import DimseOptions, Timeouts, serve
 
     stop = _begin(settings, lifeline)
     options = DimseOptions(
@@ -25,6 +25,7 @@ def serve_dimse(settings: Settings, listener: socket.socket, lifeline: Connectio
         max_associations=settings.dimse.max_associations,
         allowed_calling=frozenset(settings.dimse.allowed_calling),
         largest_instance_bytes=settings.ingest.largest_instance_bytes,
+        timeouts=Timeouts(network=settings.dimse.network_timeout_seconds, idle=settings.dimse.idle_timeout_seconds),
     )
     with open_archive(settings.storage.data, settings) as archive:
         lifeline.send("ready")

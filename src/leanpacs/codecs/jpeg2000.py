@@ -9,6 +9,9 @@ from leanpacs.codecs.headers import Jpeg2000Header, jpeg2000_header, require_sou
 from leanpacs.codecs.samples import checked, dtype_of, fitting, from_twos_complement, image_refusal, narrowed
 from leanpacs.dicom.frames import FrameSpec
 
+_LEAST_BITS = 8
+"""OpenJPEG reserves too little for noise of one or two bits."""
+
 
 class Jpeg2000:
     """Reversible JPEG 2000 with its own arithmetic coder: small, and slow both ways. Signed values stay signed."""
@@ -37,7 +40,7 @@ class Jpeg2000:
                 level=0,
                 codecformat="j2k",
                 reversible=True,
-                bitspersample=options.precision,
+                bitspersample=max(options.precision, _LEAST_BITS),
                 mct=_is_rgb(spec),
                 planar=False,
                 numthreads=1,

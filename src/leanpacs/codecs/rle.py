@@ -48,14 +48,11 @@ class Rle:
         with encoding(self.name):
             import imagecodecs
 
-            # rows, columns, samples, bytes of a sample from the highest: one segment for each of the last two
+            # One plane for each byte of each sample, the highest byte first.
             size = values.dtype.itemsize
-            planes = values.astype(values.dtype.newbyteorder(">")).view(np.uint8)
-            planes = planes.reshape(spec.rows, spec.columns, spec.samples_per_pixel * size)
-            segments = [
-                bytes(imagecodecs.packbits_encode(np.ascontiguousarray(planes[..., index]), axis=-1))
-                for index in range(planes.shape[2])
-            ]
+            columns = values.astype(values.dtype.newbyteorder(">")).view(np.uint8)
+            planes = np.moveaxis(columns.reshape(spec.rows, spec.columns, spec.samples_per_pixel * size), -1, 0)
+            segments = [bytes(imagecodecs.packbits_encode(plane.copy(), axis=-1)) for plane in planes]
         return _joined(segments)
 
     def decode(self, stream: bytes, spec: FrameSpec, options: EncodeOptions) -> Samples:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
 from pydicom.datadict import dictionary_has_tag
 
 from leanpacs.dicom import deflate, uids
+from leanpacs.dicom.attributes import INDEXED_TAGS
 from leanpacs.dicom.elements import MAX_FRAGMENTS, PIXEL_TAGS, RawElement, tag_text, walk_window
 from leanpacs.dicom.headers import Window, is_capital, is_known_vr, readable_elements
 from leanpacs.errors import DicomError, NotDicom
@@ -17,26 +18,7 @@ from leanpacs.errors import DicomError, NotDicom
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
-INDEXED_TAGS: frozenset[int] = frozenset(
-    {
-        # file meta information: class, instance, transfer syntax, implementation, source
-        0x00020002, 0x00020003, 0x00020010, 0x00020012, 0x00020013, 0x00020016,
-        # general
-        0x00080005, 0x00080008, 0x00080016, 0x00080018, 0x00080020, 0x00080022, 0x00080023, 0x00080030,
-        0x00080032, 0x00080033, 0x00080050, 0x00080060, 0x00080070, 0x00080080, 0x00080090, 0x00080201,
-        0x00081010, 0x00081030, 0x0008103E, 0x00081090,
-        0x00100010, 0x00100020, 0x00100021, 0x00100030, 0x00100040,
-        0x00180015, 0x00181030,
-        0x0020000D, 0x0020000E, 0x00200010, 0x00200011, 0x00200013, 0x00200060,
-        # pixel description
-        0x00280002, 0x00280004, 0x00280006, 0x00280008, 0x00280010, 0x00280011, 0x00280100, 0x00280101,
-        0x00280102, 0x00280103, 0x00282110,
-        0x00400244, 0x00400245,
-        # extended offset table and lengths
-        0x7FE00001, 0x7FE00002,
-    }
-)  # fmt: skip
-"""Top-level elements that :func:`scan` collects unless told otherwise."""
+__all__ = ["INDEXED_TAGS", "Layout", "PixelSpan", "RawValue", "scan"]
 
 
 @dataclass(frozen=True, slots=True)

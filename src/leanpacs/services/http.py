@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, Router
 from starlette_compress import CompressMiddleware, add_compress_type
 
 from leanpacs import __version__
@@ -125,12 +125,12 @@ def create_app(archive: Archive, options: HttpOptions | None = None, *, metrics:
         ui.Addresses(options.dicomweb.root, options.dimse_address, options.ae_title, options.dicomweb.public_url),
     )
     state = _State(archive, figures, reading, metrics)
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/", page.show, name="page"),
             Route("/health", state.health, name="health"),
             Route("/metrics", state.metrics, name="metrics"),
-            Mount(options.dicomweb.root, routes=dicomweb.routes(), name="dicomweb"),
+            Mount(options.dicomweb.root, Router(dicomweb.routes(), redirect_slashes=False), name="dicomweb"),
         ],
         middleware=[
             Middleware(_Watch, metrics=metrics),
@@ -138,6 +138,8 @@ def create_app(archive: Archive, options: HttpOptions | None = None, *, metrics:
         ],
         exception_handlers={HTTPException: answer_http_error, LeanPACSError: answer_known_error},
     )
+    app.router.redirect_slashes = False  # a redirect would repeat whatever Host the client has sent
+    return app
 
 
 class _State:

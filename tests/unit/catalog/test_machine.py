@@ -12,7 +12,8 @@ from leanpacs.errors import InstanceNotFound
 from leanpacs.refs import BlobRef
 from unit.catalog.recipes import later, make_blob, make_index, make_landing, make_pack
 
-SMALL = st.integers(1, 2)
+PLACES = st.sampled_from([(1, 1, 1), (1, 1, 2), (1, 2, 1), (2, 1, 1)])
+"""Few instances, so that they often meet: numbers of study, series and instance."""
 TAGS = st.sampled_from(["", "other bytes"])
 
 
@@ -34,9 +35,9 @@ class CatalogMachine(RuleBasedStateMachine):
         if hasattr(self, "catalog"):
             self.catalog.close()
 
-    @rule(study=SMALL, series=SMALL, instance=SMALL, tag=TAGS)
-    def land(self, study: int, series: int, instance: int, tag: str) -> None:
-        index = make_index(study, series, instance, patient_id=str(study))
+    @rule(place=PLACES, tag=TAGS)
+    def land(self, place: tuple[int, int, int], tag: str) -> None:
+        index = make_index(*place, patient_id=str(place[0]))
         landing = make_landing(index, tag=tag, at=later(self.now))
         self.stored.add(landing.blob)
         with self.catalog.writing() as tx:
@@ -48,9 +49,9 @@ class CatalogMachine(RuleBasedStateMachine):
                 tx.land(index, landing)
                 self.held[index.sop_uid] = landing.blob
 
-    @rule(study=SMALL, series=SMALL, instance=SMALL, tag=TAGS)
-    def replace(self, study: int, series: int, instance: int, tag: str) -> None:
-        index = make_index(study, series, instance)
+    @rule(place=PLACES, tag=TAGS)
+    def replace(self, place: tuple[int, int, int], tag: str) -> None:
+        index = make_index(*place)
         landing = make_landing(index, tag=tag, at=later(self.now))
         if index.sop_uid in self.held:
             self.stored.add(landing.blob)
@@ -81,28 +82,22 @@ class CatalogMachine(RuleBasedStateMachine):
             if settled:
                 self.held[uid] = pack.blob
 
-    @rule(study=SMALL, series=st.none() | SMALL, instance=st.none() | SMALL)
-    def delete(self, study: int, series: int | None, instance: int | None) -> None:
-        index = make_index(study, series or 1, instance or 1)
-        uids = {"study_uid": index.study_uid}
-        if series:
-            uids["series_uid"] = index.series_uid
-        if series and instance:
-            uids["sop_uid"] = index.sop_uid
-        prefix = list(uids.values())[-1]
+    @rule(place=PLACES, level=st.sampled_from(["study_uid", "series_uid", "sop_uid"]))
+    def delete(self, place: tuple[int, int, int], level: str) -> None:
+        prefix = getattr(make_index(*place), level)
         gone = [uid for uid in self.held if f"{uid}.".startswith(f"{prefix}.")]
         with self.catalog.writing() as tx:
             why = {"actor": "a", "reason": "b", "now": later(self.now), "grace_seconds": 5}
             if not gone:
                 with pytest.raises(InstanceNotFound):
-                    tx.delete(**uids, **why)
+                    tx.delete(**{level: prefix}, **why)
                 return
-            assert tx.delete(**uids, **why).instances == len(gone)
+            assert tx.delete(**{level: prefix}, **why).instances == len(gone)
         for uid in gone:
             del self.held[uid]
             assert self.catalog.tombstone(uid) is not None
 
-    @rule(number=SMALL)
+    @rule(number=st.integers(1, 2))
     def quarantine(self, number: int) -> None:
         blob = make_blob("junk", number)
         self.stored.add(blob)
@@ -146,4 +141,4 @@ class CatalogMachine(RuleBasedStateMachine):
 
 
 TestCatalogMachine = CatalogMachine.TestCase
-TestCatalogMachine.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+TestCatalogMachine.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)

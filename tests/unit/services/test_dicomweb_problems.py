@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,28 @@ def test_hostile_host_is_not_repeated(archive: FakeArchive, client: Client, host
     response = client.request("GET", f"/dicom-web/studies/{row.study_uid}/metadata", headers={"host": host})
     assert response.status_code == 200
     assert response.json()[0]["7FE00010"]["BulkDataURI"].startswith("http://archive.test/dicom-web/studies/")
+
+
+def test_no_redirects_that_repeat_the_host(client: Client) -> None:
+    for path in ("/dicom-web/studies/", "/dicom-web", "/health/"):
+        assert client.request("GET", path, headers={"host": "evil.example"}).status_code == 404
+
+
+def test_what_senders_write_into_uids_stays_out_of_header_fields(archive: FakeArchive, client: Client) -> None:
+    row = archive.hold(Recipe())
+    hostile = replace(row, sop_uid="1.2\r\nX-Evil: 1\ud800", transfer_syntax="1.2\r\nX-Evil: 1")
+    archive.catalog.rows = [hostile]
+    archive.retriever.files[hostile.sop_uid] = archive.retriever.files[row.sop_uid]
+    archive.retriever.frames[hostile.sop_uid, hostile.transfer_syntax] = [b"x"]
+    for accept in (
+        "application/dicom; transfer-syntax=*",
+        'multipart/related; type="application/dicom"; transfer-syntax=*',
+    ):
+        response = client.get(f"/studies/{row.study_uid}", accept=accept)
+        assert response.status_code == 200
+        assert b"\r\nX-Evil" not in response.content.split(b"DICM")[0]
+        assert "x-evil" not in response.headers
+    assert client.get(f"/studies/{row.study_uid}/metadata").status_code == 200
 
 
 def test_other_methods_are_not_allowed(client: Client) -> None:

@@ -17,6 +17,7 @@ from leanpacs.errors import InstanceNotFound
 from leanpacs.services.dicomweb import frames as pixels
 from leanpacs.services.dicomweb import qido, stow, wado
 from leanpacs.services.dicomweb.problems import Problem
+from leanpacs.services.dicomweb.stow import StoreLimits
 from leanpacs.services.dicomweb.urls import Urls
 from leanpacs.services.origin import origin
 
@@ -52,12 +53,15 @@ class DicomWebOptions:
         Most results of one search.
     largest_instance_bytes : int
         Larger instances are refused.
+    idle_seconds : float
+        A store request of which nothing comes for longer is given up.
     """
 
     root: str = "/dicom-web"
     public_url: str = ""
     max_results: int = 1000
     largest_instance_bytes: int = 64 << 30
+    idle_seconds: float = 120.0
 
 
 class DicomWeb:
@@ -120,7 +124,7 @@ class DicomWeb:
             self._archive,
             self._storing,
             self._urls(request),
-            largest_bytes=self._options.largest_instance_bytes,
+            limits=StoreLimits(self._options.largest_instance_bytes, self._options.idle_seconds),
             metrics=self._metrics,
         )
 

@@ -37,10 +37,10 @@ def entity_tag(rows: Iterable[InstanceRow], *form: str, weak: bool = True) -> st
     weak : bool
         False only when the body is the same byte for byte each time.
     """
-    digest = hashlib.sha256("\n".join((__version__, *form)).encode())
+    digest = hashlib.sha256(_bytes("\n".join((__version__, *form))))
     for row in rows:
         digest.update(row.data_set_digest.raw)
-        digest.update(row.sop_uid.encode())
+        digest.update(_bytes(row.sop_uid))
     return f'{"W/" if weak else ""}"{digest.hexdigest()[:32]}"'
 
 
@@ -61,3 +61,7 @@ def not_modified(request: Request, etag: str) -> Response | None:
 
 def _opaque(etag: str) -> str:
     return etag.removeprefix("W/")
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")

@@ -215,7 +215,7 @@ def _accepted(request: Request) -> list[MediaRange]:
 
 
 def _content_type(form: FrameForm) -> str:
-    return f"{form.media_type}; transfer-syntax={form.transfer_syntax}"
+    return media.with_syntax(form.media_type, form.transfer_syntax)
 
 
 def _etag(source: Source, form: FrameForm, what: str) -> str:

@@ -91,6 +91,11 @@ def parse_accept(text: str) -> list[MediaRange]:
     return sorted(ranges, key=lambda accepted: -accepted.quality)
 
 
+def with_syntax(name: str, uid: str) -> str:
+    """Return a media type with its transfer syntax; without, when what a sender wrote there is no UID."""
+    return f"{name}; transfer-syntax={uid}" if _SYNTAX.fullmatch(uid) else name
+
+
 def accepted(header: str | None, parameter: str | None = None) -> list[MediaRange]:
     """Return what a request accepts; the ``accept`` query parameter goes before the header (PS3.18 8.3.3.1).
 

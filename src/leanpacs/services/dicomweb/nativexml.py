@@ -7,6 +7,7 @@ PS3.19 A.1 (Native DICOM Model), PS3.18 F (DICOM JSON Model).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 from xml.etree import ElementTree
@@ -15,6 +16,7 @@ from pydicom.datadict import keyword_for_tag
 
 _ROOT: Final = "NativeDicomModel"
 _NAMESPACE: Final = "http://dicom.nema.org/PS3.19/models/NativeDICOM"
+_ILLEGAL: Final = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _PERSON_NAME_GROUPS: Final = ("Alphabetic", "Ideographic", "Phonetic")
 _PERSON_NAME_COMPONENTS: Final = ("FamilyName", "GivenName", "MiddleName", "NamePrefix", "NameSuffix")
 
@@ -77,4 +79,4 @@ def _add_person_name(parent: ElementTree.Element, name: Mapping[str, str]) -> No
 
 def _legal(text: str) -> str:
     """Replace what XML 1.0 cannot hold, such as the control characters some senders leave in text."""
-    return "".join(c if c in "\t\n\r" or (c >= " " and c not in "\ufffe\uffff") else "\ufffd" for c in text)
+    return _ILLEGAL.sub("\ufffd", text)

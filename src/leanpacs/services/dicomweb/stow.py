@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import anyio
 import orjson
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -38,13 +40,29 @@ _EXPECTED: Final = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class StoreLimits:
+    """What a sender may ask of the archive.
+
+    Attributes
+    ----------
+    largest_instance_bytes : int
+        Larger instances are refused.
+    idle_seconds : float
+        A request of which nothing comes for longer is given up.
+    """
+
+    largest_instance_bytes: int = 64 << 30
+    idle_seconds: float = 120.0
+
+
 async def store(
     request: Request,
     archive: Lander,
     threads: Threads,
     urls: Urls,
     *,
-    largest_bytes: int,
+    limits: StoreLimits,
     metrics: Metrics | None = None,
 ) -> Response:
     """Answer POST /studies and POST /studies/{study}.
@@ -59,8 +77,8 @@ async def store(
         Where the archive is called.
     urls : Urls
         For the retrieve URLs of the answer.
-    largest_bytes : int
-        Larger instances are refused.
+    limits : StoreLimits
+        What a sender may ask of the archive.
     metrics : Metrics, optional
         Where received instances are counted.
 
@@ -71,19 +89,22 @@ async def store(
     """
     try:
         form = _form(request)
-        receiver = _receiver(request, archive.spool_folder, largest_bytes)
+        receiver = _receiver(request, archive.spool_folder, limits.largest_instance_bytes)
     except Problem:
         await _drain(request)
         raise
     sender = request.client.host if request.client else ""
     transfer = Transfer(archive, receiver, sender, request.path_params.get("study", ""), metrics)
     try:
-        async for piece in _gulps(request):
+        async for piece in _gulps(request, limits.idle_seconds):
             await threads.run(transfer.take, piece)
         reports = await threads.run(transfer.end)
     except ClientDisconnect:
         _log.info("store request broken off", extra={"action": "store", "sender": sender})
         return Response(status_code=400)  # nobody is there to read it
+    except TimeoutError as error:
+        text = f"Nothing came for {limits.idle_seconds:g} seconds; what came before may have been stored."
+        raise Problem(408, text, {"connection": "close"}) from error
     finally:
         transfer.discard()
     if not reports:
@@ -138,11 +159,16 @@ def _header_text(reasons: Sequence[str]) -> str:
     return text if len(reasons) == 1 else f"{text} (and {len(reasons) - 1} more)"
 
 
-async def _gulps(request: Request) -> AsyncIterator[bytes]:
-    """Yield the body in pieces that are worth a thread's while."""
+async def _gulps(request: Request, idle_seconds: float) -> AsyncIterator[bytes]:
+    """Yield the body in pieces that are worth a thread's while; TimeoutError when it does not come."""
     held: list[bytes] = []
     size = 0
-    async for piece in request.stream():
+    pieces = request.stream()
+    while True:
+        with anyio.fail_after(idle_seconds):
+            piece = await anext(pieces, None)
+        if piece is None:
+            break
         held.append(piece)
         size += len(piece)
         if size >= _GULP_BYTES:

@@ -25,12 +25,16 @@ class Urls:
 
     def study(self, study_uid: str) -> str:
         """Retrieve URL of a study."""
-        return f"{self.service}/studies/{quote(study_uid, safe='')}"
+        return f"{self.service}/studies/{_escaped(study_uid)}"
 
     def series(self, study_uid: str, series_uid: str) -> str:
         """Retrieve URL of a series."""
-        return f"{self.study(study_uid)}/series/{quote(series_uid, safe='')}"
+        return f"{self.study(study_uid)}/series/{_escaped(series_uid)}"
 
     def instance(self, study_uid: str, series_uid: str, sop_uid: str) -> str:
         """Retrieve URL of an instance."""
-        return f"{self.series(study_uid, series_uid)}/instances/{quote(sop_uid, safe='')}"
+        return f"{self.series(study_uid, series_uid)}/instances/{_escaped(sop_uid)}"
+
+
+def _escaped(uid: str) -> str:
+    return quote(uid, safe="", errors="replace")

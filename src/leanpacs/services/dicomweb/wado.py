@@ -136,7 +136,7 @@ async def _single(
         part.chunks,
         threads,
         headers=caching.fields(etag),
-        media_type=_part_type(part.transfer_syntax),
+        media_type=media.with_syntax(media.DICOM, part.transfer_syntax),
         length=part.length,
     ).primed(request)
 
@@ -171,11 +171,7 @@ async def _multipart(
 def _body_part(retriever: Retriever, row: InstanceRow, form: InstanceForm, urls: Urls, *, alone: bool) -> BodyPart:
     part = _open(retriever, row, form, alone=alone)
     location = urls.instance(row.study_uid, row.series_uid, row.sop_uid)
-    return BodyPart(_part_type(part.transfer_syntax), part.chunks, location, part.length)
-
-
-def _part_type(uid: str) -> str:
-    return f"{media.DICOM}; transfer-syntax={uid}"
+    return BodyPart(media.with_syntax(media.DICOM, part.transfer_syntax), part.chunks, location, part.length)
 
 
 def _open(retriever: Retriever, row: InstanceRow, form: InstanceForm, *, alone: bool) -> Part10:

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from leanpacs.services.dicomweb.multipart import BodyPart, body, body_length, evened, new_boundary
+
+
+@given(st.lists(st.binary(max_size=50), max_size=20), st.integers(1, 30))
+def test_evened_chunks_are_the_same_bytes(chunks: list[bytes], size: int) -> None:
+    found = list(evened(iter(chunks), size))
+    assert b"".join(found) == b"".join(chunks)
+    assert all(len(chunk) == size for chunk in found[:-1])
+    assert all(0 < len(chunk) <= size for chunk in found)
+
+
+def _chunks(closed: list[str], name: str) -> Iterator[bytes]:
+    try:
+        yield b"abc"
+        yield b"def"
+    finally:
+        closed.append(name)
+
+
+def test_parts_are_opened_one_by_one_and_closed() -> None:
+    closed: list[str] = []
+    opened: list[str] = []
+
+    def parts() -> Iterator[BodyPart]:
+        for name in ("one", "two"):
+            opened.append(name)
+            yield BodyPart("a/b", _chunks(closed, name), "http://x/" + name)
+
+    pieces = body(parts(), "B")
+    assert next(pieces) == b"--B\r\nContent-Type: a/b\r\nContent-Location: http://x/one\r\n\r\n"
+    assert (opened, closed) == (["one"], [])
+    assert b"".join(pieces) == (
+        b"abcdef\r\n--B\r\nContent-Type: a/b\r\nContent-Location: http://x/two\r\n\r\nabcdef\r\n--B--\r\n"
+    )
+    assert closed == ["one", "two"]
+
+
+def test_body_that_is_given_up_closes_the_part_at_hand() -> None:
+    closed: list[str] = []
+    pieces = evened(body(iter([BodyPart("a/b", _chunks(closed, "one"))]), "B"), 4)
+    assert b"".join(next(pieces) for _ in range(7)).endswith(b"\r\n\r\nab")
+    pieces.close()
+    assert closed == ["one"]
+
+
+@pytest.mark.parametrize("location", ["", "http://x/y"])
+def test_length_is_that_of_the_body(location: str) -> None:
+    part = BodyPart("a/b", iter([b"12345"]), location, 5)
+    assert body_length(part, "B") == len(b"".join(body(iter([part]), "B")))
+    assert body_length(BodyPart("a/b", iter([])), "B") is None
+
+
+def test_boundaries_differ() -> None:
+    assert len({new_boundary() for _ in range(100)}) == 100
