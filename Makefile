@@ -48,7 +48,7 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/codespell src tests scripts docs benchmarks *.md *.toml Makefile
+	$(BIN)/codespell src tests scripts docs benchmarks restore *.md *.toml Makefile
 
 bench: setup system
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pydicom
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian
+from pydicom.dataset import validate_file_meta
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from rich.progress import track
 
 from benchmarks.load import lossless_files
@@ -112,25 +113,29 @@ def _natives(paths: Sequence[Path], folder: Path, console: Console) -> tuple[lis
     taken: set[str] = set()
     for number, path in enumerate(track(paths, "native", console=console, transient=True)):
         try:
-            ds = pydicom.dcmread(path)
-            if not _holds_pixels(ds):
+            ds = _read(path)
+            if "PixelData" not in ds:
                 continue
             _make_native(ds)
             _make_unique(ds, taken, number)
             target = folder / f"{number:05d}.dcm"
-            pydicom.dcmwrite(
-                target, ds, implicit_vr=False, little_endian=True, enforce_file_format=True, force_encoding=True
-            )
+            _write(ds, target)
         except Exception as error:
-            left_out.append(f"{path.name}: {type(error).__name__}")
+            left_out.append(f"{path.name}: {error!r}"[:200])
             continue
         data = target.read_bytes()
         found.append(Native(str(ds.get("Modality") or ""), len(data), len(gzip_bytes(data))))
     return found, left_out
 
 
-def _holds_pixels(ds: Dataset) -> bool:
-    return "PixelData" in ds
+def _read(path: Path) -> Dataset:
+    """Read a file, one without file meta too: those come uncompressed (PS3.10 leaves no other way)."""
+    ds = pydicom.dcmread(path, force=True)
+    if "TransferSyntaxUID" not in ds.file_meta:
+        is_implicit, is_little = ds.original_encoding
+        syntaxes = {(True, True): ImplicitVRLittleEndian, (False, True): ExplicitVRLittleEndian}
+        ds.file_meta.TransferSyntaxUID = syntaxes.get((bool(is_implicit), bool(is_little)), ExplicitVRBigEndian)
+    return ds
 
 
 def _make_native(ds: Dataset) -> None:
@@ -145,6 +150,14 @@ def _make_native(ds: Dataset) -> None:
         # Icons compressed as the image was; a native data set cannot hold those.
         if element.VR == "SQ" and syntax.is_compressed and any("PixelData" in item for item in element.value):
             del ds[element.tag]
+
+
+def _write(ds: Dataset, path: Path) -> None:
+    ds.preamble = bytes(128)
+    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
+    validate_file_meta(ds.file_meta, enforce_standard=True)
+    # Forced, for the library else refuses to turn big endian into little endian.
+    pydicom.dcmwrite(path, ds, implicit_vr=False, little_endian=True, force_encoding=True)
 
 
 def _make_unique(ds: Dataset, taken: set[str], number: int) -> None:

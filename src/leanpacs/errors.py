@@ -38,9 +38,23 @@ from __future__ import annotations
 
 
 class LeanPACSError(Exception):
-    """Root of all errors raised on purpose."""
+    """Root of all errors raised on purpose.
+
+    All of them can be pickled, whatever their constructors take: worker processes hand them to their parents.
+    """
 
     transient = False
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _unpickled, (type(self), self.args, self.__dict__)
+
+
+def _unpickled(
+    kind: type[LeanPACSError], arguments: tuple[object, ...], facts: dict[str, object]
+) -> LeanPACSError:
+    error = kind.__new__(kind, *arguments)
+    error.__dict__.update(facts)
+    return error
 
 
 class ConfigError(LeanPACSError):

@@ -9,8 +9,9 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import data
 import pytest
+
+import data
 
 RECIPES = [
     data.Recipe(modality="CT", instance=1, series=1, seed=1, rows=64, columns=64, signed=True),
@@ -125,4 +126,6 @@ def test_dictionaries_are_trained_listed_and_needed(tmp_path: Path) -> None:
 def test_wrong_use_says_what_to_do(tmp_path: Path) -> None:
     assert "HOST:PORT" in run("serve", "--data", tmp_path, "--http", "nonsense", expect=3)
     assert "no such" in run("import", tmp_path / "absent", "--data", tmp_path / "a", expect=1)
-    assert "not in this archive" in run("export", "--data", tmp_path / "a", "--out", tmp_path, "--study", "1.2", expect=9)
+    assert "not in this archive" in run(
+        "export", "--data", tmp_path / "a", "--out", tmp_path, "--study", "1.2", expect=9
+    )

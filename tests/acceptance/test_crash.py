@@ -11,13 +11,13 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-import data
 import pytest
-from serving import Server, free_instances, send
 
+import data
 from leanpacs.archive.archive import Archive, open_archive
 from leanpacs.archive.verify import verify
 from leanpacs.config import Settings
+from serving import Server, send, small_instances
 
 CHILD = Path(__file__).with_name("crash_child.py")
 STEPS = (
@@ -89,7 +89,7 @@ def test_server_killed_at_random_under_load(tmp_path: Path) -> None:
     chance = random.Random(20261122)
     folder = tmp_path / "archive"
     acknowledged: list[str] = []
-    source = free_instances(tmp_path / "load")
+    source = small_instances()
     for _ in range(ROUNDS):
         with Server(folder, processes=1, workers=1) as server:
             sender = send(server, source)

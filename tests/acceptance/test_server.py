@@ -1,4 +1,4 @@
-"""A real server and real peers: everything goes in by dcmtk's storescu, settles, comes out, and can be restored without us."""
+"""A real server and real peers: all goes in by dcmtk's storescu, settles, comes out, can be restored without us."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import data
 import httpx
 import numpy as np
 import pydicom
 import pytest
 from pydicom.filebase import DicomBytesIO
+
+import data
 from serving import Server
 
 RESTORER = Path(__file__).parents[2] / "restore" / "leanpacs_restore.py"

@@ -369,6 +369,16 @@ def test_claims_are_extended_and_given_back_by_their_owner_only(catalog: Catalog
     assert len(claim(catalog, "two", now=later(100))) == 1
 
 
+def test_all_claims_end_at_once(catalog: Catalog) -> None:
+    land(catalog, *(make_index(1, 1, n) for n in range(3)))
+    claim(catalog, "one", limit_count=1)
+    [work] = claim(catalog, "two", limit_count=1)
+    settle(catalog, work)
+    with catalog.writing() as tx:
+        assert tx.release_all_claims() == 2
+    assert len(claim(catalog, "three")) == 2
+
+
 def test_settled_instance_has_its_pack_in_place_of_the_landed_form(catalog: Catalog) -> None:
     index = make_index()
     land(catalog, index)
@@ -639,6 +649,16 @@ def test_equal_bytes_on_two_tiers_are_two_blobs(catalog: Catalog) -> None:
         tx.discard(cold, now=NOW, due_at=NOW)
         tx.forget_garbage([hot])
     assert garbage(catalog) == [cold]
+
+
+def test_unknown_blobs_are_those_that_nothing_ever_named(catalog: Catalog) -> None:
+    landed, discarded, orphan = make_landing(make_index()).blob, make_blob("discarded"), make_blob("orphan")
+    land(catalog, make_index())
+    with catalog.writing() as tx:
+        tx.discard(discarded, now=NOW, due_at=NOW)
+    digests = [orphan.digest, landed.digest, discarded.digest]
+    assert catalog.unknown_blobs(digests) == [orphan.digest]
+    assert catalog.unknown_blobs([]) == []
 
 
 # -- records

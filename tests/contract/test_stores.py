@@ -7,6 +7,7 @@ import os
 import pickle
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime, timedelta
 from multiprocessing import get_context
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, rule
 
 from contract.store_suite import DATA, StoreSuite, adopt, each_way, put, write
 from leanpacs.errors import BlobCorrupt, BlobNotFound, NameTaken, StoreFull, StoreUnavailable
@@ -126,16 +127,12 @@ def test_sweep_takes_what_a_killed_writer_left(local: LocalStore) -> None:
     assert everything(local) == []
 
 
-def put_in_other_process(store: LocalStore, numbers: range) -> list[str]:
-    """Put some blobs, one of them empty."""
-    return [store.put(bytes(n)).digest.hex for n in numbers]
-
-
 def test_processes_share_a_store(local: LocalStore) -> None:
-    with get_context("spawn").Pool(2) as pool:
-        first, second = pool.starmap(put_in_other_process, [(local, range(40)), (local, range(20, 60))])
-    assert {stat.digest.hex for stat in local.list()} == {*first, *second}
-    assert sorted(stat.size_bytes for stat in local.list()) == list(range(60))
+    contents = [bytes(n % 40) for n in range(80)]
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+        refs = list(pool.map(local.put, contents, chunksize=5))
+    assert [ref.size_bytes for ref in refs] == [n % 40 for n in range(80)]
+    assert sorted(stat.size_bytes for stat in local.list()) == list(range(40))
 
 
 # ----------------------------------------------------------------------------------------- full and broken
@@ -195,10 +192,9 @@ def test_what_is_there_already_needs_no_room(tmp_path: Path) -> None:
     assert LocalStore(tmp_path / "store", minimum_free_bytes=1 << 60).put(DATA).digest == digest
 
 
+# Calls of fsync: the file, the folder of the new folder, the folder of the blob.
 CRASHES = [
-    *[(put, "fsync", n) for n in range(2)],
-    *[(write, "fsync", n) for n in range(2)],
-    *[(adopt, "fsync", n) for n in range(2)],
+    *[(way, "fsync", calls) for way in (put, write, adopt) for calls in range(3)],
     *[(way, "rename", 0) for way in (put, write, adopt)],
 ]
 
@@ -212,7 +208,7 @@ def test_failure_at_each_step(
         patched.setattr(os, call, failing(errno.EIO, after))
         with pytest.raises(StoreUnavailable):
             way(local, DATA)
-    renamed = call == "fsync" and after == 1
+    renamed = call == "fsync" and after == 2
     assert [stat.size_bytes for stat in local.list()] == ([len(DATA)] if renamed else [])
     left = [path for path in everything(local) if path.parts[0] == "tmp"]
     assert left == []
@@ -225,21 +221,25 @@ def test_killed_at_each_step(local: LocalStore, way: Way, monkeypatch: pytest.Mo
     for step in range(1, 12):
         child = os.fork()
         if child == 0:
-            end_at(step, local.root)
-            way(local, DATA + bytes([step]))
-            os._exit(0)
+            try:
+                end_at(step)
+                way(local, DATA + bytes([step]))
+                os._exit(0)
+            finally:
+                os._exit(2)  # whatever goes wrong, do not go on as a second test run
         _, status = os.waitpid(child, 0)
         for stat in local.list():
             assert Digest.of(local.read(stat.digest)) == stat.digest
         local.sweep_temporary(datetime.now(UTC) + timedelta(hours=1))
         assert {path.parts[0] for path in everything(local)} <= {"blobs"}
+        assert os.waitstatus_to_exitcode(status) < 2
         if os.waitstatus_to_exitcode(status) == 0:
             assert local.exists(Digest.of(DATA + bytes([step])))
             return
     pytest.fail("the steps do not end")
 
 
-def end_at(step: int, root: Path) -> None:
+def end_at(step: int) -> None:
     """End this process at the given call of fsync, rename or unlink."""
     calls = 0
 
@@ -273,7 +273,12 @@ def test_renames_come_after_the_file_is_synced(local: LocalStore, monkeypatch: p
     digest = local.put(DATA).digest
     temporary, *rest = done
     assert temporary.startswith("fsync ")
-    assert rest == ["rename tmp", f"fsync {digest.hex[:2]}"]
+    assert rest == ["fsync blobs", "rename tmp", f"fsync {digest.hex[:2]}"]
+    done.clear()
+    second = Digest.of(DATA)
+    local.delete(second)
+    local.put(DATA)
+    assert done[1:] == ["rename tmp", f"fsync {second.hex[:2]}"]  # the folder is known by now
 
 
 def test_without_fsync_nothing_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -386,14 +391,15 @@ class BothStores(RuleBasedStateMachine):
     def sweep(self) -> None:
         self.both(lambda store: store.sweep_temporary(datetime.now(UTC) + timedelta(hours=1)))
 
-    @invariant()
-    def lists_are_equal(self) -> None:
+    @rule()
+    def compare_lists(self) -> None:
         self.both(lambda store: sorted((stat.digest, stat.size_bytes) for stat in store.list()))
         self.both(lambda store: list(store.kept_names()))
 
     def teardown(self) -> None:
+        self.compare_lists()
         self.folder.cleanup()
 
 
 TestBothStores = BothStores.TestCase
-TestBothStores.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+TestBothStores.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

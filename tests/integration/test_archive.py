@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import data
 import pydicom
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import data
 from leanpacs.archive.archive import Archive, open_archive
 from leanpacs.archive.ingest import Incoming, Outcome, Receipt
 from leanpacs.archive.settler import Settler

@@ -16,6 +16,7 @@ from leanpacs.archive.retrieve import Retriever
 from leanpacs.archive.settler import Settler
 from leanpacs.archive.status import ArchiveStatus, status
 from leanpacs.archive.verify import Verifier
+from leanpacs.audit import AuditTrail
 from leanpacs.catalog import open_catalog
 from leanpacs.config import Settings
 from leanpacs.storage.dictionary import save, shipped
@@ -24,6 +25,7 @@ from leanpacs.telemetry import Metrics
 
 CATALOG_FILE = "catalog.sqlite"
 HOT_FOLDER = "hot"
+AUDIT_FOLDER = "audit"
 IN_USE_FILE = "in-use.lock"
 
 
@@ -38,6 +40,8 @@ class Archive:
         What is held; queries go there.
     retriever : Retriever
         Gives instances back.
+    audit : AuditTrail
+        What was deleted, replaced, refused or put in quarantine, and by whom.
     was_alone : bool
         Whether no other process had the archive open when it was opened here.
     """
@@ -53,7 +57,8 @@ class Archive:
         if self.was_alone:
             self._clean_up()
         self._in_use.share()
-        self._ingest = Ingest(self.store, self.catalog, settings.ingest, grace=self.grace, step=step)
+        self.audit = AuditTrail(data / AUDIT_FOLDER, segment_bytes=settings.audit.segment_bytes)
+        self._ingest = Ingest(self.store, self.catalog, settings.ingest, self.audit, grace=self.grace, step=step)
         self.retriever = Retriever(
             self.store, self.catalog, limit_inflated_bytes=settings.ingest.largest_inflated_bytes
         )
@@ -93,7 +98,7 @@ class Archive:
 
     def deleter(self) -> Deleter:
         """Deletes instances, series and studies."""
-        return Deleter(self.store, self.catalog, self.grace)
+        return Deleter(self.store, self.catalog, self.audit, grace=self.grace)
 
     def status(self) -> ArchiveStatus:
         """What is held, raw against stored."""

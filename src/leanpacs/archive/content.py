@@ -51,9 +51,7 @@ class Content:
 
 
 @contextmanager
-def open_content(
-    received: BinaryIO, syntax_uid: str | None, *, spool: Path, limit_bytes: int
-) -> Iterator[Content]:
+def open_content(received: BinaryIO, syntax_uid: str | None, *, spool: Path, limit_bytes: int) -> Iterator[Content]:
     """Find the parts of a received file.
 
     Parameters
@@ -77,9 +75,7 @@ def open_content(
         yield Content(received, received, layout, None)
         return
     start = layout.preface_length
-    with inflate(
-        received, start, spool=lambda: tempfile.TemporaryFile(dir=spool), limit_bytes=limit_bytes
-    ) as inflated:
+    with inflate(received, start, spool=lambda: tempfile.TemporaryFile(dir=spool), limit_bytes=limit_bytes) as inflated:
         yield Content(received, inflated, layout, find_deflate_recipe(received, start, inflated))
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 
 from leanpacs.archive.opened import OpenInstance
@@ -19,6 +19,9 @@ from leanpacs.dicom.instance import PixelSpan
 from leanpacs.dicom.uids import EXPLICIT_LE
 from leanpacs.dicom.write import explicit_le, native_head
 from leanpacs.errors import CodecError, DicomError, UnsupportedTransferSyntax
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 
 def native_frame(opened: OpenInstance, number: int) -> bytes:
@@ -117,9 +120,7 @@ def _head(opened: OpenInstance, length: int, vr: str, changes: dict[str, object]
 
 
 def _tail(opened: OpenInstance) -> bytes:
-    return explicit_le(
-        opened.tail(), implicit_vr=opened.layout.implicit_vr, little_endian=opened.layout.little_endian
-    )
+    return explicit_le(opened.tail(), implicit_vr=opened.layout.implicit_vr, little_endian=opened.layout.little_endian)
 
 
 def _pixels(opened: OpenInstance) -> tuple[PixelSpan, FrameSpec]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from leanpacs.audit import AuditAction, AuditEvent, AuditOutcome, AuditTrail
 from leanpacs.catalog import Catalog, Deleted, Transaction
 from leanpacs.refs import Digest
 from leanpacs.storage.local import LocalStore
@@ -20,13 +21,16 @@ class Deleter:
         Where blobs are.
     catalog : Catalog
         What refers to them.
+    audit : AuditTrail
+        Told of what is deleted.
     grace : timedelta
         How long blobs of deleted instances stay.
     """
 
-    def __init__(self, store: LocalStore, catalog: Catalog, grace: timedelta) -> None:
+    def __init__(self, store: LocalStore, catalog: Catalog, audit: AuditTrail, *, grace: timedelta) -> None:
         self._store = store
         self._catalog = catalog
+        self._audit = audit
         self._grace = grace
 
     def delete(
@@ -46,7 +50,7 @@ class Deleter:
             If there is none.
         """
         with self._catalog.writing() as transaction:
-            return transaction.delete(
+            deleted = transaction.delete(
                 study_uid=study_uid,
                 series_uid=series_uid,
                 sop_uid=sop_uid,
@@ -55,6 +59,18 @@ class Deleter:
                 now=datetime.now(UTC),
                 grace_seconds=self._grace.total_seconds(),
             )
+        event = AuditEvent(
+            at=datetime.now(UTC),
+            actor=actor,
+            action=AuditAction.DELETE,
+            outcome=AuditOutcome.SUCCESS,
+            study_uid=study_uid or "",
+            series_uid=series_uid or "",
+            sop_uid=sop_uid or "",
+            detail=f"{deleted.instances} instances: {reason}",
+        )
+        self._audit.record(event)
+        return deleted
 
     def sweep(self, now: datetime) -> int:
         """Delete blobs whose grace period is over and that nothing refers to; returns how many."""

@@ -21,6 +21,7 @@ from leanpacs.dicom.frames import FrameSpec
 from leanpacs.errors import CodecError
 from leanpacs.storage.dictionary import Compressor
 
+WHOLE_IS_SMALLER = "the whole is smaller than frame by frame"
 SMALL_FRAME = 16 << 10
 """Below this many bytes a frame, one entry for each costs about as much as it saves: try the whole, too."""
 
@@ -88,13 +89,14 @@ def encode(
             return Encoded(packer.whole(form.indivisible))
         return _smallest_native(packer, form, content, preferences)
     if isinstance(form, Streams):
-        return Encoded(packer.streams(form))
+        packed = packer.streams(form)
+        if packed.pixel_bytes < SMALL_FRAME * len(form.frames) and packer.whole_size() < packed.size_bytes:
+            packed = packer.whole(WHOLE_IS_SMALLER)
+        return Encoded(packed)
     return Encoded(packer.whole(form.reason))
 
 
-def encode_whole(
-    content: Content, facts: Manifest, file: BinaryIO, compressor: Compressor, reason: str
-) -> Encoded:
+def encode_whole(content: Content, facts: Manifest, file: BinaryIO, compressor: Compressor, reason: str) -> Encoded:
     """Write a pack that holds the received bytes whole: the form that can hold anything."""
     as_received = replace(content, recipe=None)
     return Encoded(Packer(as_received, facts, file, compressor, ()).whole(reason))
@@ -111,7 +113,7 @@ def _smallest_native(packer: Packer, form: Native, content: Content, preferences
         except CodecError:
             continue
         if (form.frames.frame_bytes or 0) < SMALL_FRAME and packer.whole_size() < packed.size_bytes:
-            return Encoded(packer.whole("the whole is smaller than frame by frame"))
+            return Encoded(packer.whole(WHOLE_IS_SMALLER))
         return Encoded(packed, measured)
     return Encoded(packer.whole("no codec holds the frames exactly"))
 

@@ -18,6 +18,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from leanpacs.audit import AuditAction, AuditEvent, AuditOutcome, AuditTrail
 from leanpacs.catalog import Arrival, Catalog, DuplicateInstance, InstanceRow, Landing, Transaction
 from leanpacs.config import DuplicatePolicy, IngestSettings
 from leanpacs.dicom.attributes import InstanceIndex, index
@@ -111,6 +112,8 @@ class Ingest:
         Where they are named.
     settings : IngestSettings
         What to do with duplicates, and how much may wait to be settled.
+    audit : AuditTrail
+        Told of what is refused, replaced or put in quarantine.
     grace : timedelta
         How long what is replaced stays before it is swept.
     step : callable, optional
@@ -122,6 +125,7 @@ class Ingest:
         store: LocalStore,
         catalog: Catalog,
         settings: IngestSettings,
+        audit: AuditTrail,
         *,
         grace: timedelta,
         step: Callable[[str], None] = lambda _: None,
@@ -129,6 +133,7 @@ class Ingest:
         self._store = store
         self._catalog = catalog
         self._settings = settings
+        self._audit = audit
         self._grace = grace
         self._step = step
         self._gate = BacklogGate(catalog, settings)
@@ -158,6 +163,7 @@ class Ingest:
                 receipts = [self._record(transaction, item) for item in prepared]
                 self._step("recorded")
             self._step("committed")
+            self._tell(batch, receipts)
             return receipts
         finally:
             for incoming in batch:
@@ -179,7 +185,7 @@ class Ingest:
         if held and held[0].data_set_digest == data_set_digest:
             return _receipt(Outcome.DUPLICATE, found, size)
         if held and self._settings.duplicates is DuplicatePolicy.REFUSE:
-            return self._refused(incoming, found, size)
+            return _receipt(Outcome.REFUSED, found, size, _OTHER_BYTES)
         self._step("read")
         blob = self._take(incoming, file_digest)
         return _Prepared(incoming, blob, found, _landing(incoming, layout, blob, data_set_digest), "")
@@ -201,9 +207,7 @@ class Ingest:
             return item
         if not self._store.exists(item.blob.digest):
             # Swept between being adopted and now: it was there already, and nobody referred to it.
-            raise StoreUnavailable(
-                f"blob {item.blob.digest} was swept while it was being taken in; send it again"
-            )
+            raise StoreUnavailable(f"blob {item.blob.digest} was swept while it was being taken in; send it again")
         if item.index is None or item.landing is None:
             return self._quarantined(transaction, item, Receipt(Outcome.QUARANTINED, item.blob.size_bytes))
         try:
@@ -228,7 +232,7 @@ class Ingest:
         match self._settings.duplicates:
             case DuplicatePolicy.REFUSE:
                 transaction.discard(item.blob, now=now, due_at=now)
-                return self._refused(item.incoming, found, size)
+                return _receipt(Outcome.REFUSED, found, size, _OTHER_BYTES)
             case DuplicatePolicy.KEEP:
                 receipt = _receipt(Outcome.KEPT_BOTH, found, size, _OTHER_BYTES)
                 return self._quarantined(transaction, item, receipt)
@@ -236,7 +240,6 @@ class Ingest:
                 transaction.replace_instance(
                     found, landing, actor=item.incoming.sender, reason=_OTHER_BYTES, due_at=now + self._grace
                 )
-                self._tell("replaced", item.incoming, found)
                 return _receipt(Outcome.REPLACED, found, size, _OTHER_BYTES)
 
     def _quarantined(self, transaction: Transaction, item: _Prepared, receipt: Receipt) -> Receipt:
@@ -249,22 +252,19 @@ class Ingest:
             reason=reason,
             now=datetime.now(UTC),
         )
-        log.warning(
-            "kept in quarantine",
-            extra={"action": "quarantine", "sender": item.incoming.sender, "reason": reason},
-        )
         return replace(receipt, reason=reason)
 
-    def _refused(self, incoming: Incoming, found: InstanceIndex, size_bytes: int) -> Receipt:
-        self._tell("refused", incoming, found)
-        return _receipt(Outcome.REFUSED, found, size_bytes, _OTHER_BYTES)
+    def _tell(self, batch: Sequence[Incoming], receipts: Sequence[Receipt]) -> None:
+        """Log and put on the audit trail whatever was not simply stored."""
+        told = [pair for pair in zip(batch, receipts, strict=True) if pair[1].outcome not in _UNREMARKABLE]
+        for incoming, receipt in told:
+            extra = {"action": "store", "sender": incoming.sender, "sop_uid": receipt.sop_uid}
+            log.warning("%s: %s", receipt.outcome, receipt.reason, extra=extra)
+        if told:
+            self._audit.record(*(_audit_event(incoming, receipt) for incoming, receipt in told))
 
-    def _tell(self, action: str, incoming: Incoming, found: InstanceIndex) -> None:
-        log.warning(
-            _OTHER_BYTES, extra={"action": action, "sender": incoming.sender, "sop_uid": found.sop_uid}
-        )
 
-
+_UNREMARKABLE = (Outcome.STORED, Outcome.DUPLICATE)
 _OTHER_BYTES = "other bytes are held under this SOP Instance UID"
 
 
@@ -325,7 +325,19 @@ def _landing(incoming: Incoming, layout: Layout, blob: BlobRef, data_set_digest:
     return Landing(arrival, blob, layout.preface_length, layout.length - pixel_bytes, pixel_bytes)
 
 
-def _receipt(outcome: Outcome, found: InstanceIndex, size_bytes: int, reason: str = "") -> Receipt:
-    return Receipt(
-        outcome, size_bytes, found.sop_class, found.sop_uid, found.study_uid, found.series_uid, reason
+def _audit_event(incoming: Incoming, receipt: Receipt) -> AuditEvent:
+    quarantined = receipt.outcome in (Outcome.QUARANTINED, Outcome.KEPT_BOTH)
+    return AuditEvent(
+        at=datetime.now(UTC),
+        actor=f"{incoming.door}:{incoming.sender}",
+        action=AuditAction.QUARANTINE if quarantined else AuditAction.STORE,
+        outcome=AuditOutcome.REFUSED if receipt.outcome is Outcome.REFUSED else AuditOutcome.SUCCESS,
+        study_uid=receipt.study_uid,
+        series_uid=receipt.series_uid,
+        sop_uid=receipt.sop_uid,
+        detail=f"{receipt.outcome}: {receipt.reason}",
     )
+
+
+def _receipt(outcome: Outcome, found: InstanceIndex, size_bytes: int, reason: str = "") -> Receipt:
+    return Receipt(outcome, size_bytes, found.sop_class, found.sop_uid, found.study_uid, found.series_uid, reason)

@@ -142,9 +142,7 @@ class Manifest:
             record = json.loads(text)
             version = record["leanpacs"]
             if version != FORMAT_VERSION:
-                raise PackError(
-                    f"the pack is of format {version}; this release reads format {FORMAT_VERSION}"
-                )
+                raise PackError(f"the pack is of format {version}; this release reads format {FORMAT_VERSION}")
             return _parse(record)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise PackError(f"the manifest is not valid: {error!r}") from error

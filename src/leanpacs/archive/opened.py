@@ -101,9 +101,7 @@ class LandedInstance:
     def native_value(self) -> Iterator[bytes]:
         """See `OpenInstance`."""
         position, end = self.layout.head_end, self.layout.tail_start
-        while position < end and (
-            piece := self._read(self._content.reader, position, min(end, position + COPY_BYTES))
-        ):
+        while position < end and (piece := self._read(self._content.reader, position, min(end, position + COPY_BYTES))):
             yield piece
             position += len(piece)
 
@@ -187,9 +185,7 @@ def open_landed(
     """Open a landed file."""
     with (
         store.open(landed) as file,
-        open_content(
-            file, syntax_uid, spool=store.spool_folder(), limit_bytes=limit_inflated_bytes
-        ) as content,
+        open_content(file, syntax_uid, spool=store.spool_folder(), limit_bytes=limit_inflated_bytes) as content,
     ):
         yield LandedInstance(content)
 

@@ -64,9 +64,7 @@ def rebuild_catalog(archive: Archive, report: Callable[[Finding], None]) -> None
 
 
 def _is_pack(archive: Archive, blob: BlobStat) -> bool:
-    return (
-        blob.size_bytes >= len(ZIP_MAGIC) and archive.store.read(blob.digest, 0, len(ZIP_MAGIC)) == ZIP_MAGIC
-    )
+    return blob.size_bytes >= len(ZIP_MAGIC) and archive.store.read(blob.digest, 0, len(ZIP_MAGIC)) == ZIP_MAGIC
 
 
 def _rescue_pack(archive: Archive, blob: BlobStat, dictionaries: Sequence[Dictionary]) -> Finding:

@@ -145,13 +145,9 @@ class Retriever:
     def _file(self, instance: InstanceRow, preface_of: Callable[[OpenInstance], bytes]) -> Part10:
         chunks = self._streamed(instance, preface_of)
         first = next(chunks)  # what is in front of the data set, perhaps b''
-        return Part10(
-            instance.transfer_syntax, len(first) + instance.data_set_length, _rejoined(first, chunks)
-        )
+        return Part10(instance.transfer_syntax, len(first) + instance.data_set_length, _rejoined(first, chunks))
 
-    def _streamed(
-        self, instance: InstanceRow, preface_of: Callable[[OpenInstance], bytes]
-    ) -> Iterator[bytes]:
+    def _streamed(self, instance: InstanceRow, preface_of: Callable[[OpenInstance], bytes]) -> Iterator[bytes]:
         with self.opened(instance) as opened:
             yield preface_of(opened)
             yield from opened.data_set()

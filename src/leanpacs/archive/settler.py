@@ -157,8 +157,9 @@ class Settler:
             )
         self._step("claimed")
         pressed = backlog.size_bytes > self._settings.pressed_backlog_bytes
+        names = tuple(self._store.kept_names()) if works else ()
         for work in works:
-            self._submit(work, pressed)
+            self._submit(work, names, pressed=pressed)
 
     def _hold(self, now: datetime) -> None:
         mine = [work.representation.id for work in self._running.values()]
@@ -166,14 +167,13 @@ class Settler:
             transaction.extend_claims(self._owner, mine, now + LEASE)
         self._held_at = now
 
-    def _submit(self, work: LandedWork, pressed: bool) -> None:
-        names = tuple(self._store.kept_names())
+    def _submit(self, work: LandedWork, names: tuple[str, ...], *, pressed: bool) -> None:
         attempts = work.representation.attempts
         task = SettleTask(
             self._store,
             work.representation.blob.digest,
             _facts(work),
-            _preferences(work, self._settings, pressed),
+            _preferences(work, self._settings, pressed=pressed),
             names,
             self._limit_inflated_bytes,
             whole_because=f"{attempts - 1} attempts to encode it failed" if attempts > ATTEMPTS else "",
@@ -272,7 +272,7 @@ def _facts(work: LandedWork) -> Manifest:
     )
 
 
-def _preferences(work: LandedWork, settings: SettleSettings, pressed: bool) -> Preferences:
+def _preferences(work: LandedWork, settings: SettleSettings, *, pressed: bool) -> Preferences:
     choice = SeriesChoice.from_json(work.series_choice) if work.series_choice else None
     budget = settings.pressed_budget_seconds_per_gb if pressed else settings.budget_seconds_per_gb
     return Preferences(choice, budget, (work.instance.sop_class,))

@@ -99,7 +99,7 @@ def settle(task: SettleTask, step: Callable[[str], None] = lambda _: None) -> Se
             return _attempt(task, content, dictionaries, task.whole_because, started, step)
         except (StoreFull, StoreUnavailable, OSError):
             raise
-        except Exception as error:  # noqa: BLE001 - whatever an encoder does, the instance is to be kept
+        except Exception as error:
             log.exception(
                 "a pack did not prove to be exact; keeping the whole",
                 extra={"action": "settle", "sop_uid": task.facts.sop_uid},
@@ -130,9 +130,7 @@ def _attempt(
     return Settled(blob, encoded, datetime.now(UTC), f"leanpacs {__version__}", perf_counter() - started)
 
 
-def prove(
-    store: LocalStore, pack: Digest, dictionaries: Sequence[Dictionary], expected: Digest
-) -> PackedInstance:
+def prove(store: LocalStore, pack: Digest, dictionaries: Sequence[Dictionary], expected: Digest) -> PackedInstance:
     """Read a pack back from the store, rebuild the data set and compare it with what was received.
 
     Raises
@@ -144,9 +142,7 @@ def prove(
         packed = PackedInstance(file, dictionaries)
         actual = packed.digest()
     if actual != expected:
-        raise VerificationError(
-            "the rebuilt data set differs from what was received", expected.hex, actual.hex
-        )
+        raise VerificationError("the rebuilt data set differs from what was received", expected.hex, actual.hex)
     return packed
 
 

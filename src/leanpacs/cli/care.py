@@ -33,8 +33,7 @@ def status(data: Data = None, config: Config = None, json: Json = False) -> None
         return
     summary, total = found.summary, found.summary.total
     print(
-        f"{summary.patients} patients, {summary.studies} studies, {summary.series} series, "
-        f"{total.instances} instances"
+        f"{summary.patients} patients, {summary.studies} studies, {summary.series} series, {total.instances} instances"
     )
     print(
         f"{human_bytes(total.raw_bytes)} as received, {human_bytes(total.stored_bytes)} stored "
@@ -87,8 +86,8 @@ def verify(
         typer.Option(min=0, max=100, metavar="PERCENT", help="Check this part of the instances, at random."),
     ] = 100.0,
     jobs: Annotated[
-        int, typer.Option(min=1, help="Processes that check. [default: all cores]")
-    ] = os.cpu_count() or 1,
+        int | None, typer.Option(min=1, help="Processes that check. [default: one for each core]", show_default=False)
+    ] = None,
     config: Config = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -106,7 +105,7 @@ def verify(
         problems, size = [], 0
         with progress_bar(quiet=quiet or json) as progress:
             task = progress.add_task("verifying", total=len(checks))
-            for outcome in verifier.run(checks, jobs):
+            for outcome in verifier.run(checks, jobs or os.cpu_count() or 1):
                 size += outcome.size_bytes
                 if outcome.problem:
                     problems.append(outcome)
@@ -145,7 +144,7 @@ def delete(
         typer.confirm(f"Delete {instance or series or study}?", abort=True)
     with open_archive(settings.storage.data, settings) as archive:
         deleted = archive.deleter().delete(
-            study_uid=study, series_uid=series, sop_uid=instance, actor=getpass.getuser(), reason=reason
+            study_uid=study, series_uid=series, sop_uid=instance, actor=f"cli:{getpass.getuser()}", reason=reason
         )
         archive.deleter().sweep(datetime.now(UTC))
     if json:
@@ -154,9 +153,7 @@ def delete(
         print(f"deleted {deleted.instances} instances ({deleted.series} series, {deleted.studies} studies)")
 
 
-def rebuild_catalog(
-    data: Data = None, config: Config = None, json: Json = False, quiet: Quiet = False
-) -> None:
+def rebuild_catalog(data: Data = None, config: Config = None, json: Json = False, quiet: Quiet = False) -> None:
     """Make a new catalog from the packs alone, after the old one was lost.
 
     The catalog must be gone or moved away first; what is there is never overwritten. Every pack is decoded and
@@ -196,9 +193,7 @@ def rebuild_catalog(
         raise typer.Exit(1)
 
 
-Keys = Annotated[
-    list[int] | None, typer.Argument(metavar="[NUMBER]...", help="Numbers from the list; all if none.")
-]
+Keys = Annotated[list[int] | None, typer.Argument(metavar="NUMBER", help="Numbers from the list; all if none.")]
 
 
 @quarantine.command("list")
@@ -236,9 +231,7 @@ def quarantine_list(data: Data = None, config: Config = None, json: Json = False
 
 
 @quarantine.command("retry")
-def quarantine_retry(
-    numbers: Keys = None, data: Data = None, config: Config = None, json: Json = False
-) -> None:
+def quarantine_retry(numbers: Keys = None, data: Data = None, config: Config = None, json: Json = False) -> None:
     """Try to take in what is in quarantine again; exit code 1 if some of it still cannot be read."""
     settings = settings_of(data, config)
     with open_archive(settings.storage.data, settings) as archive:
@@ -256,7 +249,7 @@ def quarantine_retry(
 
 @quarantine.command("drop")
 def quarantine_drop(
-    numbers: Annotated[list[int], typer.Argument(metavar="NUMBER...", help="Numbers from the list.")],
+    numbers: Annotated[list[int], typer.Argument(metavar="NUMBER", help="Numbers from the list.")],
     data: Data = None,
     config: Config = None,
 ) -> None:
@@ -273,9 +266,7 @@ def _chosen(rows: list[QuarantineRow], numbers: list[int] | None) -> list[Quaran
     known = {row.id for row in rows}
     for number in numbers or ():
         if number not in known:
-            raise ConfigError(
-                "NUMBER", number, "nothing in quarantine has this number; see 'quarantine list'"
-            )
+            raise ConfigError("NUMBER", number, "nothing in quarantine has this number; see 'quarantine list'")
     return [row for row in rows if not numbers or row.id in numbers]
 
 

@@ -20,9 +20,7 @@ app = typer.Typer(no_args_is_help=True, help="Zstandard dictionaries trained on 
 def train(
     sop_class: Annotated[
         str | None,
-        typer.Option(
-            metavar="UID", help="Only for this SOP class; default: every one with enough instances."
-        ),
+        typer.Option(metavar="UID", help="Only for this SOP class; default: every one with enough instances."),
     ] = None,
     data: Data = None,
     config: Config = None,

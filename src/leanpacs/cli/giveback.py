@@ -17,20 +17,14 @@ from leanpacs.errors import ConfigError, InstanceNotFound
 
 
 def export(
-    out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Folder to write to; made if there is none.")
-    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write to; made if there is none.")],
     study: Annotated[str | None, typer.Option(metavar="UID", help="Only this Study Instance UID.")] = None,
     series: Annotated[str | None, typer.Option(metavar="UID", help="Only this Series Instance UID.")] = None,
     instance: Annotated[str | None, typer.Option(metavar="UID", help="Only this SOP Instance UID.")] = None,
-    as_received: Annotated[
-        bool, typer.Option("--as-received", help="The exact bytes received (the default).")
-    ] = False,
+    as_received: Annotated[bool, typer.Option("--as-received", help="The exact bytes received (the default).")] = False,
     transfer_syntax: Annotated[
         str | None,
-        typer.Option(
-            metavar="UID", help="Convert to this transfer syntax, for example 1.2.840.10008.1.2.1 (native)."
-        ),
+        typer.Option(metavar="UID", help="Convert to this transfer syntax, for example 1.2.840.10008.1.2.1 (native)."),
     ] = None,
     data: Data = None,
     config: Config = None,
@@ -70,9 +64,7 @@ def export(
         raise typer.Exit(1)
 
 
-def _wanted(
-    archive: Archive, study: str | None, series: str | None, instance: str | None
-) -> Iterator[InstanceRow]:
+def _wanted(archive: Archive, study: str | None, series: str | None, instance: str | None) -> Iterator[InstanceRow]:
     if not (study or series or instance):
         return archive.catalog.all_instances()
     found = archive.catalog.instances(study_uid=study, series_uid=series, sop_uid=instance)

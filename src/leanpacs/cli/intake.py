@@ -11,9 +11,9 @@ import typer
 
 from leanpacs.archive.archive import Archive, open_archive
 from leanpacs.archive.importing import Imported, Importer, find
-from leanpacs.config import DuplicatePolicy
 from leanpacs.cli.options import Config, Data, Json, Quiet, settings_of
 from leanpacs.cli.output import Column, human_bytes, print_json, print_table, progress_bar, ratio
+from leanpacs.config import DuplicatePolicy
 
 NOTES_SHOWN = 200
 
@@ -42,7 +42,7 @@ class _Tally:
 
 
 def import_(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Folders, files or ZIP archives.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Folders, files or ZIP archives.")],
     data: Data = None,
     config: Config = None,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Files taken in at the same time.")] = 4,

@@ -15,6 +15,7 @@ PROBLEMS_FOUND: Final = 1
 USAGE: Final = 2
 
 EXIT_CODES: Final[dict[type[errors.LeanPACSError], int]] = {
+    errors.LeanPACSError: PROBLEMS_FOUND,
     errors.ConfigError: 3,
     errors.DicomError: 4,
     errors.CodecError: 5,

@@ -72,13 +72,13 @@ class Supervisor:
         """
         settings = self._settings
         settings.storage.data.mkdir(parents=True, exist_ok=True)
-        share_metrics(settings.storage.data / "run" / "metrics")
         started = datetime.now(UTC)
         with (
             _listen("dimse", settings.dimse.host, settings.dimse.port) as dimse,
             _listen("http", settings.http.host, settings.http.port) as http,
             open_archive(settings.storage.data, settings) as archive,
         ):
+            share_metrics(settings.storage.data / "run" / "metrics")
             self._handle_signals()
             self._sockets = {"dimse": dimse, "http": http}
             for kind, count in self._plan():
@@ -104,8 +104,7 @@ class Supervisor:
         try:
             if self._wait_until_ready():
                 self._tell(
-                    f"ready: http=http://{_address(http)}/ dimse={_address(dimse)} "
-                    f"ae={self._settings.dimse.ae_title}"
+                    f"ready: http=http://{_address(http)}/ dimse={_address(dimse)} ae={self._settings.dimse.ae_title}"
                 )
             self._watch()
         finally:
@@ -195,9 +194,7 @@ def _listen(name: str, host: str, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=256)
     except OSError as error:
-        raise ConfigError(
-            f"{name}.port", f"{host}:{port}", f"cannot be listened on: {error.strerror}"
-        ) from error
+        raise ConfigError(f"{name}.port", f"{host}:{port}", f"cannot be listened on: {error.strerror}") from error
 
 
 def _address(listener: socket.socket) -> str:

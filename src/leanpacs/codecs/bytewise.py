@@ -99,10 +99,8 @@ class DeflatedFrame(_Bytewise):
         expected = _length(spec)
         with decoding(self.name):
             inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-            frame = inflate.decompress(stream, expected)
-        if len(frame) != expected:
-            raise DecodeError(self.name, f"{len(frame)} bytes are no frame of {expected}")
-        return frame
+            frame = inflate.decompress(stream, expected + 2)
+        return _unpadded(self.name, frame, expected)
 
 
 class Raw(_Bytewise):
@@ -121,11 +119,15 @@ class Raw(_Bytewise):
 
     def decode_bytes(self, stream: bytes, spec: FrameSpec) -> bytes:
         """Return the frame without padding to even length."""
-        expected = _length(spec)
-        if not expected <= len(stream) <= expected + 1:
-            raise DecodeError(self.name, f"{len(stream)} bytes are no frame of {expected}")
-        return stream[:expected]
+        return _unpadded(self.name, stream, _length(spec))
 
 
 def _length(spec: FrameSpec) -> int:
     return -(-spec.frame_bits // 8)
+
+
+def _unpadded(codec: str, frame: bytes, expected: int) -> bytes:
+    """Drop one byte of padding to even length."""
+    if not expected <= len(frame) <= expected + expected % 2:
+        raise DecodeError(codec, f"{len(frame)} bytes are no frame of {expected}")
+    return frame[:expected]

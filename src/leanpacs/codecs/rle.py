@@ -56,8 +56,8 @@ class Rle:
         return _joined(segments)
 
     def decode(self, stream: bytes, spec: FrameSpec, options: EncodeOptions) -> Samples:
-        """Return the samples of a code stream."""
-        return decode_received(stream, spec).samples
+        """Return the samples of a code stream made by :meth:`encode`."""
+        return _decoded(stream, spec, padding=0)
 
 
 def decode_received(stream: bytes, spec: FrameSpec) -> DecodedFrame:
@@ -66,17 +66,23 @@ def decode_received(stream: bytes, spec: FrameSpec) -> DecodedFrame:
     decoded = replace(spec, photometric_interpretation=photometric, planar_configuration=0)
     if spec.bits_allocated == 1:
         return DecodedFrame(_one_bit(stream, spec), decoded)
+    return DecodedFrame(_decoded(stream, spec, padding=_PADDING), decoded)
+
+
+def _decoded(stream: bytes, spec: FrameSpec, *, padding: int) -> Samples:
     with decoding(Rle.name):
         target = dtype_of(spec)
         pixels = spec.rows * spec.columns
         size = target.itemsize
-        segments = _segments(stream, spec.samples_per_pixel * size)
         planes = np.empty((pixels, spec.samples_per_pixel, size), np.uint8)
-        for index, segment in enumerate(segments):
+        for index, segment in enumerate(_segments(stream, spec.samples_per_pixel * size)):
+            values = _unpacked(segment, pixels)
+            if not pixels <= len(values) <= pixels + padding:
+                raise DecodeError(Rle.name, f"a segment of {len(values)} bytes, not {pixels}")
             # Segments go from the highest byte down, the bytes of a sample in memory from the lowest up.
-            planes[:, index // size, size - 1 - index % size] = _plane(segment, pixels)
+            planes[:, index // size, size - 1 - index % size] = values[:pixels]
         samples = planes.view(target.newbyteorder("<")).reshape(shape_of(spec))
-    return DecodedFrame(samples.astype(target, copy=False), decoded)
+        return samples.astype(target, copy=False)
 
 
 def _one_bit(stream: bytes, spec: FrameSpec) -> Samples:
@@ -84,7 +90,7 @@ def _one_bit(stream: bytes, spec: FrameSpec) -> Samples:
     packed = -(-spec.frame_bits // 8)
     with decoding(Rle.name):
         (segment,) = _segments(stream, 1)
-        values = _unpacked_bits(segment, spec.frame_bits)
+        values = _unpacked(segment, spec.frame_bits)
         if len(values) >= spec.frame_bits:
             return values[: spec.frame_bits].reshape(shape_of(spec)) & 1
         return unpack(values[:packed].tobytes(), spec)
@@ -100,14 +106,7 @@ def _segments(stream: bytes, expected: int) -> list[bytes]:
     return [stream[start:end] for start, end in pairwise(bounds)]
 
 
-def _plane(segment: bytes, length: int) -> Samples:
-    values = _unpacked_bits(segment, length)
-    if len(values) < length:
-        raise DecodeError(Rle.name, f"a segment of {len(values)} bytes, not {length}")
-    return values[:length]
-
-
-def _unpacked_bits(segment: bytes, length: int) -> Samples:
+def _unpacked(segment: bytes, length: int) -> Samples:
     import imagecodecs
 
     room = bytearray(length + _PADDING)

@@ -57,25 +57,17 @@ class LocalStore:
     fsync: bool = field(default=True, kw_only=True)
     minimum_free_bytes: int = field(default=0, kw_only=True)
 
+    _known: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", self.root.absolute())
         with _translated():
-            self._make_folders()
-
-    def _make_folders(self) -> None:
-        new_root = not self.root.exists()
-        for name in _PRIVATE_FOLDERS:
-            (self.root / name).mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
-        blobs = self.root / "blobs"
-        # All 256 at once, synced at every start: a folder that is there is then known to be durable, also
-        # when another process has made it, and putting a blob need not look.
-        missing = {f"{first:02x}" for first in range(256)}.difference(os.listdir(blobs))  # noqa: PTH208
-        for name in missing:
-            (blobs / name).mkdir(mode=_FOLDER_MODE, exist_ok=True)
-        self._sync_folder(blobs)
-        self._sync_folder(self.root)
-        if new_root:
-            self._sync_folder(self.root.parent)
+            new_root = not self.root.exists()
+            for name in _PRIVATE_FOLDERS:
+                (self.root / name).mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+            self._sync_folder(self.root)
+            if new_root:
+                self._sync_folder(self.root.parent)
 
     # ------------------------------------------------------------------------------------------- writing
 
@@ -129,7 +121,8 @@ class LocalStore:
             os.utime(target)
         except FileNotFoundError:
             return False
-        # Whoever renamed it may not have come to sync the folder yet.
+        # Whoever put it may not have come to sync the folders yet.
+        self._ensure_folder(target.parent)
         self._sync_folder(target.parent)
         return True
 
@@ -137,12 +130,20 @@ class LocalStore:
         """Give a synced file its final name, durably."""
         target = self._path(ref.digest)
         try:
+            self._ensure_folder(target.parent)
             temporary.rename(target)
         except BaseException:
             if discard:
                 temporary.unlink(missing_ok=True)
             raise
         self._sync_folder(target.parent)
+
+    def _ensure_folder(self, folder: Path) -> None:
+        """Make a folder of ``blobs`` durable, once in each process: that it is there does not say that it is synced."""
+        if folder.name not in self._known:
+            folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
+            self._sync_folder(folder.parent)
+            self._known.add(folder.name)
 
     def _write_temporary(self, chunks: Iterable[bytes]) -> Path:
         """Write a new synced file; on any failure there is none."""
@@ -228,8 +229,10 @@ class LocalStore:
 
     def list(self) -> Iterator[BlobStat]:
         """All blobs, by digest."""
-        for first in range(256):
-            with _translated(), os.scandir(self.root / "blobs" / f"{first:02x}") as entries:
+        with _translated():
+            folders = sorted(path for path in (self.root / "blobs").iterdir() if path.is_dir())
+        for folder in folders:
+            with _translated(), os.scandir(folder) as entries:
                 stats = [stat for entry in entries if (stat := _blob_stat(entry))]
             yield from sorted(stats, key=lambda stat: stat.digest)
 
@@ -265,8 +268,14 @@ class LocalStore:
     def kept_names(self) -> Sequence[str]:
         """Names of all named files, sorted."""
         with _translated():
-            found = [path for path in self.root.glob("*/*") if path.parent.name not in _PRIVATE_FOLDERS]
-            return sorted(f"{path.parent.name}/{path.name}" for path in found if path.is_file())
+            folders = [entry for entry in os.scandir(self.root) if entry.name not in _PRIVATE_FOLDERS]
+            return sorted(
+                f"{folder.name}/{entry.name}"
+                for folder in folders
+                if folder.is_dir()
+                for entry in os.scandir(folder)
+                if entry.is_file()
+            )
 
     def _keepsake(self, name: str) -> Path:
         folder, file = checked_name(name).split("/")

@@ -184,21 +184,21 @@ async def _multipart(
 
 async def _first(source: Source, accepted: Sequence[FrameForm], number: int) -> tuple[FrameForm, FrameBytes]:
     """Return the best form in which a frame can really be had, and that frame."""
-    reason = ""
+    reason = "Nothing that is accepted fits"
     for form in accepted:
         try:
             return form, await source.threads.run(_frame, source, number, form)
         except (UnsupportedTransferSyntax, UnsupportedFrame) as error:
-            reason = f" Reason: {error}."
+            reason = str(error)
         except DecodeError as error:
             if not transfer_syntax(source.row.transfer_syntax).encapsulated:
                 raise  # then it is not the sender's code stream that does not decode, but ours
-            reason = f" Reason: {error}."
+            reason = str(error)
     raise Problem(
         406,
-        f"The frames were received in {source.row.transfer_syntax}. As they are they can be had with "
-        f'multipart/related; type="{media.OCTETS}"; transfer-syntax=*, one frame also as a single part; without '
-        f"transfer-syntax they come decoded, where that is possible.{reason}",
+        f"{reason}. The instance was received in {source.row.transfer_syntax}; frames come as they are with "
+        f'multipart/related; type="{media.OCTETS}"; transfer-syntax=*, one of them also as a single part, and '
+        "decoded without transfer-syntax, where either is possible.",
     )
 
 
