@@ -27,7 +27,7 @@ from benchmarks.ingest import SETTLE_SECONDS
 from benchmarks.load import Instance
 from benchmarks.meter import Memory, Peak, Tree, machine
 from benchmarks.report import Sheet, mega, of_machine
-from benchmarks.servers import CannotRun, LeanPACS, Running, leanpacs_command, running
+from benchmarks.servers import CannotRun, LeanPACS, Running, environment, leanpacs_command, running
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -210,7 +210,7 @@ def _imported(instance: Instance, work: Path) -> Taken:
     folder = work / "archive"
     command = [*leanpacs_command(), "import", str(instance.path), "--data", str(folder), "--quiet"]
     started = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment())
     with Peak(Tree(process.pid), pss=True) as peak:
         problem = process.communicate()[1].decode(errors="replace").strip()[-500:]
     seconds = time.monotonic() - started

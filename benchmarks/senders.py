@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.load import Instance, Load
-from benchmarks.servers import ENVIRONMENT, HOST, Running
+from benchmarks.servers import HOST, Running, environment
 
 STOW_BATCH: Final = 10
 _ANSWER_SECONDS: Final = 1800
@@ -45,7 +45,7 @@ def c_store(server: Running, shares: Sequence[Sequence[Instance]]) -> list[str]:
             [*command, *(str(instance.path) for instance in share)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **ENVIRONMENT},
+            env=environment(),
         )
         for share in shares
     ]

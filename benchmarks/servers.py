@@ -29,6 +29,9 @@ READY_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 120.0
 ENVIRONMENT: Final = {"TCP_NODELAY": "1"}
 
+# Without it, each start compiles every module anew.
+_NOT_AS_INSTALLED: Final = "PYTHONDONTWRITEBYTECODE"
+
 _JPEG_2000: Final = tuple(f"1.2.840.10008.1.2.4.{last}" for last in (90, 91, 92, 93))
 _JPEG_LS: Final = "1.2.840.10008.1.2.4.80"
 
@@ -104,6 +107,11 @@ class LeanPACS:
 
         catalog = open_catalog(folder / CATALOG_FILE)
         return lambda: catalog.backlog().count
+
+
+def environment() -> dict[str, str]:
+    """What servers and senders are started with."""
+    return {name: value for name, value in os.environ.items() if name != _NOT_AS_INSTALLED} | ENVIRONMENT
 
 
 def leanpacs_command() -> list[str]:
@@ -216,7 +224,7 @@ def running(peer: Peer, folder: Path) -> Iterator[Running]:
             peer.command(folder, ports),
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **ENVIRONMENT},
+            env=environment(),
             start_new_session=True,
         )
     server = Running(peer, folder, ports, Tree(process.pid), process)

@@ -1,25 +1,15 @@
-"""A real server for tests, the installed command in its own processes; a sender that keeps acknowledgements."""
+"""A real server for tests: the installed command, in processes of its own."""
 
 from __future__ import annotations
 
-import gc
 import os
 import re
 import signal
 import subprocess
 import sys
-import threading
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-
-from pydicom import dcmread
-from pydicom.filebase import DicomBytesIO
-from pynetdicom import AE
-
-import data
 
 READY = re.compile(r"ready: http=(\S+) dimse=(\S+):(\d+) ae=(\S+)")
 
@@ -85,49 +75,3 @@ class Server:
         assert self.process.stdout is not None
         self.process.stdout.close()
         self.log.close()
-
-
-class Sender:
-    """Sends instances from an endless source on a thread, until the server goes away."""
-
-    def __init__(self, server: Server, source: Iterator[bytes]) -> None:
-        self._acknowledged: list[str] = []
-        self._thread = threading.Thread(target=self._run, args=(server, source))
-        self._thread.start()
-
-    def acknowledged(self) -> list[str]:
-        """SOP Instance UIDs that the server has answered with success, once it is gone."""
-        self._thread.join()
-        with warnings.catch_warnings():
-            # pynetdicom leaves its sockets to the garbage collector when the peer is killed
-            warnings.simplefilter("ignore", ResourceWarning)
-            gc.collect()
-        return self._acknowledged
-
-    def _run(self, server: Server, source: Iterator[bytes]) -> None:
-        ae = AE("SENDER")
-        for syntax in (data.EXPLICIT_LE, data.IMPLICIT_LE):
-            ae.add_requested_context("1.2.840.10008.5.1.4.1.1.2", syntax)
-        association = ae.associate(server.host, server.port, ae_title=server.ae_title)
-        while association.is_established:
-            ds = dcmread(DicomBytesIO(next(source)))
-            try:
-                status = association.send_c_store(ds)
-            except (RuntimeError, ValueError):
-                break
-            if "Status" in status and status.Status == 0:
-                self._acknowledged.append(str(ds.SOPInstanceUID))
-        association.abort()
-
-
-def send(server: Server, source: Iterator[bytes]) -> Sender:
-    """Begin to send."""
-    return Sender(server, source)
-
-
-def small_instances() -> Iterator[bytes]:
-    """Small distinct CT instances without end."""
-    number = 0
-    while True:
-        number += 1
-        yield data.make_instance(data.Recipe(rows=96, columns=96, instance=number, series=number // 20, seed=number))

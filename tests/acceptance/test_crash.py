@@ -17,9 +17,10 @@ import data
 from leanpacs.archive.archive import Archive, open_archive
 from leanpacs.archive.verify import verify
 from leanpacs.config import Settings
-from serving import Server, send, small_instances
+from serving import Server
 
 CHILD = Path(__file__).with_name("crash_child.py")
+SENDER = Path(__file__).with_name("crash_sender.py")
 STEPS = (
     "read",
     "adopted",
@@ -89,13 +90,16 @@ def test_server_killed_at_random_under_load(tmp_path: Path) -> None:
     chance = random.Random(20261122)
     folder = tmp_path / "archive"
     acknowledged: list[str] = []
-    source = small_instances()
-    for _ in range(ROUNDS):
-        with Server(folder, processes=1, workers=1) as server:
-            sender = send(server, source)
-            time.sleep(chance.uniform(0.0, 0.8))
+    for number in range(ROUNDS):
+        command = [sys.executable, str(SENDER), str(1000 * number)]
+        with (
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as sender,
+            Server(folder, processes=1, workers=1) as server,
+        ):
+            print(server.host, server.port, server.ae_title, file=sender.stdin, flush=True)
+            time.sleep(chance.uniform(0.2, 1.2))
             server.kill()
-            acknowledged += sender.acknowledged()
+            acknowledged += sender.communicate(timeout=60)[0].split()
     assert acknowledged, "nothing was acknowledged before the kills"
     with open_archive(folder, SETTINGS) as archive:
         assert_sound(archive, acknowledged)

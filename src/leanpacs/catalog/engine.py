@@ -188,7 +188,8 @@ def _engine(url: URL, *, in_memory: bool) -> Engine:
     if in_memory:
         options["poolclass"] = StaticPool
     else:
-        options["max_overflow"] = -1
+        # The connection used last comes first: its page cache is warm, and rarely used ones stay small.
+        options |= {"max_overflow": -1, "pool_use_lifo": True}
     engine = create_engine(url, **options)
     event.listen(engine, "connect", _set_up_sqlite)
     event.listen(engine, "begin", _begin_sqlite)

@@ -23,6 +23,7 @@ def serve_dimse(settings: Settings, listener: socket.socket, lifeline: Connectio
         ae_title=settings.dimse.ae_title,
         max_pdu_bytes=settings.dimse.max_pdu_bytes,
         max_associations=settings.dimse.max_associations,
+        check_called=settings.dimse.check_called,
         allowed_calling=frozenset(settings.dimse.allowed_calling),
         largest_instance_bytes=settings.ingest.largest_instance_bytes,
         timeouts=Timeouts(network=settings.dimse.network_timeout_seconds, idle=settings.dimse.idle_timeout_seconds),
@@ -43,6 +44,7 @@ def serve_http(settings: Settings, listener: socket.socket, lifeline: Connection
         dicomweb=DicomWebOptions(
             largest_instance_bytes=settings.ingest.largest_instance_bytes,
             max_results=settings.http.max_results,
+            public_url=settings.http.public_url,
         ),
         dimse_address=f"{settings.dimse.host}:{settings.dimse.port}",
         ae_title=settings.dimse.ae_title,

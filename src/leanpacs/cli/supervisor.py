@@ -81,6 +81,7 @@ class Supervisor:
             share_metrics(settings.storage.data / "run" / "metrics")
             self._handle_signals()
             self._sockets = {"dimse": dimse, "http": http}
+            self._settings = _with_ports(settings, dimse, http)
             for kind, count in self._plan():
                 self._doors += [self._open(kind) for _ in range(count)]
             try:
@@ -187,6 +188,15 @@ class Supervisor:
 
         signal.signal(signal.SIGINT, asked_to_stop)
         signal.signal(signal.SIGTERM, asked_to_stop)
+
+
+def _with_ports(settings: Settings, dimse: socket.socket, http: socket.socket) -> Settings:
+    """The settings with the ports that were really taken, where any free one was asked for."""
+    taken = {
+        "dimse": settings.dimse.model_copy(update={"port": dimse.getsockname()[1]}),
+        "http": settings.http.model_copy(update={"port": http.getsockname()[1]}),
+    }
+    return settings.model_copy(update=taken)
 
 
 def _listen(name: str, host: str, port: int) -> socket.socket:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from leanpacs.codecs.codec import DecodedFrame, EncodeOptions, Samples, decoding
 from leanpacs.codecs.headers import JpegHeader, jpeg_header
-from leanpacs.codecs.samples import fitting, from_twos_complement
+from leanpacs.codecs.samples import decoded_spec, fitting, from_twos_complement
 from leanpacs.dicom.frames import FrameSpec
 from leanpacs.errors import UnsupportedFrame
 
@@ -50,10 +48,8 @@ def decode_received(stream: bytes, spec: FrameSpec) -> DecodedFrame:
     with decoding(Jpeg.name):
         samples = _samples(stream, header, is_ybr=_is_ybr(header, spec))
     samples = from_twos_complement(fitting(Jpeg.name, samples, spec), spec, header.shape.precision)
-    photometric = spec.photometric_interpretation
-    if spec.samples_per_pixel == 3 and header.process != _LOSSLESS:
-        photometric = "RGB"
-    return DecodedFrame(samples, replace(spec, photometric_interpretation=photometric, planar_configuration=0))
+    is_rgb = spec.samples_per_pixel == 3 and header.process != _LOSSLESS
+    return DecodedFrame(samples, decoded_spec(spec, "RGB" if is_rgb else ""))
 
 
 def _is_ybr(header: JpegHeader, spec: FrameSpec) -> bool:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from leanpacs.codecs.codec import DecodedFrame, EncodeOptions, Samples, decoding, encoding
 from leanpacs.codecs.headers import Jpeg2000Header, jpeg2000_header, require_sound_main_header
-from leanpacs.codecs.samples import checked, dtype_of, fitting, from_twos_complement, image_refusal, narrowed
+from leanpacs.codecs.samples import (
+    checked,
+    decoded_spec,
+    dtype_of,
+    fitting,
+    from_twos_complement,
+    image_refusal,
+    narrowed,
+)
 from leanpacs.dicom.frames import FrameSpec
 
 _LEAST_BITS = 8
@@ -90,11 +96,9 @@ def decode_received(codec: str, stream: bytes, spec: FrameSpec) -> DecodedFrame:
     may contradict Pixel Representation; the latter holds.
     """
     samples, header = _decoded(codec, stream, spec)
-    photometric = spec.photometric_interpretation
-    if photometric in {"YBR_RCT", "YBR_ICT"}:
-        photometric = "RGB"
-    decoded = replace(spec, photometric_interpretation=photometric, planar_configuration=0)
-    return DecodedFrame(from_twos_complement(samples, spec, header.shape.precision), decoded)
+    is_transformed = spec.photometric_interpretation in {"YBR_RCT", "YBR_ICT"}
+    values = from_twos_complement(samples, spec, header.shape.precision)
+    return DecodedFrame(values, decoded_spec(spec, "RGB" if is_transformed else ""))
 
 
 def _decoded(codec: str, stream: bytes, spec: FrameSpec) -> tuple[Samples, Jpeg2000Header]:

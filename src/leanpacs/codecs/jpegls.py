@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from leanpacs.codecs.codec import DecodedFrame, EncodeOptions, Samples, decoding, encoding
 from leanpacs.codecs.headers import jpeg_header
 from leanpacs.codecs.samples import (
     checked,
+    decoded_spec,
     fitting,
     from_offset_binary,
     from_twos_complement,
@@ -58,8 +57,7 @@ def decode_received(stream: bytes, spec: FrameSpec) -> DecodedFrame:
     Signed values are two's complement, in as many bits as the code stream declares.
     """
     samples, precision = _decoded(stream, spec)
-    decoded = replace(spec, planar_configuration=0)
-    return DecodedFrame(from_twos_complement(samples, spec, precision), decoded)
+    return DecodedFrame(from_twos_complement(samples, spec, precision), decoded_spec(spec))
 
 
 def _decoded(stream: bytes, spec: FrameSpec) -> tuple[Samples, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from leanpacs.codecs.codec import DecodedFrame, EncodeOptions, Samples, decoding
 from leanpacs.codecs.jxlheader import jpegxl_shape
 from leanpacs.codecs.samples import (
     checked,
+    decoded_spec,
     fitting,
     from_offset_binary,
     from_twos_complement,
@@ -19,6 +19,8 @@ from leanpacs.codecs.samples import (
 )
 from leanpacs.dicom.frames import FrameSpec
 from leanpacs.dicom.uids import JPEG_XL_RECOMPRESSION
+
+_CONVERTED = frozenset({"XYB", "YBR_FULL_422"})
 
 _GROUP = 256
 """Rows and columns of a group, the unit that libjxl codes separately."""
@@ -75,12 +77,9 @@ def decode_received(stream: bytes, transfer_syntax: str, spec: FrameSpec) -> Dec
     as many bits as the code stream declares.
     """
     samples, precision = _decoded(stream, spec)
-    photometric = spec.photometric_interpretation
-    was_converted = transfer_syntax == JPEG_XL_RECOMPRESSION or photometric in {"XYB", "YBR_FULL_422"}
-    if spec.samples_per_pixel == 3 and was_converted:
-        photometric = "RGB"
-    decoded = replace(spec, photometric_interpretation=photometric, planar_configuration=0)
-    return DecodedFrame(from_twos_complement(samples, spec, precision), decoded)
+    was_converted = transfer_syntax == JPEG_XL_RECOMPRESSION or spec.photometric_interpretation in _CONVERTED
+    is_rgb = spec.samples_per_pixel == 3 and was_converted
+    return DecodedFrame(from_twos_complement(samples, spec, precision), decoded_spec(spec, "RGB" if is_rgb else ""))
 
 
 def _decoded(stream: bytes, spec: FrameSpec) -> tuple[Samples, int]:

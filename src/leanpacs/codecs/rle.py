@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 
 from leanpacs.codecs.codec import DecodedFrame, EncodeOptions, Samples, decoding, encoding
 from leanpacs.codecs.native import unpack
-from leanpacs.codecs.samples import checked, dtype_of, shape_of
+from leanpacs.codecs.samples import checked, decoded_spec, dtype_of, shape_of
 from leanpacs.dicom.frames import FrameSpec
 from leanpacs.errors import DecodeError
 
@@ -62,8 +61,7 @@ class Rle:
 
 def decode_received(stream: bytes, spec: FrameSpec) -> DecodedFrame:
     """Decode a code stream; planes are interleaved, colours are not converted."""
-    photometric = "YBR_FULL" if spec.is_subsampled else spec.photometric_interpretation
-    decoded = replace(spec, photometric_interpretation=photometric, planar_configuration=0)
+    decoded = decoded_spec(spec)
     if spec.bits_allocated == 1:
         return DecodedFrame(_one_bit(stream, spec), decoded)
     return DecodedFrame(_decoded(stream, spec, padding=_PADDING), decoded)

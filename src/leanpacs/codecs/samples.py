@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -134,3 +135,16 @@ def fitting(codec: str, samples: Samples, spec: FrameSpec) -> Samples:
     if samples.shape != shape_of(spec):
         raise DecodeError(codec, f"samples of shape {samples.shape} came out, not {shape_of(spec)}")
     return samples
+
+
+def decoded_spec(spec: FrameSpec, photometric_interpretation: str = "") -> FrameSpec:
+    """What a decoded frame is: interleaved, every chroma sample there, and of another colour space if one is given."""
+    photometric = photometric_interpretation or spec.photometric_interpretation
+    if photometric == "YBR_FULL_422":
+        photometric = "YBR_FULL"
+    return replace(
+        spec,
+        photometric_interpretation=photometric,
+        planar_configuration=0,
+        full_chroma=photometric == "YBR_PARTIAL_422",
+    )
