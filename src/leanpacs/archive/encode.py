@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import BinaryIO
 
 from leanpacs.archive.content import Content, Native, Streams, parts
@@ -28,30 +28,47 @@ SMALL_FRAME = 16 << 10
 
 @dataclass(frozen=True, slots=True)
 class SeriesChoice:
-    """The codec chosen for frames of one kind, kept for the rest of the series.
+    """The codec chosen for frames of one kind under one budget, kept for the rest of the series.
 
     ``kind`` says for which frames it was measured: samples, bits allocated, sign.
     """
 
     kind: str
+    budget_seconds_per_gb: float
     codec: str
     effort: int
 
+
+@dataclass(frozen=True, slots=True)
+class SeriesChoices:
+    """The choices made for one series so far: one for each kind of frame and budget."""
+
+    choices: tuple[SeriesChoice, ...] = ()
+
     @classmethod
-    def from_json(cls, text: str) -> SeriesChoice:
-        """Parse what :meth:`to_json` wrote."""
-        return cls(**json.loads(text))
+    def from_json(cls, text: str | None) -> SeriesChoices:
+        """Parse what :meth:`to_json` wrote; None is none."""
+        return cls(tuple(SeriesChoice(**record) for record in json.loads(text or "[]")))
 
     def to_json(self) -> str:
-        """The choice as JSON text, for the catalog."""
-        return json.dumps({"kind": self.kind, "codec": self.codec, "effort": self.effort})
+        """The choices as JSON text, for the catalog."""
+        return json.dumps([asdict(choice) for choice in self.choices])
+
+    def find(self, kind: str, budget_seconds_per_gb: float) -> SeriesChoice | None:
+        """The choice for a kind of frame under a budget."""
+        wanted = (kind, budget_seconds_per_gb)
+        return next((one for one in self.choices if (one.kind, one.budget_seconds_per_gb) == wanted), None)
+
+    def having(self, choice: SeriesChoice) -> SeriesChoices:
+        """These and one more."""
+        return SeriesChoices((*self.choices, choice))
 
 
 @dataclass(frozen=True, slots=True)
 class Preferences:
-    """How to encode: a choice made before for the series (if any), the budget for making one, dictionary scopes."""
+    """How to encode: the series' choices, the budget for using or making one, dictionary scopes."""
 
-    choice: SeriesChoice | None
+    choices: SeriesChoices
     budget_seconds_per_gb: float
     scopes: tuple[str, ...]
 
@@ -104,8 +121,9 @@ def encode_whole(content: Content, facts: Manifest, file: BinaryIO, compressor: 
 
 def _smallest_native(packer: Packer, form: Native, content: Content, preferences: Preferences) -> Encoded:
     """Encode by the series' choice, or measure first; whole under Zstandard where that is smaller."""
-    choice, measured = preferences.choice, None
-    if choice is None or choice.kind != frame_kind(form.spec):
+    measured = None
+    choice = preferences.choices.find(frame_kind(form.spec), preferences.budget_seconds_per_gb)
+    if choice is None:
         choice = measured = _measured(form, content, preferences.budget_seconds_per_gb)
     for codec, options in _attempts(choice, form.spec):
         try:
@@ -128,7 +146,7 @@ def _measured(form: Native, content: Content, budget_seconds_per_gb: float) -> S
     # The middle frame: the first and last ones of a volume are often empty.
     frame = form.frames.read(content.reader, form.frames.count // 2)
     best = measure(frame, form.spec, budget_seconds_per_gb, big_endian=form.big_endian)
-    return SeriesChoice(frame_kind(form.spec), best.codec, best.effort)
+    return SeriesChoice(frame_kind(form.spec), budget_seconds_per_gb, best.codec, best.effort)
 
 
 def _attempts(choice: SeriesChoice, spec: FrameSpec) -> Iterator[tuple[Codec, EncodeOptions]]:

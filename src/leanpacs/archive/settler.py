@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from multiprocessing import get_context
 
 from leanpacs.archive.delete import sweep
-from leanpacs.archive.encode import Preferences, SeriesChoice
+from leanpacs.archive.encode import Preferences, SeriesChoices
 from leanpacs.archive.manifest import Form, Manifest, Received
 from leanpacs.archive.representing import codec_name, represent
 from leanpacs.archive.settling import Settled, SettleTask, settle
@@ -206,7 +206,8 @@ class Settler:
                     work.instance.id, work.representation.id, _representation(settled), now=now, due_at=now
                 )
                 if settled.encoded.choice is not None:
-                    transaction.remember_choice(work.instance.series_id, settled.encoded.choice.to_json())
+                    choices = SeriesChoices.from_json(work.series_choice).having(settled.encoded.choice)
+                    transaction.remember_choice(work.instance.series_id, choices.to_json())
             self._step("swapped")
         self._dropped = bool(proven)
         self._step("swap committed")
@@ -273,9 +274,9 @@ def _facts(work: LandedWork) -> Manifest:
 
 
 def _preferences(work: LandedWork, settings: SettleSettings, *, pressed: bool) -> Preferences:
-    choice = SeriesChoice.from_json(work.series_choice) if work.series_choice else None
+    choices = SeriesChoices.from_json(work.series_choice)
     budget = settings.pressed_budget_seconds_per_gb if pressed else settings.budget_seconds_per_gb
-    return Preferences(choice, budget, (work.instance.sop_class,))
+    return Preferences(choices, budget, (work.instance.sop_class,))
 
 
 def _representation(settled: Settled) -> NewRepresentation:

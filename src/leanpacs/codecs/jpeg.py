@@ -71,6 +71,6 @@ def _samples(stream: bytes, header: JpegHeader, *, is_ybr: bool) -> Samples:
         return imagecodecs.jpeg8_decode(stream)
     try:
         return imagecodecs.jpeg8_decode(stream)
-    except imagecodecs.Jpeg8Error:
+    except RuntimeError:
         # libjpeg-turbo wants Huffman tables by the letter; old writers were not so exact.
         return imagecodecs.jpegsof3_decode(stream)

@@ -74,7 +74,7 @@ def _decoded(stream: bytes, spec: FrameSpec, *, padding: int) -> Samples:
         size = target.itemsize
         planes = np.empty((pixels, spec.samples_per_pixel, size), np.uint8)
         for index, segment in enumerate(_segments(stream, spec.samples_per_pixel * size)):
-            values = _unpacked(segment, pixels)
+            values = _unpacked(segment, pixels, padding)
             if not pixels <= len(values) <= pixels + padding:
                 raise DecodeError(Rle.name, f"a segment of {len(values)} bytes, not {pixels}")
             # Segments go from the highest byte down, the bytes of a sample in memory from the lowest up.
@@ -88,7 +88,7 @@ def _one_bit(stream: bytes, spec: FrameSpec) -> Samples:
     packed = -(-spec.frame_bits // 8)
     with decoding(Rle.name):
         (segment,) = _segments(stream, 1)
-        values = _unpacked(segment, spec.frame_bits)
+        values = _unpacked(segment, spec.frame_bits, _PADDING)
         if len(values) >= spec.frame_bits:
             return values[: spec.frame_bits].reshape(shape_of(spec)) & 1
         return unpack(values[:packed].tobytes(), spec)
@@ -104,13 +104,15 @@ def _segments(stream: bytes, expected: int) -> list[bytes]:
     return [stream[start:end] for start, end in pairwise(bounds)]
 
 
-def _unpacked(segment: bytes, length: int) -> Samples:
+def _unpacked(segment: bytes, length: int, padding: int) -> Samples:
     import imagecodecs
 
-    room = bytearray(length + _PADDING)
+    room = bytearray(length + padding)
     try:
         return np.frombuffer(imagecodecs.packbits_decode(segment, out=room), np.uint8)
-    except imagecodecs.ImcdError:
+    except RuntimeError:
+        if not padding:
+            raise
         return np.frombuffer(_tolerant(segment, length), np.uint8)
 
 

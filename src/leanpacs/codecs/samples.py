@@ -100,8 +100,8 @@ def from_offset_binary(samples: Samples, spec: FrameSpec, precision: int) -> Sam
     target = dtype_of(spec)
     if not spec.pixel_representation:
         return samples.astype(target, copy=False)
-    wide = samples.astype(np.int32) - (1 << precision - 1)
-    return wide.astype(target)
+    unsigned = np.dtype(f"u{target.itemsize}")
+    return (samples.astype(unsigned) - unsigned.type(1 << precision - 1)).view(target)
 
 
 def from_twos_complement(samples: Samples, spec: FrameSpec, precision: int) -> Samples:

@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
 
-from pydicom.datadict import dictionary_has_tag
-
 from leanpacs.dicom import deflate, uids
 from leanpacs.dicom.attributes import INDEXED_TAGS
 from leanpacs.dicom.elements import MAX_FRAGMENTS, PIXEL_TAGS, RawElement, tag_text, walk_window
@@ -325,6 +323,9 @@ def _unreadable(window: Window, preface: _Preface, problem: str | None) -> NotDi
 
 def _is_standard(tag: int) -> bool:
     """Whether data sets may begin with a tag: one of the data dictionary, or a group length (PS3.5 7.2)."""
+    # Asked only of what has no file meta; pydicom is too large to be imported by processes that never ask.
+    from pydicom.datadict import dictionary_has_tag
+
     return dictionary_has_tag(tag) or (tag & 0xFFFF == 0 and not tag >> 16 & 1)
 
 

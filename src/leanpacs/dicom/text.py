@@ -10,11 +10,9 @@ PS3.3 C.12.1.1.2 (Specific Character Set), PS3.5 6.1 (character repertoires, cod
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Final
-
-from pydicom.charset import CODES_TO_ENCODINGS, python_encoding
 
 Encodings = tuple[str, ...]
 """Python codecs for the values of Specific Character Set, the first being the initial one; never empty."""
@@ -35,16 +33,26 @@ def _bare(term: str) -> str:
     return re.sub(r"[^A-Z0-9]", "", term.upper())
 
 
-_CODECS: Final = MappingProxyType(
-    {_bare(term): codec for term, codec in python_encoding.items()} | {"UTF8": "UTF8", "LATIN1": "latin_1"}
-)
+@lru_cache(maxsize=1)
+def _codecs() -> Mapping[str, str]:
+    # pydicom is imported when text needs it: it is large, and most processes only ever see ASCII.
+    from pydicom.charset import python_encoding
+
+    return {_bare(term): codec for term, codec in python_encoding.items()} | {"UTF8": "UTF8", "LATIN1": "latin_1"}
+
+
+@lru_cache(maxsize=1)
+def _escapes() -> Mapping[bytes, str]:
+    from pydicom.charset import CODES_TO_ENCODINGS
+
+    return CODES_TO_ENCODINGS
 
 
 @lru_cache(maxsize=256)
 def encodings(specific_character_set: bytes) -> Encodings:
     """Codecs for the encoded value of Specific Character Set (0008,0005); unknown terms count as absent."""
     terms = [_bare(term) for term in specific_character_set.decode("latin_1").split("\\")]
-    codecs = ["" if term in _DEFAULT_TERMS else _CODECS.get(term, "") for term in terms]
+    codecs = ["" if term in _DEFAULT_TERMS else _codecs().get(term, "") for term in terms]
     if codecs[0] in _STAND_ALONE or len(codecs) == 1:
         return (codecs[0],)
     # A term that stands alone is no extension (PS3.5 6.1.2.4); after an empty value 1 senders do mean it.
@@ -92,7 +100,7 @@ def _decode_part(part: bytes, initial: str, delimiters: bytes) -> str:
     if not part.startswith(b"\x1b"):
         return _decode_plain(part, initial)
     length = 4 if part[1:3] in (b"$(", b"$)") else 3
-    codec = CODES_TO_ENCODINGS.get(part[:length])
+    codec = _escapes().get(part[:length])
     if codec is None:
         return _decode_plain(part, initial)
     if codec in _KEEPS_ESCAPES:

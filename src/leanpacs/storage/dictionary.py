@@ -50,6 +50,7 @@ _MAGIC = b"\x37\xa4\x30\xec"
 _FRAME_MAGIC = b"\x28\xb5\x2f\xfd"
 _FIRST_ID, _END_ID = 1 << 15, 1 << 31  # RFC 8878, 5: what lies below and above is reserved
 _LEAST_SAMPLES = 8
+_LEAST_TRAINED_BYTES = 4 << 10
 _MOST_TRAINED_BYTES = 16 << 20
 _LONGEST_FRAME_HEADER = 18
 _AT_ONCE_BYTES = 1 << 20
@@ -132,9 +133,10 @@ def train(
     StorageError
         If the samples are too few or too short to learn from.
     """
-    if len(samples) < _LEAST_SAMPLES:
-        raise StorageError(f"{len(samples)} samples are too few; at least {_LEAST_SAMPLES} are needed")
-    taken: list[bytes | bytearray | memoryview] = list(samples[:: 1 + sum(map(len, samples)) // _MOST_TRAINED_BYTES])
+    total = sum(map(len, samples))
+    if len(samples) < _LEAST_SAMPLES or total < _LEAST_TRAINED_BYTES:
+        raise StorageError(f"{len(samples)} samples of {total} bytes in all are too few to learn from")
+    taken: list[bytes | bytearray | memoryview] = list(samples[:: 1 + total // _MOST_TRAINED_BYTES])
     level = LEVELS[0][1]
     try:
         trained = zstandard.train_dictionary(size_bytes, taken, d=8, steps=trials, level=level).as_bytes()

@@ -130,20 +130,18 @@ class PackWriter:
         name : str
             ASCII letters, digits, ``.``, ``_``, ``-``, parts divided by ``/``; not there yet.
         data : bytes or iterable of bytes
-            Its content; chunks are written as they come, whatever their sum (20 bytes more than in one).
+            Its content. Chunks of more than 1 MB in all are written as they come.
         """
         if name in self._entries or not _is_name(name):
             raise ValueError(f"an entry of a pack cannot be named {name!r} here")
         encoded = name.encode("ascii")
-        if isinstance(data, bytes):
-            header = _local_header(encoded, crc := zlib.crc32(data), len(data), zip64=len(data) >= _MAX32)
-            self._file.write(header)
-            self._file.write(data)
-            length = len(data)
-        else:
-            header = _local_header(encoded, 0, 0, zip64=True)
-            self._file.write(header)
-            crc, length = self._write_chunks(data)
+        content, rest = (data, None) if isinstance(data, bytes) else _gathered(data)
+        crc, length = zlib.crc32(content), len(content)
+        header = _local_header(encoded, crc, length, zip64=rest is not None or length >= _MAX32)
+        self._file.write(header)
+        self._file.write(content)
+        if rest is not None:
+            crc, length = self._write_chunks(rest, crc, length)
             self._file.seek(self._position)
             self._file.write(_local_header(encoded, crc, length, zip64=True))
             self._file.seek(self._position + len(header) + length)
@@ -152,8 +150,7 @@ class PackWriter:
         self._entries[name] = entry
         return entry
 
-    def _write_chunks(self, chunks: Iterable[bytes]) -> tuple[int, int]:
-        crc = length = 0
+    def _write_chunks(self, chunks: Iterable[bytes], crc: int, length: int) -> tuple[int, int]:
         for chunk in chunks:
             self._file.write(chunk)
             crc = zlib.crc32(chunk, crc)
@@ -261,7 +258,7 @@ def _parse_directory(directory: bytes, count: int, end: int) -> dict[str, Entry]
         records.append((name, crc, length, header_offset))
     if position != len(directory):
         raise PackError("the central directory has other bytes than its entries")
-    stops = [record[3] for record in records[1:]] + [end]
+    stops = [*(record[3] for record in records[1:]), end] if records else []
     entries: dict[str, Entry] = {}
     expected = 0
     for (name, crc, length, header_offset), stop in zip(records, stops, strict=True):
@@ -300,6 +297,17 @@ def _parse_central(directory: bytes, position: int) -> tuple[str, int, int, int,
     if directory[position : position + len(expected)] != expected:
         raise PackError(f"the directory entry of {name} is not as documented")
     return name, crc, length, offset, position + len(expected)
+
+
+def _gathered(chunks: Iterable[bytes]) -> tuple[bytes, Iterator[bytes] | None]:
+    """All of the chunks; or, if that is much, what was gathered so far and an iterator of the others."""
+    source = iter(chunks)
+    gathered = bytearray()
+    for chunk in source:
+        gathered += chunk
+        if len(gathered) > CHUNK_BYTES:
+            return bytes(gathered), source
+    return bytes(gathered), None
 
 
 def _is_name(name: str) -> bool:
