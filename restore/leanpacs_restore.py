@@ -3,15 +3,17 @@
 
     python3 leanpacs_restore.py STORE OUT
 
-STORE is the store folder of an archive (it holds ``blobs`` and ``dictionaries``), a folder with packs, or one
-pack. Each instance becomes OUT/<study>/<series>/<instance>.dcm and is compared with the SHA-256 of what was
-received. Files in ``blobs`` that are no ZIP have landed and were not packed yet: they are copied as they are.
+STORE is a store folder (it holds ``blobs`` and ``dictionaries``), the data folder of an archive with such stores
+in it, a folder with packs, or one pack. Each instance becomes OUT/<study>/<series>/<instance>.dcm and is compared
+with the SHA-256 of what was received. Files in ``blobs`` that are no ZIP have landed and were not packed yet: they
+are copied as they are.
 
 Needs Python 3.9 or later and
 
 - for Zstandard: Python 3.14, or the module ``zstandard``, or the program ``zstd``;
-- for images: the module ``imagecodecs``, or the programs ``djxl`` (JPEG XL) and ``opj_decompress`` 2.5 or later
-  (JPEG 2000, HTJ2K). Frames that are as received (form "streams") or under Zstandard need neither.
+- for images: the module ``imagecodecs``, or the programs ``djxl`` (JPEG XL), ``dcmdjpls`` (JPEG-LS) and
+  ``opj_decompress`` 2.5 or later (JPEG 2000, HTJ2K). Frames that are as received (form "streams") or under
+  Zstandard need neither.
 
 The format is described in docs/reference/pack-format.md. Exit code: 0 when everything was restored, 1 when
 something was not, 2 when the arguments are wrong.
@@ -168,22 +170,67 @@ def decode_image(extension: str, stream: bytes, precision: int) -> tuple[int, bo
 
 def decode_image_by_program(extension: str, stream: bytes, precision: int) -> tuple[int, bool, bytes]:
     """The same by programs that come with operating systems."""
-    name = {"jxl": "djxl", "j2k": "opj_decompress", "j2c": "opj_decompress"}.get(extension)
-    program = shutil.which(name) if name else None
+    name = {"jxl": "djxl", "jls": "dcmdjpls", "j2k": "opj_decompress", "j2c": "opj_decompress"}[extension]
+    program = shutil.which(name)
     if not program:
-        raise Damaged(f"frames of kind {extension} need the module imagecodecs" + (f" or {name}" if name else ""))
+        raise Damaged(f"frames of kind {extension} need the module imagecodecs or the program {name}")
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder, "in.jxl" if name == "djxl" else "in.j2k")
-        target = Path(folder, "out.npy" if name == "djxl" else "out.rawl")
-        source.write_bytes(stream)
-        words = [program, str(source), str(target)]
-        if name == "opj_decompress":
-            words = [program, "-i", str(source), "-o", str(target)]
+        source = Path(folder, "in.j2k" if name == "opj_decompress" else "in.jxl")
+        target = Path(folder, "out.rawl" if name == "opj_decompress" else "out.npy")
+        words = {
+            "djxl": [program, str(source), str(target)],
+            "dcmdjpls": [program, "-F", "+px", str(source), str(target)],
+            "opj_decompress": [program, "-i", str(source), "-o", str(target)],
+        }[name]
+        source.write_bytes(jpegls_file(stream) if name == "dcmdjpls" else stream)
         done = subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
         if done.returncode or not target.exists():
             raise Damaged(f"{name} refuses a frame: {done.stderr.decode(errors='replace')[-200:]}")
         data = target.read_bytes()
-    return read_npy(data, precision) if name == "djxl" else read_planes(stream, data)
+    if name == "djxl":
+        return read_npy(data, precision)
+    if name == "dcmdjpls":
+        return read_pixel_data(stream, data)
+    return read_planes(stream, data)
+
+
+def jpegls_shape(stream: bytes) -> tuple[int, int, int, int]:
+    """Precision, rows, columns and components in the frame header (SOF55) of a JPEG-LS code stream."""
+    position = 2
+    while stream[position : position + 2] != b"\xff\xf7":
+        if stream[position] != 0xFF:
+            raise Damaged("a JPEG-LS code stream has no frame header")
+        position += 2 + int.from_bytes(stream[position + 2 : position + 4], "big")
+    precision, rows, columns, components = struct.unpack_from(">BHHB", stream, position + 4)
+    return precision, rows, columns, components
+
+
+def jpegls_file(stream: bytes) -> bytes:
+    """A DICOM file around a JPEG-LS code stream, for dcmtk has no program for bare ones."""
+    precision, rows, columns, components = jpegls_shape(stream)
+    sop_class, instance, syntax = "1.2.840.10008.5.1.4.1.1.7", "2.25.1", "1.2.840.10008.1.2.4.80"
+    colour = b"RGB" if components == 3 else b"MONOCHROME2"
+    allocated = 8 if precision <= 8 else 16
+    numbers = {2: components, 6: 0, 16: rows, 17: columns, 256: allocated, 257: precision, 258: precision - 1, 259: 0}
+    elements = [element(8, 0x16, b"UI", sop_class.encode()), element(8, 0x18, b"UI", instance.encode())]
+    elements += [element(0x28, n, b"US", struct.pack("<H", number)) for n, number in sorted(numbers.items())]
+    elements.insert(3, element(0x28, 4, b"CS", colour + b" " * (len(colour) % 2)))
+    stream += b"\0" * (len(stream) % 2)
+    item = b"\xfe\xff\x00\xe0"
+    value = item + bytes(4) + item + struct.pack("<L", len(stream)) + stream + b"\xfe\xff\xdd\xe0" + bytes(4)
+    pixel_data = b"\xe0\x7f\x10\x00OB\0\0\xff\xff\xff\xff" + value
+    return file_meta({"class": sop_class, "instance": instance, "syntax": syntax}) + b"".join(elements) + pixel_data
+
+
+def read_pixel_data(stream: bytes, data_set: bytes) -> tuple[int, bool, bytes]:
+    """Values of a data set that dcmdjpls decoded: Pixel Data is its last element."""
+    precision, rows, columns, components = jpegls_shape(stream)
+    width = 1 if precision <= 8 else 2
+    length = rows * columns * components * width
+    padded = length + length % 2
+    if data_set[-padded - 4 : -padded] != struct.pack("<L", padded):
+        raise Damaged("dcmdjpls wrote no native Pixel Data")
+    return width, False, data_set[-padded:][:length]
 
 
 def read_npy(data: bytes, precision: int) -> tuple[int, bool, bytes]:
@@ -373,17 +420,18 @@ class _Payload:
         return b"".join(parts)
 
 
+def element(group: int, number: int, vr: bytes, value: bytes) -> bytes:
+    """A data element in Explicit VR Little Endian (PS3.5 7.1.2)."""
+    value += b"\0" * (len(value) % 2)
+    length = struct.pack("<2xL" if vr == b"OB" else "<H", len(value))
+    return struct.pack("<2H", group, number) + vr + length + value
+
+
 def file_meta(manifest: dict[str, Any]) -> bytes:
     """Preamble and file meta information for a data set that came without (PS3.10 7.1)."""
-
-    def element(number: int, vr: bytes, value: bytes) -> bytes:
-        value += b"\0" * (len(value) % 2)
-        length = struct.pack("<2xL" if vr == b"OB" else "<H", len(value))
-        return struct.pack("<2H", 2, number) + vr + length + value
-
     texts = ((2, manifest["class"]), (3, manifest["instance"]), (16, manifest["syntax"]), (18, IMPLEMENTATION))
-    body = element(1, b"OB", b"\0\1") + b"".join(element(n, b"UI", text.encode("ascii")) for n, text in texts)
-    return bytes(128) + b"DICM" + element(0, b"UL", struct.pack("<L", len(body))) + body
+    body = element(2, 1, b"OB", b"\0\1") + b"".join(element(2, n, b"UI", text.encode("ascii")) for n, text in texts)
+    return bytes(128) + b"DICM" + element(2, 0, b"UL", struct.pack("<L", len(body))) + body
 
 
 # -------------------------------------------------------------------------------------------- restoring
@@ -468,14 +516,24 @@ def safe(uid: str) -> str:
     return uid if re.fullmatch(r"[0-9][0-9.]{0,63}", uid) else hashlib.sha256(uid.encode()).hexdigest()
 
 
-def files_of(store: Path) -> list[Path]:
+def roots_of(given: Path) -> list[Path]:
+    """The stores of an archive's data folder (such as ``hot``), or the folder given itself."""
+    stores = sorted(path.parent for path in given.glob("*/blobs") if path.is_dir())
+    return [given] if (given / "blobs").is_dir() or not stores else stores
+
+
+def files_of(root: Path) -> list[Path]:
     """Files that may be packs: of a store, of a folder, or the one given."""
-    if store.is_file():
-        return [store]
-    root = store / "blobs" if (store / "blobs").is_dir() else store
-    folders = {"dictionaries", "tmp", "spool"}
-    files = (path for path in sorted(root.rglob("*")) if path.is_file())
-    return [path for path in files if not folders.intersection(path.relative_to(root).parts)]
+    if root.is_file():
+        return [root]
+    start = root / "blobs" if (root / "blobs").is_dir() else root
+    files = (path for path in sorted(start.rglob("*")) if path.is_file())
+    return [path for path in files if "dictionaries" not in path.relative_to(start).parts]
+
+
+def known_folder(root: Path) -> Path:
+    """Where the dictionaries of a store, folder or pack are."""
+    return (root if root.is_dir() else root.parent) / "dictionaries"
 
 
 def dictionaries_of(folder: Path) -> dict[int, Path]:
@@ -492,16 +550,17 @@ def dictionaries_of(folder: Path) -> dict[int, Path]:
 def main(arguments: list[str] | None = None) -> int:
     """Restore; return the exit code."""
     parser = argparse.ArgumentParser(description="Turn a LeanPACS store back into DICOM files.")
-    parser.add_argument("store", type=Path, help="store folder, folder with packs, or one pack")
+    parser.add_argument("store", type=Path, help="store, data folder, folder with packs, or one pack")
     parser.add_argument("out", type=Path, help="folder for the DICOM files")
     parser.add_argument("--dictionaries", type=Path, help="folder of *.dict files; else the one in the store")
     chosen = parser.parse_args(arguments)
     if not chosen.store.exists():
         parser.error(f"{chosen.store} does not exist")
-    base = chosen.store if chosen.store.is_dir() else chosen.store.parent
-    dictionaries = dictionaries_of(chosen.dictionaries or base / "dictionaries")
+    roots = roots_of(chosen.store)
+    folders = [chosen.dictionaries] if chosen.dictionaries else [known_folder(root) for root in roots]
+    dictionaries = {number: path for folder in folders for number, path in dictionaries_of(folder).items()}
     restorer = Restorer(chosen.out, Zstandard(dictionaries))
-    for path in files_of(chosen.store):
+    for path in (path for root in roots for path in files_of(root)):
         restorer.take(path)
     print(f"{restorer.restored} restored and compared, {restorer.copied} landed files copied, ", end="")
     print(f"{len(restorer.failed)} failed; {len(dictionaries)} dictionaries")

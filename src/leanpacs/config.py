@@ -159,7 +159,7 @@ class SettleSettings(_Section):
     )
     pressed_backlog_bytes: Bytes = Field(default=32 << 20, description="Backlog above which the smaller budget holds.")
     drain_seconds: Seconds = Field(
-        default=10.0,
+        default=30.0,
         description="When the server stops, how long it goes on settling; the rest waits for the next start.",
     )
 

@@ -34,7 +34,13 @@ LEASE = timedelta(minutes=2)
 
 RETRY = timedelta(seconds=5)
 IDLE_SECONDS = 0.1
-QUEUED = 3
+QUEUED = 16
+"""Instances claimed for each worker: enough that claiming is rare, for it keeps landing waiting."""
+
+BATCH = 32
+BATCH_SECONDS = 0.25
+"""Packs are committed this many at a time, or this often, or when nothing else is under way."""
+
 CLAIM_BYTES = 1 << 30
 ATTEMPTS = 3
 """After so many failed attempts an instance is packed whole, which no encoder can fail on."""
@@ -83,6 +89,8 @@ class Settler:
         self._owner = uuid.uuid4().hex
         self._executor: Executor | None = None
         self._running: dict[Future[Settled], LandedWork] = {}
+        self._proven: list[tuple[LandedWork, Settled]] = []
+        self._committed_at = float("-inf")
         self._dropped = False
         self._failures = 0
         self._held_at = datetime.min.replace(tzinfo=UTC)
@@ -91,7 +99,7 @@ class Settler:
         """Settle whatever lands until ``stop`` is set; then finish what is under way."""
         try:
             while not stop.is_set():
-                if not self._round():
+                if not self._round_or_wait(stop):
                     stop.wait(IDLE_SECONDS)
             self._finish_running()
         finally:
@@ -120,21 +128,33 @@ class Settler:
             self._executor.shutdown(wait=True, cancel_futures=True)
             self._executor = None
 
+    def _round_or_wait(self, stop: threading.Event) -> bool:
+        """One round; when store or catalog fail, say so and wait. What was under way is claimed anew later."""
+        try:
+            return self._round()
+        except (LeanPACSError, OSError) as error:
+            log.error("settling waits: %s", error, extra={"action": "settle"})
+            stop.wait(RETRY.total_seconds())
+            return True
+
     def _round(self) -> bool:
         """Claim, submit, wait for the first to be done, commit; False when there is nothing to do."""
         self._claim()
         if self._running:
-            self._finish(wait(self._running, timeout=1.0, return_when=FIRST_COMPLETED).done)
+            self._finish(wait(self._running, timeout=BATCH_SECONDS, return_when=FIRST_COMPLETED).done)
             return True
-        if self._dropped:
-            self._commit([])
+        self._commit_all()
         return False
 
     def _finish_running(self) -> None:
         while self._running:
-            self._finish(wait(self._running, return_when=FIRST_COMPLETED).done)
-        if self._dropped:
-            self._commit([])
+            self._finish(wait(self._running, timeout=BATCH_SECONDS, return_when=FIRST_COMPLETED).done)
+        self._commit_all()
+
+    def _commit_all(self) -> None:
+        """Commit what is proven, and delete what that drops."""
+        while self._proven or self._dropped:
+            self._commit()
 
     def _claim(self) -> None:
         """Keep the workers busy, with a few tasks waiting; hold on to what is claimed."""
@@ -142,10 +162,10 @@ class Settler:
         if self._running and now - self._held_at > LEASE / 4:
             self._hold(now)
         room = QUEUED * self._workers - len(self._running)
-        if room < self._workers:
+        if room < QUEUED * self._workers // 2:
             return
         backlog = self._catalog.backlog()
-        if backlog.count == len(self._running):
+        if backlog.count <= len(self._running) + len(self._proven):
             return
         with self._catalog.writing() as transaction:
             works = transaction.claim_landed(
@@ -162,7 +182,8 @@ class Settler:
             self._submit(work, names, pressed=pressed)
 
     def _hold(self, now: datetime) -> None:
-        mine = [work.representation.id for work in self._running.values()]
+        works = [*self._running.values(), *(work for work, _ in self._proven)]
+        mine = [work.representation.id for work in works]
         with self._catalog.writing() as transaction:
             transaction.extend_claims(self._owner, mine, now + LEASE)
         self._held_at = now
@@ -191,17 +212,24 @@ class Settler:
         for work, future in finished:
             if future.exception() is not None:
                 self._failed(work, future.exception())
-        if proven:
-            self._commit(proven)
+        self._proven += proven
+        waited = time.monotonic() - self._committed_at
+        if len(self._proven) >= BATCH or (self._proven and (waited > BATCH_SECONDS or not self._running)):
+            self._commit()
 
-    def _commit(self, proven: Sequence[tuple[LandedWork, Settled]]) -> None:
+    def _commit(self) -> None:
         """Name packs in place of landed files, and delete the files that earlier commits have dropped."""
+        proven, self._proven = self._proven, []
         now = datetime.now(UTC)
         with self._catalog.writing() as transaction:
             if self._dropped:
                 sweep(self._store, transaction, now)
                 self._step("landed form deleted")
             for work, settled in proven:
+                if not self._store.exists(settled.blob.digest):
+                    # Equal to a blob that was there, unnamed, and has been swept since it was read back.
+                    log.warning("a pack was swept before it was named; the landed form stays")
+                    continue
                 transaction.settle(
                     work.instance.id, work.representation.id, _representation(settled), now=now, due_at=now
                 )
@@ -210,6 +238,7 @@ class Settler:
                     transaction.remember_choice(work.instance.series_id, choices.to_json())
             self._step("swapped")
         self._dropped = bool(proven)
+        self._committed_at = time.monotonic()
         self._step("swap committed")
         for _, settled in proven:
             self._count(settled)

@@ -31,8 +31,10 @@ _LONGEST_CODE_BITS = 8
 _ROOM_BITS = 90_000
 """What libjxl reserves for the only group of an image beside 16 bits a sample (100,000), less what headers take."""
 
-_FEW_COLOURS = range(255, 514)
-"""Numbers of colours for which effort 1 may make a palette with indexes of more than eight bits."""
+_PALETTE_COLOURS = 512
+"""The most that effort 1 makes a palette of."""
+
+_LOOKED_AT_PIXELS = 4096
 
 
 class JpegXL:
@@ -52,17 +54,15 @@ class JpegXL:
         return image_refusal(spec)
 
     def encode(self, samples: Samples, spec: FrameSpec, options: EncodeOptions) -> bytes:
-        """Compress one frame; ``effort`` 1 becomes 2 for the few frames that libjxl would get wrong with it."""
+        """Compress one frame; ``effort`` 1 becomes 2 for the few frames that libjxl gets wrong with it."""
         precision = options.precision
         values = to_offset_binary(checked(self, samples, spec, precision), precision)
         with encoding(self.name):
-            import imagecodecs
-
-            effort = 2 if options.effort == 1 and not is_safe_at_effort_1(values, precision) else options.effort
-            stream = imagecodecs.jpegxl_encode(
-                values, effort=effort, lossless=True, bitspersample=precision, numthreads=1
-            )
-            return bytes(stream)
+            if options.effort == 1 and not may_overflow(values, precision):
+                stream = _encoded(values, 1, precision)
+                if not is_doubtful(values, precision) or _holds(stream, values):
+                    return stream
+            return _encoded(values, max(2, options.effort), precision)
 
     def decode(self, stream: bytes, spec: FrameSpec, options: EncodeOptions) -> Samples:
         """Return the samples of a code stream made by :meth:`encode`."""
@@ -92,12 +92,26 @@ def _decoded(stream: bytes, spec: FrameSpec) -> tuple[Samples, int]:
     return fitting(JpegXL.name, samples, spec), shape.precision
 
 
-def is_safe_at_effort_1(values: Samples, precision: int) -> bool:
-    """Tell whether libjxl 0.11 surely encodes these values right at effort 1.
+def _encoded(values: Samples, effort: int, precision: int) -> bytes:
+    import imagecodecs
 
-    Two defects of its fast path are avoided, neither of which it reports: a run of residuals whose codes fill 64 bits
-    at once spoils what follows (8-bit colour; libjxl #4026), and the only group of a small deep image may be written
-    beyond its buffer (libjxl #4829). Bounds are used, so frames may be called unsafe that are not.
+    return bytes(imagecodecs.jpegxl_encode(values, effort=effort, lossless=True, bitspersample=precision, numthreads=1))
+
+
+def _holds(stream: bytes, values: Samples) -> bool:
+    import imagecodecs
+
+    try:
+        return np.array_equal(imagecodecs.jpegxl_decode(stream, index=0, numthreads=1), values)
+    except RuntimeError:
+        return False
+
+
+def may_overflow(values: Samples, precision: int) -> bool:
+    """Tell whether libjxl 0.11 may write beyond its buffer at effort 1 (libjxl #4829).
+
+    For an image that is a single group it reserves 16 bits a sample, and deep noise takes more. A bound is used, so
+    that frames may be suspected which would do no harm.
 
     Parameters
     ----------
@@ -106,59 +120,40 @@ def is_safe_at_effort_1(values: Samples, precision: int) -> bool:
     precision : int
         Bits of a value.
     """
-    if precision > 8:
-        return _fits_its_buffer(values, precision)
-    if values.ndim == 3 and precision == 8:
-        return not _has_long_residuals(values)
-    return True
-
-
-def _fits_its_buffer(values: Samples, precision: int) -> bool:
     rows, columns = values.shape[:2]
     room = 16 * rows * columns + _ROOM_BITS
-    if rows > _GROUP or columns > _GROUP or rows * columns * (_LONGEST_CODE_BITS + precision) <= room:
-        return True
-    if values.ndim == 3:
+    if max(rows, columns) > _GROUP or rows * columns * (_LONGEST_CODE_BITS + precision) <= room:
         return False
+    if values.ndim == 3:
+        return precision > 8
     # A prediction lies between the left and the upper neighbour, so a residual is at most the larger step; the bits
     # that residuals take are at most those of the mean residual, times their number (the logarithm is concave).
     deep = values.astype(np.int32)
     steps = np.abs(np.diff(deep, axis=0)).sum() + np.abs(np.diff(deep, axis=1)).sum() + deep[0, 0]
-    mean = int(steps) / (rows * columns)
-    longest: float = _LONGEST_CODE_BITS + math.log2(2 * mean + 1)
-    return bool(rows * columns * longest <= room)
+    mean_residual = int(steps) / (rows * columns)
+    bits: float = rows * columns * (_LONGEST_CODE_BITS + math.log2(2 * mean_residual + 1))
+    return bits > room
 
 
-def _has_long_residuals(values: Samples) -> bool:
-    """Whether a residual of 256 or more may occur, in the chroma planes or among the indexes of a palette."""
-    red, green, blue = (values[..., sample].astype(np.int16) for sample in range(3))
-    orange = red - blue
-    if _has_wide_steps(orange) or _has_wide_steps(green - ((red + blue) >> 1)):
+def is_doubtful(values: Samples, precision: int) -> bool:
+    """Tell whether libjxl 0.11 may encode these values wrong at effort 1, which it does not report.
+
+    All of its known errors are in 8-bit colour: codes of residuals that fill 64 bits at once spoil what follows (libjxl
+    #4026; it takes residuals of 256 and more, which only chroma and the indexes of a palette have), and black is
+    confused with one of 253 other colours in a palette. So frames that a palette may be made of are doubtful, and
+    frames with wide steps of chroma.
+    """
+    if values.ndim != 3 or precision != 8:
+        return False
+    pixels = values.reshape(-1, 3)
+    some = pixels[:: max(1, len(pixels) // _LOOKED_AT_PIXELS)].astype(np.uint32)
+    if len(np.unique(some[:, 0] << 16 | some[:, 1] << 8 | some[:, 2])) <= _PALETTE_COLOURS:
         return True
-    return _number_of_colours(values, _FEW_COLOURS.stop) in _FEW_COLOURS
+    red, green, blue = (values[..., sample].astype(np.int16) for sample in range(3))
+    return _has_wide_steps(red - blue) or _has_wide_steps(green - ((red + blue) >> 1))
 
 
 def _has_wide_steps(plane: Samples) -> bool:
     if int(plane.max()) - int(plane.min()) < 256:
         return False
     return any(int(np.abs(np.diff(plane, axis=axis)).max(initial=0)) >= 256 for axis in (0, 1))
-
-
-def _number_of_colours(values: Samples, limit: int) -> int:
-    """Count the colours; anything from ``limit`` on when there are at least so many."""
-    pixels = values.reshape(-1, 3)
-    some = len(np.unique(_keys(pixels[:: max(1, len(pixels) // 4096)])))
-    if some >= limit:
-        return some
-    keys = _keys(pixels)
-    starts = np.flatnonzero(keys[1:] != keys[:-1])
-    return len(np.unique(np.append(keys[starts], keys[-1])))
-
-
-def _keys(pixels: Samples) -> Samples:
-    """One number for each colour."""
-    key = pixels[:, 0].astype(np.uint32)
-    for sample in (1, 2):
-        key <<= 8
-        key |= pixels[:, sample]
-    return key

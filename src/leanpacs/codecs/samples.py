@@ -101,7 +101,8 @@ def from_offset_binary(samples: Samples, spec: FrameSpec, precision: int) -> Sam
     if not spec.pixel_representation:
         return samples.astype(target, copy=False)
     unsigned = np.dtype(f"u{target.itemsize}")
-    return (samples.astype(unsigned) - unsigned.type(1 << precision - 1)).view(target)
+    moved: Samples = samples.astype(unsigned) - unsigned.type(1 << precision - 1)
+    return moved.view(target)
 
 
 def from_twos_complement(samples: Samples, spec: FrameSpec, precision: int) -> Samples:

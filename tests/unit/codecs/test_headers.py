@@ -113,7 +113,7 @@ def test_huge_sizes_are_refused_before_anything_is_allocated(codec: str) -> None
         stream = bytes(small)
     else:
         process = b"\xff\xf7" if codec == "jpegls" else b"\xff\xc0"
-        stream = b"\xff\xd8" + process + b"\0\x0b\x08\xff\xff\xff\xff\x01\x01\x11\0" + bytes(99)
+        stream = b"\xff\xd8" + process + b"\0\x0b\x08\xff\xff\xff\xff\x01\x01\x11\0" + b"\xff\xda\0\0"
     with pytest.raises(DecodeError, match="the code stream has rows"):
         by_name(codec).decode(stream, make_spec(8, 8), EncodeOptions(1, 16))
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from contract.codec_suite import KINDS, make_frame, make_spec
 from leanpacs.codecs.codec import EncodeOptions
-from leanpacs.codecs.jpegxl import decode_received, is_safe_at_effort_1
+from leanpacs.codecs.jpegxl import decode_received, is_doubtful, may_overflow
 from leanpacs.codecs.registry import by_name
 from leanpacs.dicom.uids import JPEG_XL, JPEG_XL_LOSSLESS, JPEG_XL_RECOMPRESSION
 
@@ -48,36 +48,55 @@ def few_colours(count: int, seed: int) -> NDArray[np.uint8]:
     return colours[indexes].astype(np.uint8)
 
 
-@pytest.mark.parametrize("seed", range(16))
-@pytest.mark.parametrize("count", [0, 256, 260, 300, 400, 512])
-def test_what_libjxl_gets_wrong_is_known_and_avoided(count: int, seed: int) -> None:
-    samples = few_colours(count, seed) if count else saturated_stripes(seed)
-    assert is_exact_as_it_is(samples) or not is_safe_at_effort_1(samples, 8)
-    spec, options = make_spec(64, 256, allocated=8, samples=3), EncodeOptions(1, 8)
-    np.testing.assert_array_equal(CODEC.decode(CODEC.encode(samples, spec, options), spec, options), samples)
+def confused_with_black() -> NDArray[np.uint8]:
+    """Black, and a colour with the same place as black in the hash table that palettes are made with."""
+    return np.array([[[255, 255, 255], [0, 0, 0]], [[11, 6, 4], [12, 10, 11]]], np.uint8)
+
+
+def colour_frames() -> list[NDArray[np.uint8]]:
+    """Frames of which libjxl 0.11 gets about every tenth wrong at effort 1."""
+    counts = (256, 260, 300, 400, 512)
+    return [
+        confused_with_black(),
+        *(saturated_stripes(seed) for seed in range(16)),
+        *(few_colours(count, seed) for count in counts for seed in range(8)),
+    ]
+
+
+def test_colour_that_libjxl_gets_wrong_is_exact_all_the_same() -> None:
+    for samples in colour_frames():
+        spec, options = make_spec(*samples.shape[:2], allocated=8, samples=3), EncodeOptions(1, 8)
+        np.testing.assert_array_equal(CODEC.decode(CODEC.encode(samples, spec, options), spec, options), samples)
+
+
+def test_colour_that_libjxl_gets_wrong_is_doubted() -> None:
+    for samples in colour_frames():
+        assert is_exact_as_it_is(samples) or is_doubtful(samples, 8)
 
 
 @settings(max_examples=150)
-@given(st.sampled_from(KINDS), st.integers(0, 99), st.integers(1, 60), st.integers(1, 300))
-def test_what_is_called_safe_is_exact(kind: str, seed: int, rows: int, columns: int) -> None:
-    samples = make_frame(make_spec(rows, columns, allocated=8, samples=3), kind, seed)
-    assert is_exact_as_it_is(samples) or not is_safe_at_effort_1(samples, 8)
+@given(st.sampled_from(KINDS), st.integers(0, 99), st.integers(1, 60), st.integers(1, 300), st.sampled_from([8, 7, 3]))
+def test_what_is_not_doubted_is_exact(kind: str, seed: int, rows: int, columns: int, stored: int) -> None:
+    samples = make_frame(make_spec(rows, columns, allocated=8, stored=stored, samples=3), kind, seed)
+    stream = imagecodecs.jpegxl_encode(samples, effort=1, lossless=True, bitspersample=stored, numthreads=1)
+    if not is_doubtful(samples, stored):
+        np.testing.assert_array_equal(imagecodecs.jpegxl_decode(stream, numthreads=1), samples)
 
 
 @settings(max_examples=150)
 @given(st.sampled_from(KINDS), st.integers(0, 99), st.integers(80, 256), st.integers(80, 256), st.integers(9, 16))
-def test_what_is_called_safe_fits_the_buffer_of_libjxl(
+def test_what_is_not_suspected_fits_the_buffer_of_libjxl(
     kind: str, seed: int, rows: int, columns: int, stored: int
 ) -> None:
     samples = make_frame(make_spec(rows, columns, stored=stored), kind, seed)
-    if is_safe_at_effort_1(samples, stored):
+    if not may_overflow(samples, stored):
         stream = imagecodecs.jpegxl_encode(samples, effort=1, lossless=True, bitspersample=stored, numthreads=1)
         assert 8 * len(stream) <= 16 * samples.size + 100_000
 
 
-def test_noise_of_a_small_deep_frame_is_not_safe() -> None:
-    assert not is_safe_at_effort_1(make_frame(make_spec(256, 256), "noise"), 16)
-    assert not is_safe_at_effort_1(make_frame(make_spec(200, 200, samples=3), "constant"), 16)
+def test_noise_of_a_small_deep_frame_is_suspected() -> None:
+    assert may_overflow(make_frame(make_spec(256, 256), "noise"), 16)
+    assert may_overflow(make_frame(make_spec(200, 200, samples=3), "constant"), 16)
 
 
 @pytest.mark.parametrize(
@@ -87,17 +106,18 @@ def test_noise_of_a_small_deep_frame_is_not_safe() -> None:
         (make_frame(make_spec(256, 257), "noise"), 16),
         (make_frame(make_spec(100, 100), "noise"), 16),
         (make_frame(make_spec(256, 256, allocated=8), "noise"), 8),
-        (make_frame(make_spec(99, 99, allocated=8, stored=7, samples=3), "noise"), 7),
+        (make_frame(make_spec(256, 256, allocated=8, samples=3), "noise"), 8),
     ],
-    ids=["smooth", "two groups", "small", "8 bits", "7 bits of colour"],
+    ids=["smooth", "two groups", "small", "8 bits", "colour"],
 )
-def test_usual_frames_are_safe(samples: NDArray[Any], precision: int) -> None:
-    assert is_safe_at_effort_1(samples, precision)
+def test_usual_frames_are_not_suspected(samples: NDArray[Any], precision: int) -> None:
+    assert not may_overflow(samples, precision)
 
 
-def test_photographs_are_safe() -> None:
+def test_photographs_are_not_doubted() -> None:
     random = np.random.default_rng(1)
-    assert is_safe_at_effort_1(random.integers(100, 200, (50, 60, 3), np.uint8), 8)
+    assert not is_doubtful(random.integers(100, 200, (50, 60, 3), np.uint8), 8)
+    assert not is_doubtful(make_frame(make_spec(99, 99, allocated=8), "noise"), 8)
 
 
 def test_signed_values_are_held_as_offset_binary() -> None:

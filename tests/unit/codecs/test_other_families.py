@@ -142,7 +142,7 @@ def test_received_jpegls_colour_of_each_interleave(interleave: int) -> None:
     jpeg_ls = pytest.importorskip("jpeg_ls", reason="pyjpegls writes each interleave mode")
     spec = make_spec(6, 7, allocated=8, samples=3)
     samples = make_frame(spec, "smooth")
-    ordered = np.moveaxis(samples, -1, interleave) if interleave < 2 else samples
+    ordered = samples if interleave else np.moveaxis(samples, -1, 0)
     stream = jpeg_ls.encode_buffer(
         ordered.tobytes(), rows=6, columns=7, samples_per_pixel=3, bits_stored=8, interleave_mode=interleave
     )

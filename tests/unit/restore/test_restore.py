@@ -43,6 +43,7 @@ CASES = {
     "jxl colour in planes": (images("u1", 0, 255, samples=3), "jpegxl", "jxl", {"planar": 1}),
     "jls signed 16 bits": (images("i2", -32768, 32767), "jpegls", "jls", {}),
     "jls 10 bits, big endian": (images("u2", 0, 1023), "jpegls", "jls", {"precision": 10, "big_endian": 1}),
+    "jls colour, odd length": (images("u1", 0, 255, samples=3)[:, :23, :], "jpegls", "jls", {}),
     "jls signed 8 bits": (images("i1", -128, 127), "jpegls", "jls", {}),
     "htj2k signed 16 bits": (images("i2", -32768, 32767), "htj2k", "j2c", {}),
     "htj2k signed 7 of 16 bits": (images("i2", -64, 63), "htj2k", "j2c", {"precision": 7}),
@@ -108,12 +109,12 @@ def test_frames(restorer: ModuleType, store: Path, case: str) -> None:
 
 
 @pytest.mark.external
-@pytest.mark.parametrize("case", [case for case, (_, codec, *_) in CASES.items() if codec not in ("jpegls", "zstd")])
+@pytest.mark.parametrize("case", [case for case, (_, codec, *_) in CASES.items() if codec != "zstd"])
 def test_frames_by_stock_programs(
     restorer: ModuleType, store: Path, case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     samples, codec, extension, facts = CASES[case]
-    program = "djxl" if codec == "jpegxl" else "opj_decompress"
+    program = {"jpegxl": "djxl", "jpegls": "dcmdjpls"}.get(codec, "opj_decompress")
     if not shutil.which(program):
         pytest.skip(f"{program} is not installed")
     pack, data_set = build.frames(samples, codec, extension, **facts)
@@ -128,6 +129,7 @@ def test_frames_without_any_decoder_are_told_of(
     pack, _ = build.frames(images("u1", 0, 255), "jpegls", "jls")
     put(store, pack)
     hide(monkeypatch, "imagecodecs")
+    monkeypatch.setenv("PATH", "")
     assert restorer.main([str(store), str(store.parent / "out")]) == 1
     assert "need the module imagecodecs" in capsys.readouterr().err
 
@@ -261,6 +263,16 @@ def test_single_pack_and_folder_of_packs(restorer: ModuleType, store: Path) -> N
     assert restorer.main([str(folder), str(folder.parent / "a")]) == 0
     words = ["--dictionaries", str(store / "dictionaries"), str(folder / "one.zip"), str(folder.parent / "b")]
     assert restorer.main(words) == 0
+
+
+def test_data_folder_with_stores_in_it(restorer: ModuleType, store: Path) -> None:
+    put(store, build.whole(build.HEAD, dictionary=shipped().data))
+    second = store.parent / "second"
+    (second / "blobs").mkdir(parents=True)
+    put(second, build.whole(build.HEAD, build.PREFACE, dictionary=shipped().data))
+    out = store.parent.parent / "out"
+    assert restorer.main([str(store.parent), str(out)]) == 0
+    assert len(list(out.rglob("*.dcm"))) == 2
 
 
 def test_runs_alone_and_imports_nothing_of_the_package(store: Path) -> None:
