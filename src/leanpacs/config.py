@@ -80,7 +80,10 @@ class DimseSettings(_Section):
         default=131_072, ge=4096, le=1 << 24, description="Largest PDU that senders are told they may send."
     )
     processes: int = Field(
-        default=0, ge=0, le=256, description="Processes that receive; 0 means one for each CPU core."
+        default=0,
+        ge=0,
+        le=256,
+        description="Processes that receive; 0 means one for every two CPU cores, the others being left to settling.",
     )
     allowed_calling: tuple[AETitle, ...] = Field(
         default=(), description="AE titles that may connect; an empty list lets any."

@@ -49,9 +49,7 @@ class LeanPACSError(Exception):
         return _unpickled, (type(self), self.args, self.__dict__)
 
 
-def _unpickled(
-    kind: type[LeanPACSError], arguments: tuple[object, ...], facts: dict[str, object]
-) -> LeanPACSError:
+def _unpickled(kind: type[LeanPACSError], arguments: tuple[object, ...], facts: dict[str, object]) -> LeanPACSError:
     error = kind.__new__(kind, *arguments)
     error.__dict__.update(facts)
     return error

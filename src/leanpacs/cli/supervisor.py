@@ -91,7 +91,7 @@ class Supervisor:
 
     def _plan(self) -> list[tuple[str, int]]:
         return [
-            ("dimse", self._settings.dimse.processes or os.cpu_count() or 1),
+            ("dimse", self._settings.dimse.processes or max(1, (os.cpu_count() or 1) // 2)),
             ("http", self._settings.http.processes),
         ]
 

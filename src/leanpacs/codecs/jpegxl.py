@@ -131,8 +131,8 @@ def may_overflow(values: Samples, precision: int) -> bool:
     deep = values.astype(np.int32)
     steps = np.abs(np.diff(deep, axis=0)).sum() + np.abs(np.diff(deep, axis=1)).sum() + deep[0, 0]
     mean_residual = int(steps) / (rows * columns)
-    bits: float = rows * columns * (_LONGEST_CODE_BITS + math.log2(2 * mean_residual + 1))
-    return bits > room
+    longest = _LONGEST_CODE_BITS + math.log2(2 * mean_residual + 1)
+    return bool(rows * columns * longest > room)
 
 
 def is_doubtful(values: Samples, precision: int) -> bool:

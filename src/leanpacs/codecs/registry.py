@@ -168,13 +168,19 @@ def decode_received(stream: bytes, transfer_syntax: str, spec: FrameSpec) -> Dec
     return _DECODERS[codec.name](stream, transfer_syntax, spec)
 
 
+def _decode_htj2k(stream: bytes, transfer_syntax: str, spec: FrameSpec) -> DecodedFrame:
+    # What is lossy may go beyond the range of the samples: OpenJPEG clips it, imagecodecs' OpenJPH does not.
+    decoder = Jpeg2000.name if transfer_syntax == uids.HTJ2K else HTJ2K.name
+    return jpeg2000.decode_received(decoder, stream, spec)
+
+
 _DECODERS: Final[Mapping[str, Callable[[bytes, str, FrameSpec], DecodedFrame]]] = MappingProxyType(
     {
         Rle.name: lambda stream, _, spec: rle.decode_received(stream, spec),
         Jpeg.name: lambda stream, _, spec: jpeg.decode_received(stream, spec),
         JpegLS.name: lambda stream, _, spec: jpegls.decode_received(stream, spec),
         Jpeg2000.name: lambda stream, _, spec: jpeg2000.decode_received(Jpeg2000.name, stream, spec),
-        HTJ2K.name: lambda stream, _, spec: jpeg2000.decode_received(HTJ2K.name, stream, spec),
+        HTJ2K.name: _decode_htj2k,
         JpegXL.name: jpegxl.decode_received,
         DeflatedFrame.name: lambda stream, _, spec: DeflatedFrame().decode_received(stream, spec),
         Raw.name: lambda stream, _, spec: Raw().decode_received(stream, spec),

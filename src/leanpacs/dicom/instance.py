@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
 
 from leanpacs.dicom import deflate, uids
 from leanpacs.dicom.attributes import INDEXED_TAGS
+from leanpacs.dicom.datadict import is_known
 from leanpacs.dicom.elements import MAX_FRAGMENTS, PIXEL_TAGS, RawElement, tag_text, walk_window
 from leanpacs.dicom.headers import Window, is_capital, is_known_vr, readable_elements
 from leanpacs.errors import DicomError, NotDicom
@@ -323,10 +324,7 @@ def _unreadable(window: Window, preface: _Preface, problem: str | None) -> NotDi
 
 def _is_standard(tag: int) -> bool:
     """Whether data sets may begin with a tag: one of the data dictionary, or a group length (PS3.5 7.2)."""
-    # Asked only of what has no file meta; pydicom is too large to be imported by processes that never ask.
-    from pydicom.datadict import dictionary_has_tag
-
-    return dictionary_has_tag(tag) or (tag & 0xFFFF == 0 and not tag >> 16 & 1)
+    return is_known(tag) or (tag & 0xFFFF == 0 and not tag >> 16 & 1)
 
 
 def _contradiction(syntax: uids.TransferSyntax, pixel: PixelSpan | None) -> str | None:

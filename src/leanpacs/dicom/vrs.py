@@ -13,8 +13,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from pydicom.datadict import dictionary_VR, private_dictionary_VR
-from pydicom.tag import BaseTag
+from leanpacs.dicom.datadict import vr_of
 
 BINARY_VRS: Final = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 """VRs whose values have no inner structure here."""
@@ -94,7 +93,4 @@ def little_endian_words(vr: str, value: bytes, *, little_endian: bool) -> bytes:
 def _dictionary_vr(tag: int, creator: str) -> str:
     if is_private_creator(tag):
         return "LO"
-    try:
-        return private_dictionary_VR(BaseTag(tag), creator) if tag >> 16 & 1 else dictionary_VR(tag)
-    except KeyError:
-        return "UN"
+    return vr_of(tag, creator)

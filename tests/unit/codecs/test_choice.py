@@ -129,7 +129,7 @@ def test_a_sample_gives_no_stream() -> None:
     assert best.ratio < 0.01
 
 
-def test_big_endian_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_big_endian_frames() -> None:
     spec = make_spec(64, 64, stored=12)
     samples = make_frame(spec, "smooth")
     little, big = (

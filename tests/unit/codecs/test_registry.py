@@ -17,7 +17,6 @@ from leanpacs.codecs import registry
 from leanpacs.codecs.codec import ByteCodec, EncodeOptions
 from leanpacs.codecs.native import pack
 from leanpacs.dicom import uids
-from leanpacs.dicom.frames import FrameSpec
 from leanpacs.errors import DecodeError, UnsupportedTransferSyntax
 
 PREFIX = "1.2.840.10008.1.2."
@@ -71,8 +70,8 @@ def test_transfer_syntaxes_without_codec(uid: str) -> None:
         registry.decode_received(b"", uid, make_spec(2, 2))
 
 
-def encoded(uid: str, samples: NDArray[Any], spec: FrameSpec) -> bytes:
-    """A code stream of this transfer syntax, made without our codecs where that can be."""
+def encoded(uid: str, samples: NDArray[Any]) -> bytes:
+    """A code stream of unsigned samples in this transfer syntax, made without our codecs where that can be."""
     if uid in (uids.JPEG_LOSSLESS, uids.JPEG_LOSSLESS_SV1):
         return bytes(imagecodecs.jpeg8_encode(samples, lossless=True, predictor=1))
     if uid in (uids.JPEG_LS_LOSSLESS, uids.JPEG_LS_NEAR_LOSSLESS):
@@ -88,7 +87,9 @@ def encoded(uid: str, samples: NDArray[Any], spec: FrameSpec) -> bytes:
         return deflate.compress(samples.tobytes()) + deflate.flush()
     if uid == uids.ENCAPSULATED_UNCOMPRESSED:
         return samples.tobytes()
-    return registry.by_name("rle").encode(samples, spec, EncodeOptions(1, spec.bits_allocated))
+    bits = 8 * samples.itemsize
+    spec = make_spec(*samples.shape[:2], allocated=bits, samples=1 if samples.ndim == 2 else 3)
+    return registry.by_name("rle").encode(samples, spec, EncodeOptions(1, bits))
 
 
 LOSSLESS = [
@@ -111,36 +112,28 @@ LOSSLESS = [
 
 @pytest.mark.parametrize("uid", LOSSLESS)
 def test_received_frames(uid: str) -> None:
-    for allocated in (8, 16):
-        spec = make_spec(23, 18, allocated=allocated)
+    for allocated, padding in ((8, b""), (8, b"\0"), (16, b"")):
+        spec = make_spec(23, 17, allocated=allocated)
         samples = make_frame(spec, "smooth")
-        for padding in (b"", b"\0"):
-            decoded = registry.decode_received(encoded(uid, samples, spec) + padding * (allocated == 8), uid, spec)
-            np.testing.assert_array_equal(decoded.samples, samples)
-            assert decoded.samples.dtype == samples.dtype
-            assert pack(decoded.samples, decoded.spec) == samples.tobytes()
+        decoded = registry.decode_received(encoded(uid, samples) + padding, uid, spec)
+        np.testing.assert_array_equal(decoded.samples, samples)
+        assert decoded.samples.dtype == samples.dtype
+        assert pack(decoded.samples, decoded.spec) == samples.tobytes()
 
 
 @pytest.mark.parametrize("uid", LOSSLESS)
 def test_received_signed_frames(uid: str) -> None:
     spec = make_spec(23, 18, pixel_representation=1)
-    samples = make_frame(spec, "smooth")
-    samples[::2] -= 200
-    decoded = registry.decode_received(encoded(uid, samples.view(np.uint16), spec_of_bits(uid)), uid, spec)
+    samples = make_frame(spec, "smooth") - np.int16(3)
+    decoded = registry.decode_received(encoded(uid, samples.view(np.uint16)), uid, spec)
     np.testing.assert_array_equal(decoded.samples, samples)
-
-
-def spec_of_bits(uid: str) -> FrameSpec:
-    """What the bits were encoded as: our RLE wants to know, the others do not."""
-    return make_spec(23, 18)
 
 
 @pytest.mark.parametrize("uid", [uid for uid in LOSSLESS if not uid.endswith((".1.98", ".8.1"))])
 def test_received_colour(uid: str) -> None:
     spec = make_spec(23, 18, allocated=8, samples=3, planar_configuration=1)
-    samples = make_frame(make_spec(23, 18, allocated=8, samples=3), "smooth")
-    plain = make_spec(23, 18, allocated=8, samples=3)
-    decoded = registry.decode_received(encoded(uid, samples, plain), uid, spec)
+    samples = make_frame(spec, "smooth")
+    decoded = registry.decode_received(encoded(uid, samples), uid, spec)
     np.testing.assert_array_equal(decoded.samples, samples)
     assert decoded.spec.planar_configuration == 0
     assert decoded.photometric_interpretation == "RGB"
@@ -149,20 +142,16 @@ def test_received_colour(uid: str) -> None:
 @pytest.mark.parametrize("uid", LOSSLESS)
 def test_damaged_received_frames(uid: str) -> None:
     spec = make_spec(23, 18)
-    stream = encoded(uid, make_frame(spec, "smooth"), spec)
-    for cut in (0, 1, 30, len(stream) // 2):
-        try:
-            decoded = registry.decode_received(stream[:cut], uid, spec)
-        except DecodeError:
-            continue
-        assert decoded.samples.shape == (23, 18)
-        assert cut > 30
+    stream = encoded(uid, make_frame(spec, "smooth"))
+    for cut in (0, 1, 30):
+        with pytest.raises(DecodeError):
+            registry.decode_received(stream[:cut], uid, spec)
 
 
 def test_one_bit_frames_under_deflate() -> None:
     spec = make_spec(15, 17, allocated=1)
     samples = np.random.default_rng(1).integers(0, 2, (15, 17)).astype(np.uint8)
-    stream = encoded(uids.DEFLATED_FRAME, np.packbits(samples, bitorder="little"), spec)
+    stream = encoded(uids.DEFLATED_FRAME, np.packbits(samples, bitorder="little"))
     decoded = registry.decode_received(stream, uids.DEFLATED_FRAME, spec)
     np.testing.assert_array_equal(decoded.samples, samples)
 
@@ -174,13 +163,3 @@ def test_native_libraries_are_loaded_when_they_are_needed() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
-
-
-# ---------------------------------------------------------------------------------------- streams of this release
-
-GOLDEN: dict[str, str] = {}
-
-
-@pytest.mark.parametrize("name", GOLDEN)
-def test_streams_of_the_first_release_decode_for_ever(name: str) -> None:
-    raise NotImplementedError

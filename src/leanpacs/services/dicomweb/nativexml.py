@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 from xml.etree import ElementTree
 
-from pydicom.datadict import keyword_for_tag
+from leanpacs.dicom import datadict
 
 _ROOT: Final = "NativeDicomModel"
 _NAMESPACE: Final = "http://dicom.nema.org/PS3.19/models/NativeDICOM"
@@ -44,7 +44,7 @@ def _add_elements(parent: ElementTree.Element, data_set: Mapping[str, Any]) -> N
     for tag in sorted(data_set):
         element, vr = data_set[tag], data_set[tag]["vr"]
         attributes = {"tag": tag, "vr": vr}
-        keyword = keyword_for_tag(int(tag, 16))
+        keyword = datadict.keyword_of(int(tag, 16))
         if keyword:
             attributes["keyword"] = keyword
         node = ElementTree.SubElement(parent, "DicomAttribute", attributes)

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import orjson
-from pydicom.datadict import keyword_for_tag, tag_for_keyword
 from starlette.responses import Response
 
 from leanpacs.catalog import AnyOf, Match, Query, matchable, parse_match
+from leanpacs.dicom import datadict
 from leanpacs.dicom.attributes import LEVEL_ATTRIBUTES, LevelAttribute
 from leanpacs.errors import InvalidQuery
 from leanpacs.services.dicomweb import media, multipart
@@ -181,8 +181,8 @@ def _keyword(name: str) -> str:
     """Keyword of an attribute that is named by keyword or tag."""
     keyword = name
     if _TAG.fullmatch(name):
-        keyword = keyword_for_tag(int(name, 16)) or name.upper()
-    elif name not in _BY_KEYWORD and tag_for_keyword(name) is None:
+        keyword = datadict.keyword_of(int(name, 16)) or name.upper()
+    elif name not in _BY_KEYWORD and datadict.tag_of(name) is None:
         text = "sequence matching is not supported" if "." in name else "is neither a parameter nor an attribute"
         raise InvalidQuery(name, text)
     return keyword
@@ -192,7 +192,7 @@ def _included(value: str) -> Iterable[str]:
     """Keywords in an includefield; those of attributes that nobody knows are passed over (PS3.18 10.6.3)."""
     for name in value.split(","):
         name = name.strip()
-        yield keyword_for_tag(int(name, 16)) if _TAG.fullmatch(name) else name
+        yield datadict.keyword_of(int(name, 16)) if _TAG.fullmatch(name) else name
 
 
 def _joined(keyword: str, before: str | None, value: str) -> str:
