@@ -330,18 +330,6 @@ class Pack:
         if self.manifest["leanpacs"] != 1:
             raise Damaged(f"the pack is of format {self.manifest['leanpacs']}; this program reads format 1")
 
-    def data_set(self) -> Iterator[bytes]:
-        """The data set as received, without preamble and file meta, in pieces."""
-        deflate = self.manifest.get("deflate")
-        pieces = self._inflated()
-        if not deflate:
-            yield from pieces
-            return
-        packer = zlib.compressobj(deflate["level"], zlib.DEFLATED, -15, deflate["mem_level"], deflate["strategy"])
-        for piece in pieces:
-            yield packer.compress(piece)
-        yield packer.flush() + bytes.fromhex(deflate["trailing"])
-
     def preface(self) -> bytes:
         """Preamble and file meta as received; empty when there were none."""
         wanted, start = self.manifest.get("preface", 0), b""
@@ -353,7 +341,7 @@ class Pack:
                         break
         return start[:wanted]
 
-    def _inflated(self) -> Iterator[bytes]:
+    def data_set(self) -> Iterator[bytes]:
         yield from self._head()
         if self.manifest["form"] == "frames":
             yield from self._frames()

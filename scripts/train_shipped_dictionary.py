@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import logging
 import sys
 import warnings
 from collections.abc import Iterator
@@ -60,6 +61,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; fail if the result is another")
     check = parser.parse_args().check
+    warnings.simplefilter("ignore")  # of values that are as wrong as real ones are
+    logging.getLogger("pydicom").setLevel(logging.ERROR)
     samples = [*bundled_headers()] * COPIES_OF_BUNDLED + [*synthetic_headers(SEED, ROUNDS)]
     made = train(samples, scope=ANY_SCOPE, version=VERSION, trained_at=TRAINED_AT, trials=TRIALS)
     files = {PACKAGE / "shipped.dict": made.data, PACKAGE / "shipped.json": made.record + b"\n"}

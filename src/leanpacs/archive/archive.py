@@ -51,14 +51,16 @@ class Archive:
         self.settings = settings
         self._step = step
         self._in_use = _InUse(data / IN_USE_FILE)
-        self.store = LocalStore(data / HOT_FOLDER, minimum_free_bytes=settings.storage.minimum_free_bytes)
+        self.store = LocalStore(data / HOT_FOLDER)
         self.catalog = open_catalog(data / CATALOG_FILE)
         self.was_alone = self._in_use.alone
         if self.was_alone:
             self._clean_up()
         self._in_use.share()
         self.audit = AuditTrail(data / AUDIT_FOLDER, segment_bytes=settings.audit.segment_bytes)
-        self._ingest = Ingest(self.store, self.catalog, settings.ingest, self.audit, grace=self.grace, step=step)
+        # Only taking in is refused when the disk is nearly full: settling is what makes room.
+        guarded = LocalStore(data / HOT_FOLDER, minimum_free_bytes=settings.storage.minimum_free_bytes)
+        self._ingest = Ingest(guarded, self.catalog, settings.ingest, self.audit, grace=self.grace, step=step)
         self.retriever = Retriever(
             self.store, self.catalog, limit_inflated_bytes=settings.ingest.largest_inflated_bytes
         )

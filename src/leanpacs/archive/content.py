@@ -5,13 +5,13 @@ from __future__ import annotations
 import struct
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from leanpacs.archive.manifest import Form
-from leanpacs.dicom.deflate import DeflateRecipe, find_deflate_recipe, inflate
+from leanpacs.dicom.deflate import inflate_leniently
 from leanpacs.dicom.encapsulation import Encapsulation, frame_fragments, parse
 from leanpacs.dicom.frames import FrameSpec, NativeFrames, frame_spec, native_frames, word_size
 from leanpacs.dicom.instance import Layout, RawValue, scan
@@ -34,20 +34,11 @@ class Content:
         and file meta.
     layout : Layout
         Where everything is in ``reader``.
-    recipe : DeflateRecipe or None
-        How a deflated data set is deflated again to the received bytes; None when it is not deflated, or when
-        nothing reproduces it.
     """
 
     received: BinaryIO
     reader: BinaryIO
     layout: Layout
-    recipe: DeflateRecipe | None
-
-    @property
-    def deflated(self) -> bool:
-        """Whether the received data set was deflated."""
-        return self.reader is not self.received
 
 
 @contextmanager
@@ -63,20 +54,23 @@ def open_content(received: BinaryIO, syntax_uid: str | None, *, spool: Path, lim
     spool : Path
         Folder for the inflated form of a deflated data set.
     limit_bytes : int
-        A deflated data set that inflates to more is taken as it is.
+        A deflated data set that inflates to more is not inflated.
 
     Raises
     ------
     DicomError
         If it does not read as DICOM.
     """
-    layout = scan(received, transfer_syntax=syntax_uid)
-    if not layout.deflated:
-        yield Content(received, received, layout, None)
-        return
-    start = layout.preface_length
-    with inflate(received, start, spool=lambda: tempfile.TemporaryFile(dir=spool), limit_bytes=limit_bytes) as inflated:
-        yield Content(received, inflated, layout, find_deflate_recipe(received, start, inflated))
+    with ExitStack() as stack:
+
+        def scratch() -> BinaryIO:
+            return cast("BinaryIO", stack.enter_context(tempfile.TemporaryFile(dir=spool)))
+
+        layout = scan(received, transfer_syntax=syntax_uid, spool=scratch, inflate_limit_bytes=limit_bytes)
+        reader = received
+        if layout.deflated:
+            reader, _ = inflate_leniently(received, layout.preface_length, spool=scratch, limit_bytes=limit_bytes)
+        yield Content(received, reader, layout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +120,6 @@ class Streams:
 def parts(content: Content) -> Whole | Native | Streams:
     """Say which form the data set can be packed in, and where its frames are."""
     layout = content.layout
-    if content.deflated and content.recipe is None:
-        return Whole("no deflate parameters reproduce the received stream")
     if layout.problem:
         return Whole(layout.problem)
     if layout.pixel is None:

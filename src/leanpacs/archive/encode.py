@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import BinaryIO
 
-from leanpacs.archive.content import Content, Native, Streams, parts
+from leanpacs.archive.content import Content, Native, Streams, Whole, parts
 from leanpacs.archive.manifest import Manifest
 from leanpacs.archive.packer import Packed, Packer
 from leanpacs.codecs import registry
@@ -21,6 +21,7 @@ from leanpacs.dicom.frames import FrameSpec
 from leanpacs.errors import CodecError
 from leanpacs.storage.dictionary import Compressor
 
+DEFLATED = "it came deflated: other zlib builds would deflate it to other bytes"
 WHOLE_IS_SMALLER = "the whole is smaller than frame by frame"
 SMALL_FRAME = 16 << 10
 """Below this many bytes a frame, one entry for each costs about as much as it saves: try the whole, too."""
@@ -99,7 +100,7 @@ def encode(
     preferences : Preferences
         What the series uses already, and how much CPU time may be spent.
     """
-    form = parts(content)
+    form = Whole(DEFLATED) if content.layout.deflated else parts(content)
     packer = Packer(content, facts, file, compressor, preferences.scopes)
     if isinstance(form, Native):
         if form.indivisible:
@@ -115,8 +116,7 @@ def encode(
 
 def encode_whole(content: Content, facts: Manifest, file: BinaryIO, compressor: Compressor, reason: str) -> Encoded:
     """Write a pack that holds the received bytes whole: the form that can hold anything."""
-    as_received = replace(content, recipe=None)
-    return Encoded(Packer(as_received, facts, file, compressor, ()).whole(reason))
+    return Encoded(Packer(content, facts, file, compressor, ()).whole(reason))
 
 
 def _smallest_native(packer: Packer, form: Native, content: Content, preferences: Preferences) -> Encoded:

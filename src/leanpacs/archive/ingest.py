@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, cast
 
 from leanpacs.audit import AuditAction, AuditEvent, AuditOutcome, AuditTrail
 from leanpacs.catalog import Arrival, Catalog, DuplicateInstance, InstanceRow, Landing, Transaction
@@ -175,7 +176,12 @@ class Ingest:
         size = incoming.path.stat().st_size
         try:
             with incoming.path.open("rb") as reader:
-                layout = scan(reader, transfer_syntax=incoming.transfer_syntax)
+                layout = scan(
+                    reader,
+                    transfer_syntax=incoming.transfer_syntax,
+                    spool=self._scratch,
+                    inflate_limit_bytes=self._settings.largest_inflated_bytes,
+                )
                 file_digest, data_set_digest = _digests(reader, layout.preface_length)
             found = index(layout, data_set_digest)
         except DicomError as error:
@@ -189,6 +195,9 @@ class Ingest:
         self._step("read")
         blob = self._take(incoming, file_digest)
         return _Prepared(incoming, blob, found, _landing(incoming, layout, blob, data_set_digest), "")
+
+    def _scratch(self) -> BinaryIO:
+        return cast("BinaryIO", tempfile.TemporaryFile(dir=self._store.spool_folder()))
 
     def _take(self, incoming: Incoming, digest: Digest | None) -> BlobRef:
         """Make the file durable in the store."""

@@ -7,11 +7,10 @@ fields are only added, never changed.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from leanpacs.dicom.deflate import DeflateRecipe
 from leanpacs.dicom.frames import FrameSpec
 from leanpacs.errors import PackError
 from leanpacs.refs import Digest
@@ -91,7 +90,6 @@ class Manifest:
     extension: str = ""
     fragments: tuple[int, ...] = ()
     samples_digest: Digest | None = None
-    deflate: DeflateRecipe | None = field(default=None)
 
     @property
     def frames(self) -> int:
@@ -124,7 +122,6 @@ class Manifest:
             "pixel": _pixel_record(self),
             "fragments": list(self.fragments),
             "samples_sha256": self.samples_digest.hex if self.samples_digest else None,
-            "deflate": _deflate_record(self.deflate),
         }
         record.update({key: value for key, value in optional.items() if value})
         return json.dumps(record, separators=(",", ":"), ensure_ascii=False).encode()
@@ -178,22 +175,10 @@ def _pixel_record(manifest: Manifest) -> dict[str, Any] | None:
     }
 
 
-def _deflate_record(recipe: DeflateRecipe | None) -> dict[str, Any] | None:
-    if recipe is None:
-        return None
-    return {
-        "level": recipe.level,
-        "mem_level": recipe.mem_level,
-        "strategy": recipe.strategy,
-        "trailing": recipe.trailing.hex(),
-    }
-
-
 def _parse(record: dict[str, Any]) -> Manifest:
     form = Form(record["form"])
     pixel = record.get("pixel") or {}
     coding = _parse_coding(pixel) if form is Form.FRAMES else None
-    deflate = record.get("deflate")
     received = record["received"]
     return Manifest(
         study_uid=record["study"],
@@ -214,7 +199,6 @@ def _parse(record: dict[str, Any]) -> Manifest:
         extension=pixel["ext"] if coding else pixel.get("codec", ""),
         fragments=tuple(int(n) for n in record.get("fragments", ())),
         samples_digest=Digest.from_hex(record["samples_sha256"]) if "samples_sha256" in record else None,
-        deflate=_parse_deflate(deflate) if deflate else None,
     )
 
 
@@ -241,13 +225,4 @@ def _parse_coding(pixel: dict[str, Any]) -> PixelCoding:
         spec=spec,
         big_endian=bool(pixel["big_endian"]),
         trailing=int(pixel["trailing"]),
-    )
-
-
-def _parse_deflate(record: dict[str, Any]) -> DeflateRecipe:
-    return DeflateRecipe(
-        level=int(record["level"]),
-        mem_level=int(record["mem_level"]),
-        strategy=int(record["strategy"]),
-        trailing=bytes.fromhex(record["trailing"]),
     )

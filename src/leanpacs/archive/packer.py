@@ -67,7 +67,7 @@ class Packer:
         scopes: tuple[str, ...],
     ) -> None:
         self._content = content
-        self._facts = replace(facts, deflate=content.recipe)
+        self._facts = facts
         self._file = file
         self._compressor = compressor
         self._scopes = scopes
@@ -75,12 +75,12 @@ class Packer:
     def whole(self, reason: str) -> Packed:
         """Hold the data set whole, under Zstandard."""
         pack = self._fresh()
-        pack.add(HEAD, self._compressed(self._source(), 0, self._end()))
+        pack.add(HEAD, self._all())
         return self._finish(pack, replace(self._facts, form=Form.WHOLE, reason=reason))
 
     def whole_size(self) -> int:
         """Bytes of the data set whole under Zstandard, without a container."""
-        compressed = self._compressed(self._source(), 0, self._end())
+        compressed = self._all()
         return len(compressed) if isinstance(compressed, bytes) else sum(map(len, compressed))
 
     def frames(self, form: Native, codec: Codec, options: EncodeOptions) -> Packed:
@@ -160,13 +160,9 @@ class Packer:
             dictionary_id=dictionary_id(_read(self._file, head.offset, head.offset + min(head.length, 32))),
         )
 
-    def _source(self) -> BinaryIO:
-        """What is packed: inflated where deflating again gives the received bytes, else as received."""
-        deflated_for_good = self._content.deflated and self._content.recipe is None
-        return self._content.received if deflated_for_good else self._content.reader
-
-    def _end(self) -> int:
-        return self._source().seek(0, 2)
+    def _all(self) -> bytes | Iterator[bytes]:
+        received = self._content.received
+        return self._compressed(received, 0, received.seek(0, 2))
 
     def _add(self, pack: PackWriter, name: str, start: int, end: int) -> None:
         if end > start:

@@ -11,7 +11,6 @@ import numpy as np
 from leanpacs.archive.manifest import HEAD, MANIFEST, SKELETON, TAIL, Form, Manifest
 from leanpacs.codecs import registry
 from leanpacs.codecs.codec import EncodeOptions
-from leanpacs.dicom.deflate import redeflate
 from leanpacs.dicom.encapsulation import weave
 from leanpacs.errors import FrameNotFound, PackError
 from leanpacs.refs import Digest
@@ -89,12 +88,6 @@ class PackedInstance:
 
     def data_set(self) -> Iterator[bytes]:
         """The data set as received, in chunks."""
-        if self.manifest.deflate is not None:
-            return redeflate(self.plain_data_set(), self.manifest.deflate)
-        return self.plain_data_set()
-
-    def plain_data_set(self) -> Iterator[bytes]:
-        """The data set as it was packed: inflated when it came deflated and could be packed so."""
         match self.manifest.form:
             case Form.WHOLE:
                 yield from self._after_preface()

@@ -1,45 +1,21 @@
-"""Deflated data sets (PS3.5 A.5): inflate within limits, and find how to deflate again to the same bytes."""
+"""Deflated data sets (PS3.5 A.5): inflate within limits."""
 
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from leanpacs.errors import InflateError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable
 
 DEFAULT_LIMIT: Final = 1 << 31
 """Bytes to which a data set may inflate unless told otherwise: a guard against decompression bombs."""
 
 _CHUNK: Final = 1 << 18
 _IN_MEMORY: Final = 1 << 24
-_LONGEST_TRAILING: Final = 256
-_WORK_FACTOR: Final = 8
-
-
-@dataclass(frozen=True, slots=True)
-class DeflateRecipe:
-    """The zlib parameters that reproduce a deflated data set.
-
-    They hold for the zlib that found them (`zlib.ZLIB_RUNTIME_VERSION`): another implementation, such as
-    zlib-ng, may deflate the same bytes differently.
-
-    Parameters
-    ----------
-    level, mem_level, strategy : int
-        As `zlib.compressobj` takes them, for a raw stream (RFC 1951) with a window of 32 KiB.
-    trailing : bytes
-        What followed the deflated stream, mostly one byte of padding.
-    """
-
-    level: int
-    mem_level: int
-    strategy: int
-    trailing: bytes
 
 
 def inflate(
@@ -103,45 +79,6 @@ def inflate_leniently(
     return inflated, problem
 
 
-def find_deflate_recipe(received: BinaryIO, start: int, inflated: BinaryIO) -> DeflateRecipe | None:
-    """The parameters with which zlib makes of ``inflated`` what ``received`` holds, both from ``start`` on.
-
-    The work is bounded: candidates are given up at their first differing byte, and all of them together when
-    they have deflated several times the data set.
-
-    Returns
-    -------
-    DeflateRecipe or None
-        None when no parameters tried reproduce it; the data set is then to be kept as received.
-    """
-    stream_end = _stream_end(received, start)
-    if stream_end is None:
-        return None
-    received.seek(stream_end)
-    trailing = received.read(_LONGEST_TRAILING + 1)
-    if len(trailing) > _LONGEST_TRAILING:
-        return None
-    budget = _WORK_FACTOR * (inflated.seek(0, 2) - start) + 64 * _CHUNK
-    for level, mem_level, strategy in _CANDIDATES:
-        recipe = DeflateRecipe(level, mem_level, strategy, b"")
-        same, work = _reproduces(received, start, stream_end, inflated, recipe)
-        if same:
-            return DeflateRecipe(level, mem_level, strategy, trailing)
-        budget -= work
-        if budget < 0:
-            return None
-    return None
-
-
-def redeflate(chunks: Iterable[bytes], recipe: DeflateRecipe) -> Iterator[bytes]:
-    """Deflate an inflated data set (without preface) as it was received, what trailed it included."""
-    compressor = zlib.compressobj(recipe.level, zlib.DEFLATED, -zlib.MAX_WBITS, recipe.mem_level, recipe.strategy)
-    for chunk in chunks:
-        yield compressor.compress(chunk)
-    yield compressor.flush()
-    yield recipe.trailing
-
-
 # Level 6 with defaults is what nearly everybody uses. Level 0 is left out: its blocks depend on how input
 # arrives.
 _CANDIDATES: Final = tuple(
@@ -192,39 +129,3 @@ def _copy(reader: BinaryIO, out: BinaryIO, length: int) -> None:
     while length > 0 and (block := reader.read(min(length, _CHUNK))):
         out.write(block)
         length -= len(block)
-
-
-def _stream_end(received: BinaryIO, start: int) -> int | None:
-    """First byte after the raw deflate stream at ``start``; None if it is none or does not end."""
-    received.seek(start)
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    try:
-        while not inflater.eof:
-            chunk = inflater.unconsumed_tail or received.read(_CHUNK)
-            if not inflater.decompress(chunk, _CHUNK) and not chunk:
-                return None
-    except zlib.error:
-        return None
-    return received.tell() - len(inflater.unused_data)
-
-
-def _reproduces(
-    received: BinaryIO, start: int, stream_end: int, inflated: BinaryIO, recipe: DeflateRecipe
-) -> tuple[bool, int]:
-    """Whether a recipe gives the received stream, and how many bytes were deflated to learn it."""
-    work = 0
-
-    def chunks() -> Iterator[bytes]:
-        nonlocal work
-        inflated.seek(start)
-        while chunk := inflated.read(_CHUNK):
-            work += len(chunk)
-            yield chunk
-
-    position = start
-    for block in redeflate(chunks(), recipe):
-        received.seek(position)
-        if received.read(len(block)) != block:
-            return False, work
-        position += len(block)
-    return position == stream_end, work

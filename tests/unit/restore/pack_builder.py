@@ -67,9 +67,8 @@ def deflated(data_set: bytes) -> tuple[bytes, bytes]:
     """A pack of a deflated data set, and the bytes as received."""
     packer = zlib.compressobj(6, zlib.DEFLATED, -15, 8, 0)
     received = packer.compress(data_set) + packer.flush() + b"\0"
-    recipe = {"level": 6, "mem_level": 8, "strategy": 0, "trailing": "00"}
-    facts = manifest(received, PREFACE, form="whole", syntax=DEFLATED_LE, deflate=recipe)
-    return pack(facts, {"head.zst": zst(PREFACE + data_set)}), received
+    facts = manifest(received, PREFACE, form="whole", syntax=DEFLATED_LE)
+    return pack(facts, {"head.zst": zst(PREFACE + received)}), received
 
 
 def pixel(samples: NDArray[Any], codec: str, extension: str, **facts: Any) -> dict[str, Any]:
