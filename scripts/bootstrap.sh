@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # System packages for LeanPACS.
 #
-#   bootstrap.sh              what tests and benchmarks want: make, venv, dcmtk, zstd, Orthanc
+#   bootstrap.sh              what tests and benchmarks want: make, venv, dcmtk, zstd, djxl, opj_decompress, Orthanc
 #   bootstrap.sh python       only what the virtual environment needs
 #   bootstrap.sh which [P]    print a Python of 3.11 or later (P when it is one)
 #
@@ -45,6 +45,8 @@ missing_packages() {
     command -v make >/dev/null || echo make
     command -v storescu >/dev/null || echo dcmtk
     command -v zstd >/dev/null || echo zstd
+    command -v djxl >/dev/null || echo libjxl-tools
+    command -v opj_decompress >/dev/null || echo libopenjp2-tools
     command -v Orthanc >/dev/null || [ -x /usr/sbin/Orthanc ] || echo orthanc
     return 0
 }

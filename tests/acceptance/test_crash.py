@@ -84,6 +84,7 @@ def assert_sound(archive: Archive, acknowledged: list[str]) -> None:
 
 
 @pytest.mark.crash
+@pytest.mark.timeout(3600)
 @pytest.mark.slow
 def test_server_killed_at_random_under_load(tmp_path: Path) -> None:
     """SIGKILL to all processes of a server while it receives and settles, again and again on one archive."""
