@@ -61,17 +61,26 @@ class SeriesChoices:
         return next((one for one in self.choices if (one.kind, one.budget_seconds_per_gb) == wanted), None)
 
     def having(self, choice: SeriesChoice) -> SeriesChoices:
-        """These and one more."""
-        return SeriesChoices((*self.choices, choice))
+        """These and one more, in place of one for the same kind and budget."""
+        others = [
+            one
+            for one in self.choices
+            if (one.kind, one.budget_seconds_per_gb) != (choice.kind, choice.budget_seconds_per_gb)
+        ]
+        return SeriesChoices((*others, choice))
 
 
 @dataclass(frozen=True, slots=True)
 class Preferences:
-    """How to encode: the series' choices, the budget for using or making one, dictionary scopes."""
+    """How to encode: the series' choices, the budget for using or making one, dictionary scopes.
+
+    ``in_haste`` compresses heads less, and faster.
+    """
 
     choices: SeriesChoices
     budget_seconds_per_gb: float
     scopes: tuple[str, ...]
+    in_haste: bool = False
 
 
 @dataclass(frozen=True, slots=True)

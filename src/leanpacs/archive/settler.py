@@ -11,13 +11,14 @@ import os
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
 from multiprocessing import get_context
 
 from leanpacs.archive.delete import sweep
-from leanpacs.archive.encode import Preferences, SeriesChoices
+from leanpacs.archive.encode import Preferences, SeriesChoice, SeriesChoices
 from leanpacs.archive.manifest import Form, Manifest, Received
 from leanpacs.archive.representing import codec_name, represent
 from leanpacs.archive.settling import Settled, SettleTask, settle
@@ -34,9 +35,10 @@ LEASE = timedelta(minutes=2)
 
 RETRY = timedelta(seconds=5)
 IDLE_SECONDS = 0.1
-QUEUED = 16
-"""Instances claimed for each worker: enough that claiming is rare, for it keeps landing waiting."""
+CLAIMED_AT_ONCE = 64
+"""Instances claimed in one transaction: enough that claiming is rare, for it keeps landing waiting."""
 
+SERIES_REMEMBERED = 1000
 BATCH = 32
 BATCH_SECONDS = 0.25
 """Packs are committed this many at a time, or this often, or when nothing else is under way."""
@@ -89,6 +91,10 @@ class Settler:
         self._owner = uuid.uuid4().hex
         self._executor: Executor | None = None
         self._running: dict[Future[Settled], LandedWork] = {}
+        self._claimed: deque[LandedWork] = deque()
+        self._choices: dict[int, SeriesChoices] = {}
+        self._names: tuple[str, ...] = ()
+        self._pressed = False
         self._proven: list[tuple[LandedWork, Settled]] = []
         self._committed_at = float("-inf")
         self._dropped = False
@@ -140,6 +146,7 @@ class Settler:
     def _round(self) -> bool:
         """Claim, submit, wait for the first to be done, commit; False when there is nothing to do."""
         self._claim()
+        self._feed()
         if self._running:
             self._finish(wait(self._running, timeout=BATCH_SECONDS, return_when=FIRST_COMPLETED).done)
             return True
@@ -147,9 +154,18 @@ class Settler:
         return False
 
     def _finish_running(self) -> None:
+        self._give_back_claims()
         while self._running:
             self._finish(wait(self._running, timeout=BATCH_SECONDS, return_when=FIRST_COMPLETED).done)
         self._commit_all()
+
+    def _give_back_claims(self) -> None:
+        """Let others settle what was claimed and not begun."""
+        if self._claimed:
+            ids = [work.representation.id for work in self._claimed]
+            with self._catalog.writing() as transaction:
+                transaction.release_claims(self._owner, ids, datetime.now(UTC))
+            self._claimed.clear()
 
     def _commit_all(self) -> None:
         """Commit what is proven, and delete what that drops."""
@@ -157,45 +173,49 @@ class Settler:
             self._commit()
 
     def _claim(self) -> None:
-        """Keep the workers busy, with a few tasks waiting; hold on to what is claimed."""
+        """Claim a batch when little is left of the last; hold on to what is claimed."""
         now = datetime.now(UTC)
-        if self._running and now - self._held_at > LEASE / 4:
+        held = len(self._claimed) + len(self._running) + len(self._proven)
+        if held and now - self._held_at > LEASE / 4:
             self._hold(now)
-        room = QUEUED * self._workers - len(self._running)
-        if room < QUEUED * self._workers // 2:
+        if len(self._claimed) > CLAIMED_AT_ONCE // 2:
             return
         backlog = self._catalog.backlog()
-        if backlog.count <= len(self._running) + len(self._proven):
+        self._pressed = backlog.size_bytes > self._settings.pressed_backlog_bytes
+        if backlog.count <= held:
             return
         with self._catalog.writing() as transaction:
             works = transaction.claim_landed(
                 self._owner,
-                limit_count=room,
+                limit_count=CLAIMED_AT_ONCE,
                 limit_bytes=CLAIM_BYTES,
                 lease_seconds=LEASE.total_seconds(),
                 now=now,
             )
         self._step("claimed")
-        pressed = backlog.size_bytes > self._settings.pressed_backlog_bytes
-        names = tuple(self._store.kept_names()) if works else ()
-        for work in works:
-            self._submit(work, names, pressed=pressed)
+        self._claimed.extend(works)
+        self._names = tuple(self._store.kept_names())
+
+    def _feed(self) -> None:
+        """Give the workers something to do, late enough that what was learnt of a series is used for the next."""
+        while self._claimed and len(self._running) < 2 * self._workers:
+            self._submit(self._claimed.popleft())
 
     def _hold(self, now: datetime) -> None:
-        works = [*self._running.values(), *(work for work, _ in self._proven)]
+        works = [*self._claimed, *self._running.values(), *(work for work, _ in self._proven)]
         mine = [work.representation.id for work in works]
         with self._catalog.writing() as transaction:
             transaction.extend_claims(self._owner, mine, now + LEASE)
         self._held_at = now
 
-    def _submit(self, work: LandedWork, names: tuple[str, ...], *, pressed: bool) -> None:
+    def _submit(self, work: LandedWork) -> None:
         attempts = work.representation.attempts
         task = SettleTask(
             self._store,
             work.representation.blob.digest,
             _facts(work),
-            _preferences(work, self._settings, pressed=pressed),
-            names,
+            self._preferences(work),
+            self._names,
             self._limit_inflated_bytes,
             whole_because=f"{attempts - 1} attempts to encode it failed" if attempts > ATTEMPTS else "",
         )
@@ -206,9 +226,18 @@ class Settler:
         except BrokenExecutor:
             self._replace_executor()
 
+    def _preferences(self, work: LandedWork) -> Preferences:
+        settings = self._settings
+        budget = settings.pressed_budget_seconds_per_gb if self._pressed else settings.budget_seconds_per_gb
+        choices = self._choices.get(work.instance.series_id) or SeriesChoices.from_json(work.series_choice)
+        return Preferences(choices, budget, (work.instance.sop_class,), in_haste=self._pressed)
+
     def _finish(self, done: set[Future[Settled]]) -> None:
         finished = [(self._running.pop(future), future) for future in done]
         proven = [(work, future.result()) for work, future in finished if future.exception() is None]
+        for work, settled in proven:
+            if settled.encoded.choice is not None:
+                self._learn(work, settled.encoded.choice)
         for work, future in finished:
             if future.exception() is not None:
                 self._failed(work, future.exception())
@@ -216,6 +245,13 @@ class Settler:
         waited = time.monotonic() - self._committed_at
         if len(self._proven) >= BATCH or (self._proven and (waited > BATCH_SECONDS or not self._running)):
             self._commit()
+
+    def _learn(self, work: LandedWork, choice: SeriesChoice) -> None:
+        series_id = work.instance.series_id
+        known = self._choices.pop(series_id, None) or SeriesChoices.from_json(work.series_choice)
+        self._choices[series_id] = known.having(choice)
+        if len(self._choices) > SERIES_REMEMBERED:
+            self._choices.pop(next(iter(self._choices)))
 
     def _commit(self) -> None:
         """Name packs in place of landed files, and delete the files that earlier commits have dropped."""
@@ -234,7 +270,7 @@ class Settler:
                     work.instance.id, work.representation.id, _representation(settled), now=now, due_at=now
                 )
                 if settled.encoded.choice is not None:
-                    choices = SeriesChoices.from_json(work.series_choice).having(settled.encoded.choice)
+                    choices = self._choices.get(work.instance.series_id, SeriesChoices())
                     transaction.remember_choice(work.instance.series_id, choices.to_json())
             self._step("swapped")
         self._dropped = bool(proven)
@@ -300,12 +336,6 @@ def _facts(work: LandedWork) -> Manifest:
         file_digest=landed.blob.digest if landed.preface_length else None,
         assigned=instance.assigned,
     )
-
-
-def _preferences(work: LandedWork, settings: SettleSettings, *, pressed: bool) -> Preferences:
-    choices = SeriesChoices.from_json(work.series_choice)
-    budget = settings.pressed_budget_seconds_per_gb if pressed else settings.budget_seconds_per_gb
-    return Preferences(choices, budget, (work.instance.sop_class,))
 
 
 def _representation(settled: Settled) -> NewRepresentation:

@@ -25,6 +25,9 @@ from leanpacs.storage.local import LocalStore
 
 log = logging.getLogger(__name__)
 
+LEVEL_IN_HASTE = 3
+"""Zstandard level for heads while much is waiting."""
+
 
 @dataclass(frozen=True, slots=True)
 class SettleTask:
@@ -116,7 +119,8 @@ def _attempt(
     started: float,
     step: Callable[[str], None],
 ) -> Settled:
-    compressor = compressor_of(task.store, task.dictionary_names)
+    level = LEVEL_IN_HASTE if task.preferences.in_haste else None
+    compressor = compressor_of(task.store, task.dictionary_names, level)
     with task.store.writer() as writer:
         if not whole_because:
             encoded = encode(content, task.facts, writer.file, compressor, task.preferences)
@@ -152,7 +156,7 @@ def dictionaries_of(store: LocalStore, names: tuple[str, ...]) -> tuple[Dictiona
     return tuple(load_all(store))
 
 
-@lru_cache(maxsize=2)
-def compressor_of(store: LocalStore, names: tuple[str, ...]) -> Compressor:
-    """A compressor with every dictionary of a store; made once for each set of names."""
-    return Compressor(dictionaries_of(store, names))
+@lru_cache(maxsize=4)
+def compressor_of(store: LocalStore, names: tuple[str, ...], level: int | None = None) -> Compressor:
+    """A compressor with every dictionary of a store; made once for each set of names and level."""
+    return Compressor(dictionaries_of(store, names), level)

@@ -11,7 +11,7 @@ from leanpacs.dicom.frames import FrameSpec
 from leanpacs.errors import DecodeError, UnsupportedFrame
 
 
-class _Bytewise:
+class Bytewise:
     """Samples by way of native bytes, for codecs that say what to do with those."""
 
     name: str
@@ -46,7 +46,7 @@ class _Bytewise:
         raise NotImplementedError
 
 
-class Zstd(_Bytewise):
+class Zstd(Bytewise):
     """The native bytes of a frame in one Zstandard frame (RFC 8878), with content size and checksum."""
 
     name = "zstd"
@@ -78,7 +78,7 @@ class Zstd(_Bytewise):
             return zstandard.ZstdDecompressor().decompress(stream, max_output_size=expected)
 
 
-class DeflatedFrame(_Bytewise):
+class DeflatedFrame(Bytewise):
     """Deflated Image Frame Compression: the native bytes of a frame, deflated (RFC 1951; PS3.5 A.4.14)."""
 
     name = "deflate"
@@ -103,7 +103,7 @@ class DeflatedFrame(_Bytewise):
         return _unpadded(self.name, frame, expected)
 
 
-class Raw(_Bytewise):
+class Raw(Bytewise):
     """Encapsulated Uncompressed: the native bytes of a frame as they are (PS3.5 A.4.15)."""
 
     name = "raw"

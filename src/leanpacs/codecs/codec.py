@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
@@ -116,25 +116,6 @@ class Codec(Protocol):
         DecodeError
             If the stream is damaged, or of another shape than ``spec``; shapes are compared before anything is
             allocated.
-        """
-        ...
-
-
-@runtime_checkable
-class ByteCodec(Codec, Protocol):
-    """A codec that takes a frame as bytes, whatever they mean: it refuses nothing."""
-
-    def encode_bytes(self, frame: bytes, spec: FrameSpec, options: EncodeOptions) -> bytes:
-        """Compress the native bytes of one frame."""
-        ...
-
-    def decode_bytes(self, stream: bytes, spec: FrameSpec) -> bytes:
-        """Return the native bytes of the frame.
-
-        Raises
-        ------
-        DecodeError
-            If the stream is damaged, or holds another number of bytes than a frame of ``spec``.
         """
         ...
 

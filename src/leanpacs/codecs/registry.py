@@ -7,8 +7,8 @@ from types import MappingProxyType
 from typing import Final
 
 from leanpacs.codecs import jpeg, jpeg2000, jpegls, jpegxl, rle
-from leanpacs.codecs.bytewise import DeflatedFrame, Raw, Zstd
-from leanpacs.codecs.codec import ByteCodec, Codec, DecodedFrame, EncodeOptions
+from leanpacs.codecs.bytewise import Bytewise, DeflatedFrame, Raw, Zstd
+from leanpacs.codecs.codec import Codec, DecodedFrame, EncodeOptions
 from leanpacs.codecs.jpeg import Jpeg
 from leanpacs.codecs.jpeg2000 import HTJ2K, Jpeg2000
 from leanpacs.codecs.jpegls import JpegLS
@@ -111,7 +111,7 @@ def encode_frame(
     UnsupportedFrame, EncodeError
         As :meth:`Codec.encode`.
     """
-    if isinstance(codec, ByteCodec):
+    if isinstance(codec, Bytewise):
         return codec.encode_bytes(frame, spec, options)
     return codec.encode(unpack(frame, spec, big_endian=big_endian), spec, options)
 
@@ -126,7 +126,7 @@ def decode_frame(
     DecodeError
         As :meth:`Codec.decode`.
     """
-    if isinstance(codec, ByteCodec):
+    if isinstance(codec, Bytewise):
         return codec.decode_bytes(stream, spec)
     return pack(codec.decode(stream, spec, options), spec, big_endian=big_endian)
 
