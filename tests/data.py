@@ -381,7 +381,7 @@ _ENCODERS: dict[str, Callable[[NDArray[np.uint8]], bytes]] = {
     JPEG_LS: imagecodecs.jpegls_encode,
     JPEG_2000: lambda cells: imagecodecs.jpeg2k_encode(cells, codecformat="j2k", reversible=True),
     HTJ2K: lambda cells: imagecodecs.htj2k_encode(cells, reversible=True),
-    JPEG_XL: lambda cells: imagecodecs.jpegxl_encode(cells, lossless=True, effort=1),
+    JPEG_XL: lambda cells: imagecodecs.jpegxl_encode(cells, lossless=True, effort=3),
 }
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -52,6 +54,9 @@ def serve_http(settings: Settings, listener: socket.socket, lifeline: Connection
     with open_archive(settings.storage.data, settings) as archive:
         lifeline.send("ready")
         serve(listener, archive, options, stop, metrics=telemetry.Metrics())
+    # Threads of the HTTP server may still be about to call into an interpreter that is being taken down.
+    sys.stderr.flush()
+    os._exit(0)
 
 
 TARGETS: Final[dict[str, Callable[[Settings, socket.socket, Connection], None]]] = {
