@@ -163,7 +163,9 @@ def decode_image(extension: str, stream: bytes, precision: int) -> tuple[int, bo
         import imagecodecs
     except ImportError:
         return decode_image_by_program(extension, stream, precision)
-    values = getattr(imagecodecs, names[extension] + "_decode")(stream)
+    # Colour that is not transformed comes plane by plane from HTJ2K unless told otherwise.
+    options = {"planar": False} if extension == "j2c" else {}
+    values = getattr(imagecodecs, names[extension] + "_decode")(stream, **options)
     kind, width = values.dtype.kind, values.dtype.itemsize
     return width, kind == "i", values.astype(f"<{kind}{width}").tobytes()
 
