@@ -95,7 +95,9 @@ def test_the_same_bytes_are_stored_once_and_acknowledged(archive: Archive) -> No
     assert take_in(archive, content).outcome is Outcome.DUPLICATE
     settle(archive)
     assert take_in(archive, content).outcome is Outcome.DUPLICATE
+    archive.deleter().sweep(datetime.now(UTC))
     assert len(list(archive.store.list())) == 1
+    assert given_back(archive, data.make_data_set(data.Recipe()).SOPInstanceUID) == content
 
 
 @pytest.mark.parametrize(

@@ -187,14 +187,23 @@ class Ingest:
         except DicomError as error:
             blob = self._take(incoming, None)
             return _Prepared(incoming, blob, None, None, str(error))
-        held = self._catalog.instances(sop_uid=found.sop_uid)
-        if held and held[0].data_set_digest == data_set_digest:
-            return _receipt(Outcome.DUPLICATE, found, size)
-        if held and self._settings.duplicates is DuplicatePolicy.REFUSE:
-            return _receipt(Outcome.REFUSED, found, size, _OTHER_BYTES)
+        if incoming.stays and (receipt := self._known(found, data_set_digest, size)) is not None:
+            return receipt
         self._step("read")
         blob = self._take(incoming, file_digest)
         return _Prepared(incoming, blob, found, _landing(incoming, layout, blob, data_set_digest), "")
+
+    def _known(self, found: InstanceIndex, data_set_digest: Digest, size_bytes: int) -> Receipt | None:
+        """Answer for what need not be copied: an import that is run again finds most of it here.
+
+        Spooled files are not looked up: they are only renamed, and `_record` asks the same question.
+        """
+        held = self._catalog.instances(sop_uid=found.sop_uid)
+        if held and held[0].data_set_digest == data_set_digest:
+            return _receipt(Outcome.DUPLICATE, found, size_bytes)
+        if held and self._settings.duplicates is DuplicatePolicy.REFUSE:
+            return _receipt(Outcome.REFUSED, found, size_bytes, _OTHER_BYTES)
+        return None
 
     def _scratch(self) -> BinaryIO:
         return cast("BinaryIO", tempfile.TemporaryFile(dir=self._store.spool_folder()))
