@@ -121,7 +121,7 @@ class _Door:
             CommandField.C_ECHO_RQ: _timed("C-ECHO", echo, metrics),
             CommandField.C_STORE_RQ: _timed(
                 "C-STORE",
-                StoreService(archive, largest_instance_bytes=options.largest_instance_bytes),
+                StoreService(archive, largest_instance_bytes=options.largest_instance_bytes, metrics=metrics),
                 metrics,
             ),
         }

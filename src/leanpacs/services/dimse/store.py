@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -21,6 +22,7 @@ from leanpacs.services.dimse.association import Association
 from leanpacs.services.dimse.message import Command
 from leanpacs.services.dimse.negotiation import is_storage
 from leanpacs.services.dimse.status import Reply, Status
+from leanpacs.telemetry import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +49,15 @@ class StoreService:
         Where instances go.
     largest_instance_bytes : int
         Larger ones are refused; they are read to their end, but not kept.
+    metrics : Metrics, optional
+        Counts what is received.
     """
 
-    def __init__(self, archive: Landing, *, largest_instance_bytes: int = sys.maxsize) -> None:
+    def __init__(
+        self, archive: Landing, *, largest_instance_bytes: int = sys.maxsize, metrics: Metrics | None = None
+    ) -> None:
         self._archive = archive
+        self._metrics = metrics
         self._largest_file_bytes = largest_instance_bytes
 
     def __call__(self, association: Association, command: Command) -> Reply:
@@ -91,7 +98,10 @@ class StoreService:
     def _land(self, incoming: Incoming, command: Command) -> Reply:
         extra = {"action": "store", "sender": incoming.sender, "sop_uid": command.sop_uid}
         try:
-            reply = status.of_receipt(self._archive.land(incoming), command)
+            started = time.perf_counter()
+            receipt = self._archive.land(incoming)
+            self._measure(receipt, time.perf_counter() - started)
+            reply = status.of_receipt(receipt, command)
         except LeanPACSError as error:
             log.warning("not taken: %s", error, extra=extra)
             return status.of_error(error)
@@ -101,6 +111,13 @@ class StoreService:
         if reply.status is not Status.SUCCESS:
             log.warning("%s: %s", reply.status.name.lower(), reply.comment, extra=extra)
         return reply
+
+    def _measure(self, receipt: Receipt, seconds: float) -> None:
+        if self._metrics is None:
+            return
+        self._metrics.received.labels("dimse", receipt.outcome.value).inc()
+        self._metrics.received_bytes.labels("dimse").inc(receipt.size_bytes)
+        self._metrics.land_seconds.labels("dimse").observe(seconds)
 
 
 class _Spooled:
