@@ -9,6 +9,7 @@ import argparse
 import importlib.util
 import json
 import logging
+import os
 import shutil
 import signal
 import socket
@@ -151,7 +152,9 @@ def serving(folder: Path) -> Iterator[Running]:
     command += ["--dimse", f"127.0.0.1:{dimse_port}", "--ae-title", AE_TITLE]
     with log.open("wb") as output:
         # In a process group of its own, so that Ctrl-C reaches this script alone, which then stops it in order.
-        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+        # All at once is a burst, for which the archive chooses faster codecs; here it has the time of a quiet day.
+        unhurried = os.environ | {"LEANPACS_SETTLE__PRESSED_BACKLOG_BYTES": str(1 << 40)}
+        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True, env=unhurried)
     running = Running(process, data, f"http://127.0.0.1:{http_port}", dimse_port)
     try:
         _wait_until_ready(running, log)

@@ -16,6 +16,10 @@ from leanpacs.cli.output import Column, human_bytes, print_json, print_table, pr
 from leanpacs.config import DuplicatePolicy
 
 NOTES_SHOWN = 200
+PATIENT = {"backlog_wait_seconds": 1e9}
+"""Files wait for the backlog as long as it takes: there is no sender who gives up."""
+THOROUGH = {"pressed_backlog_bytes": 1 << 62}
+"""Nobody waits for an acknowledgement either, so every codec may be tried."""
 
 
 class _Tally:
@@ -61,7 +65,7 @@ def import_(
 
     Exit code 1 when a file could not be read from disk or taken in.
     """
-    settings = settings_of(data, config, {"ingest": {"duplicates": duplicates}})
+    settings = settings_of(data, config, {"ingest": {"duplicates": duplicates, **PATIENT}, "settle": THOROUGH})
     with open_archive(settings.storage.data, settings) as archive:
         tally = _Tally()
         _take_in(archive, paths, tally, jobs, quiet=quiet or json)
