@@ -12,6 +12,7 @@ from typing import Self
 
 from leanpacs.archive.delete import Deleter
 from leanpacs.archive.ingest import Incoming, Ingest, Receipt
+from leanpacs.archive.representing import dictionary_row
 from leanpacs.archive.retrieve import Retriever
 from leanpacs.archive.settler import Settler
 from leanpacs.archive.status import ArchiveStatus, status
@@ -19,7 +20,7 @@ from leanpacs.archive.verify import Verifier
 from leanpacs.audit import AuditTrail
 from leanpacs.catalog import open_catalog
 from leanpacs.config import Settings
-from leanpacs.storage.dictionary import save, shipped
+from leanpacs.storage.dictionary import load_all, save, shipped
 from leanpacs.storage.local import LocalStore
 from leanpacs.telemetry import Metrics
 
@@ -120,16 +121,14 @@ class Archive:
         self.close()
 
     def _clean_up(self) -> None:
-        """Remove what a crash left behind; nobody else has the archive open."""
+        """Remove what a crash left behind, and name the dictionaries; nobody else has the archive open."""
         now = datetime.now(UTC)
         self.store.sweep_temporary(now + timedelta(seconds=1))
+        save(self.store, shipped())
         with self.catalog.writing() as transaction:
             transaction.release_all_claims()
-        self._keep_shipped_dictionary()
-
-    def _keep_shipped_dictionary(self) -> None:
-        dictionary = shipped()
-        save(self.store, dictionary)
+            for dictionary in load_all(self.store):
+                transaction.add_dictionary(dictionary_row(dictionary))
 
 
 class _InUse:

@@ -1,4 +1,4 @@
-"""How the catalog names a pack."""
+"""How the catalog names packs and dictionaries."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from leanpacs.archive.manifest import HEAD, SKELETON, TAIL, Form, Manifest
-from leanpacs.catalog import Evidence, Fidelity, FrameTable, NewRepresentation, Span
-from leanpacs.refs import BlobRef
+from leanpacs.catalog import DictionaryRow, Evidence, Fidelity, FrameTable, NewRepresentation, Span
+from leanpacs.refs import BlobRef, Digest
+from leanpacs.storage.dictionary import Dictionary
 from leanpacs.storage.pack import Entry
 
 
@@ -68,6 +69,19 @@ def represent(
             seconds=seconds,
         ),
         reason=manifest.reason,
+    )
+
+
+def dictionary_row(dictionary: Dictionary) -> DictionaryRow:
+    """A dictionary of the store as the catalog names it."""
+    return DictionaryRow(
+        id=dictionary.id,
+        scope=dictionary.scope,
+        version=dictionary.version,
+        digest=Digest.of(dictionary.data),
+        size_bytes=len(dictionary.data),
+        samples=dictionary.samples,
+        trained_at=dictionary.trained_at,
     )
 
 

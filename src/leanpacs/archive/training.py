@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 from leanpacs.archive.archive import Archive
 from leanpacs.archive.opened import OpenInstance
-from leanpacs.catalog import DictionaryRow
+from leanpacs.archive.representing import dictionary_row
 from leanpacs.errors import StorageError
-from leanpacs.refs import Digest
 from leanpacs.storage.dictionary import Compressor, Dictionary, load_all, save, train
 
 SAMPLES = 2000
@@ -62,17 +61,8 @@ def _train(archive: Archive, scope: str, heads: list[bytes]) -> Trained:
 
 def _keep(archive: Archive, dictionary: Dictionary) -> None:
     save(archive.store, dictionary)
-    row = DictionaryRow(
-        dictionary.id,
-        dictionary.scope,
-        dictionary.version,
-        Digest.of(dictionary.data),
-        len(dictionary.data),
-        dictionary.samples,
-        dictionary.trained_at,
-    )
     with archive.catalog.writing() as transaction:
-        transaction.add_dictionary(row)
+        transaction.add_dictionary(dictionary_row(dictionary))
 
 
 def _size(compressor: Compressor, scope: str, heads: list[bytes]) -> int:
