@@ -40,16 +40,21 @@ def run_ingest(arguments: argparse.Namespace) -> None:
         load = read_load(load_folder)
     peers = [peer for peer in PEERS if not arguments.only or peer.name in arguments.only]
     doors = [door for door in ingest.DOORS if not arguments.doors or door.key in arguments.doors]
-    runs = ingest.measure(
-        load,
-        arguments.out / "servers",
-        rounds=arguments.rounds,
-        doors=doors,
-        peers=peers,
-        retries=arguments.retries,
-        patience_seconds=arguments.patience,
-        console=console,
-    )
+    runs: list[ingest.Run] = []
+    try:
+        for run in ingest.measure(
+            load,
+            arguments.out / "servers",
+            rounds=arguments.rounds,
+            doors=doors,
+            peers=peers,
+            retries=arguments.retries,
+            patience_seconds=arguments.patience,
+            console=console,
+        ):
+            runs.append(run)  # noqa: PERF402 - what is there stays when it is stopped
+    except KeyboardInterrupt:
+        console.print("[yellow]stopped; the tables tell of what was measured till then[/yellow]")
     sheets = comparison.sheets(load, runs)
     _report(arguments, "ingest", comparison.record(load, runs), sheets)
 
@@ -83,7 +88,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--page", action="store_true", help="write the tables into docs/benchmarks.md, too")
     sending = parser.add_argument_group("ingest")
-    sending.add_argument("--megabytes", type=float, default=300.0, help="size of the load [%(default)s]")
+    sending.add_argument("--megabytes", type=float, default=200.0, help="size of the load [%(default)s]")
     sending.add_argument("--load", type=Path, help="a load made before, instead of making one")
     sending.add_argument("--rounds", type=int, default=3, help="[%(default)s]")
     sending.add_argument("--retries", type=int, default=1, help="repetitions of a disturbed run [%(default)s]")

@@ -103,7 +103,7 @@ def measure(
     retries: int = 1,
     patience_seconds: float = 0.0,
     console: Console,
-) -> list[Run]:
+) -> Iterator[Run]:
     """Run all doors of all servers, ``rounds`` times in turns; servers that are not there are told of and left out.
 
     Parameters
@@ -124,15 +124,13 @@ def measure(
     able = [peer for peer in peers if _can_run(peer, console)]
     doors = [door for door in doors if door.send is not senders.c_store or _have_storescu(console)]
     _warm(load)
-    runs = []
     for number in range(1, rounds + 1):
         for door in doors:
             for name, once in _contestants(able, door, load, work, number):
                 run = _least_disturbed(once, retries, patience_seconds, name, console)
                 if run is not None:
-                    runs.append(run)
                     console.print(_line(run), highlight=False)
-    return runs
+                    yield run
 
 
 def _can_run(peer: Peer, console: Console) -> bool:

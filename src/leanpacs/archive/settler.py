@@ -21,7 +21,7 @@ from leanpacs.archive.delete import sweep
 from leanpacs.archive.encode import Preferences, SeriesChoice, SeriesChoices
 from leanpacs.archive.manifest import Form, Manifest, Received
 from leanpacs.archive.representing import codec_name, represent
-from leanpacs.archive.settling import Settled, SettleTask, settle
+from leanpacs.archive.settling import Settled, SettleTask, settle, warm_up
 from leanpacs.catalog import Catalog, LandedWork, NewRepresentation
 from leanpacs.config import SettleSettings
 from leanpacs.errors import LeanPACSError
@@ -104,6 +104,7 @@ class Settler:
     def run(self, stop: threading.Event) -> None:
         """Settle whatever lands until ``stop`` is set; then finish what is under way."""
         try:
+            self._warm_up()
             while not stop.is_set():
                 if not self._round_or_wait(stop):
                     stop.wait(IDLE_SECONDS)
@@ -133,6 +134,11 @@ class Settler:
         if self._executor is not None:
             self._executor.shutdown(wait=True, cancel_futures=True)
             self._executor = None
+
+    def _warm_up(self) -> None:
+        self._executor = self._make_executor()
+        for _ in range(self._workers):
+            self._executor.submit(warm_up)
 
     def _round_or_wait(self, stop: threading.Event) -> bool:
         """One round; when store or catalog fail, say so and wait. What was under way is claimed anew later."""

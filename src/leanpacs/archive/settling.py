@@ -18,6 +18,8 @@ from leanpacs.archive.content import Content, open_content
 from leanpacs.archive.encode import Encoded, Preferences, encode, encode_whole
 from leanpacs.archive.manifest import Manifest
 from leanpacs.archive.rebuild import PackedInstance
+from leanpacs.codecs.choice import measure
+from leanpacs.dicom.frames import FrameSpec
 from leanpacs.errors import StoreFull, StoreUnavailable, VerificationError
 from leanpacs.refs import BlobRef, Digest
 from leanpacs.storage.dictionary import Compressor, Dictionary, load_all
@@ -72,6 +74,12 @@ class Settled:
     verified_at: datetime
     decoder: str
     seconds: float
+
+
+def warm_up() -> None:
+    """Load what encoding needs, so that the first instance does not wait for it."""
+    spec = FrameSpec(16, 16, 1, 16, 16, 15, 0, 0, "MONOCHROME2", 1)
+    measure(bytes(512), spec)
 
 
 def settle(task: SettleTask, step: Callable[[str], None] = lambda _: None) -> Settled:
