@@ -51,6 +51,15 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Digests:
+    """SHA-256 of a whole file, and of what follows its first ``preface_length`` bytes: the data set."""
+
+    preface_length: int
+    file: Digest
+    data_set: Digest
+
+
+@dataclass(frozen=True, slots=True)
 class Incoming:
     """One received file, complete and closed.
 
@@ -68,6 +77,8 @@ class Incoming:
         What people know it by (a file name), for reports.
     stays : bool
         The file belongs to somebody else, may be anywhere, and is copied instead of taken over.
+    digests : Digests, optional
+        Where the door has computed them while the bytes came in.
     """
 
     path: Path
@@ -76,6 +87,7 @@ class Incoming:
     transfer_syntax: str | None = None
     name: str = ""
     stays: bool = False
+    digests: Digests | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +194,10 @@ class Ingest:
                     spool=self._scratch,
                     inflate_limit_bytes=self._settings.largest_inflated_bytes,
                 )
-                file_digest, data_set_digest = _digests(reader, layout.preface_length)
+                digests = incoming.digests
+                if digests is None or digests.preface_length != layout.preface_length:
+                    digests = _digests(reader, layout.preface_length)
+            file_digest, data_set_digest = digests.file, digests.data_set
             found = index(layout, data_set_digest)
         except DicomError as error:
             blob = self._take(incoming, None)
@@ -318,15 +333,14 @@ class BacklogGate:
             return self._waiting_bytes
 
 
-def _digests(reader: BinaryIO, preface_length: int) -> tuple[Digest, Digest]:
-    """SHA-256 of a whole file, and of what follows its first ``preface_length`` bytes."""
+def _digests(reader: BinaryIO, preface_length: int) -> Digests:
     reader.seek(0)
     whole = hashlib.sha256(reader.read(preface_length))
     data_set = hashlib.sha256()
     while chunk := reader.read(READ_BYTES):
         whole.update(chunk)
         data_set.update(chunk)
-    return Digest(whole.digest()), Digest(data_set.digest())
+    return Digests(preface_length, Digest(whole.digest()), Digest(data_set.digest()))
 
 
 def _landing(incoming: Incoming, layout: Layout, blob: BlobRef, data_set_digest: Digest) -> Landing:

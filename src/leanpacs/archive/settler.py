@@ -322,7 +322,7 @@ class Settler:
 
 def _yield_to_the_doors() -> None:
     """Give receiving and answering precedence over settling."""
-    os.nice(10)
+    os.nice(19)
 
 
 def _facts(work: LandedWork) -> Manifest:

@@ -6,6 +6,7 @@ neither parsed nor held in memory here.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import sys
@@ -14,9 +15,10 @@ import time
 from pathlib import Path
 from typing import Protocol, Self
 
-from leanpacs.archive.ingest import Incoming, Receipt
+from leanpacs.archive.ingest import Digests, Incoming, Receipt
 from leanpacs.dicom.write import file_meta
 from leanpacs.errors import LeanPACSError
+from leanpacs.refs import Digest
 from leanpacs.services.dimse import status
 from leanpacs.services.dimse.association import Association
 from leanpacs.services.dimse.message import Command
@@ -74,8 +76,7 @@ class StoreService:
             source_ae=association.calling,
         )
         try:
-            with _Spooled(self._archive.spool_folder) as spooled:
-                spooled.write(meta)
+            with _Spooled(self._archive.spool_folder, meta) as spooled:
                 for part in association.data_set():
                     if spooled.size_bytes + len(part) > self._largest_file_bytes:
                         return Reply(Status.OUT_OF_RESOURCES, "larger than this archive takes")
@@ -88,6 +89,7 @@ class StoreService:
                         door="dimse",
                         transfer_syntax=context.transfer_syntax,
                         name=command.sop_uid,
+                        digests=spooled.digests(),
                     ),
                     command,
                 )
@@ -121,19 +123,36 @@ class StoreService:
 
 
 class _Spooled:
-    """A file being written; what still has its name at the end is removed."""
+    """A file being written behind its file meta; what still has its name at the end is removed.
 
-    def __init__(self, folder: Path) -> None:
+    Digests are computed while the peer sends, rather than while it waits for the response.
+    """
+
+    def __init__(self, folder: Path, meta: bytes) -> None:
         self._descriptor, name = tempfile.mkstemp(prefix="dimse-", suffix=".dcm", dir=folder)
         self.path = Path(name)
         self.size_bytes = 0
+        self._meta_length = len(meta)
+        self._file_sha = hashlib.sha256(meta)
+        self._data_set_sha = hashlib.sha256()
+        self._write(meta)
 
     def write(self, data: bytes | memoryview) -> None:
+        """Append a piece of the data set."""
+        self._write(data)
+        self._file_sha.update(data)
+        self._data_set_sha.update(data)
+
+    def digests(self) -> Digests:
+        """Of what was written."""
+        return Digests(self._meta_length, Digest(self._file_sha.digest()), Digest(self._data_set_sha.digest()))
+
+    def _write(self, data: bytes | memoryview) -> None:
         """Write all of ``data``, unbuffered: it comes in pieces of up to a PDU."""
         written = os.write(self._descriptor, data)
         self.size_bytes += written
         if written < len(data):  # the file system is nearly full; the next attempt says so
-            self.write(data[written:])
+            self._write(data[written:])
 
     def close(self) -> None:
         """Close the file."""
