@@ -160,7 +160,7 @@ class SettleSettings(_Section):
     pressed_budget_seconds_per_gb: Seconds = Field(
         default=10.0, gt=0, description="The same budget while the backlog is above pressed_backlog_bytes."
     )
-    pressed_backlog_bytes: Bytes = Field(default=32 << 20, description="Backlog above which the smaller budget holds.")
+    pressed_backlog_bytes: Bytes = Field(default=8 << 20, description="Backlog above which the smaller budget holds.")
     drain_seconds: Seconds = Field(
         default=30.0,
         description="When the server stops, how long it goes on settling; the rest waits for the next start.",
