@@ -7,13 +7,14 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from dataclasses import dataclass
 from typing import Any
 
-from leanpacs.archive.opened import OpenInstance, open_landed, open_pack
+from leanpacs.archive.opened import open_landed, open_pack
 from leanpacs.archive.settling import dictionaries_of
 from leanpacs.catalog import Catalog, InstanceRow, Kind
 from leanpacs.dicom.uids import EXPLICIT_LE
 from leanpacs.errors import BlobNotFound, InstanceNotFound, UnsupportedTransferSyntax
 from leanpacs.storage.dictionary import Dictionary
 from leanpacs.storage.local import LocalStore
+from leanpacs.transcode.source import OpenInstance
 
 OPEN_ATTEMPTS = 3
 """An instance may be settled between looking up where it is and opening it; then it is looked up again."""
@@ -106,7 +107,7 @@ class Retriever:
                 return FrameBytes(instance.transfer_syntax, opened.frame(number))
             if transfer_syntax not in (None, instance.transfer_syntax, EXPLICIT_LE):
                 raise UnsupportedTransferSyntax(transfer_syntax or "")
-            from leanpacs.archive.conversion import native_frame
+            from leanpacs.transcode.native import native_frame
 
             return FrameBytes(EXPLICIT_LE, native_frame(opened, number))
 
@@ -162,8 +163,8 @@ class Retriever:
         return Part10(EXPLICIT_LE, None, _rejoined(first, chunks))
 
     def _native(self, instance: InstanceRow, *, with_meta: bool) -> Iterator[bytes]:
-        from leanpacs.archive.conversion import native_data_set
         from leanpacs.dicom.write import file_meta
+        from leanpacs.transcode.native import native_data_set
 
         with self.opened(instance) as opened:
             chunks = native_data_set(opened)

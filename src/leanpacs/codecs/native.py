@@ -83,6 +83,13 @@ def pack_bits(frames: Iterable[Samples]) -> Iterator[bytes]:
         yield np.packbits(rest, bitorder="little").tobytes()
 
 
+def little_endian(frame: bytes, word_bytes: int) -> bytes:
+    """Reverse the bytes of every word of ``word_bytes`` (big endian samples to little endian, or back)."""
+    if word_bytes == 1:
+        return frame
+    return np.frombuffer(frame, dtype=f">u{word_bytes}").astype(f"<u{word_bytes}").tobytes()
+
+
 def _dtype(spec: FrameSpec) -> np.dtype[np.generic]:
     if spec.is_subsampled:
         raise UnsupportedFrame(f"{spec.photometric_interpretation}: two pixels share their chroma samples")

@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING
 
 from pydicom.encaps import generate_frames
 
-from leanpacs.archive.opened import OpenInstance
-from leanpacs.archive.rebuild import little_endian
 from leanpacs.codecs import registry
 from leanpacs.codecs.codec import DecodedFrame
-from leanpacs.codecs.native import pack, pack_bits
+from leanpacs.codecs.native import little_endian, pack, pack_bits
 from leanpacs.dicom.frames import FrameSpec, frame_spec, native_frames, word_size
 from leanpacs.dicom.instance import PixelSpan
 from leanpacs.dicom.uids import EXPLICIT_LE
 from leanpacs.dicom.write import explicit_le, native_head
 from leanpacs.errors import CodecError, DicomError, UnsupportedTransferSyntax
+from leanpacs.transcode.source import OpenInstance
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

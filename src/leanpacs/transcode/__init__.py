@@ -1,0 +1,1 @@
+"""Instances from one transfer syntax to another."""
