@@ -6,6 +6,7 @@ import io
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -27,7 +28,9 @@ class SettledInstance:
     def __init__(self, packed: PackedInstance) -> None:
         self._packed = packed
         self._head = packed.head()
-        self.layout = scan(io.BytesIO(self._head), transfer_syntax=packed.manifest.transfer_syntax)
+        # A head alone looks as if its Pixel Data were cut off; what is damaged is packed whole.
+        layout = scan(io.BytesIO(self._head), transfer_syntax=packed.manifest.transfer_syntax)
+        self.layout = replace(layout, problem=None)
 
     def preface(self) -> bytes:
         """See `OpenInstance`."""

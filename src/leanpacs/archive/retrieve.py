@@ -107,9 +107,10 @@ class Retriever:
                 return FrameBytes(instance.transfer_syntax, opened.frame(number))
             if transfer_syntax not in (None, instance.transfer_syntax, EXPLICIT_LE):
                 raise UnsupportedTransferSyntax(transfer_syntax or "")
-            from leanpacs.transcode.native import native_frame
+            from leanpacs.transcode.engine import Transcoder
+            from leanpacs.transcode.target import Target
 
-            return FrameBytes(EXPLICIT_LE, native_frame(opened, number))
+            return FrameBytes(EXPLICIT_LE, Transcoder().frame(opened, Target(EXPLICIT_LE), number).data)
 
     def metadata(self, instance: InstanceRow, bulk_uri: Callable[[str], str]) -> dict[str, Any]:
         """DICOM JSON Model object of the instance (PS3.18 F); ``bulk_uri`` makes the URI of a path of tags."""
@@ -158,22 +159,21 @@ class Retriever:
             raise UnsupportedTransferSyntax(
                 transfer_syntax or "", f"this archive does not yet convert to {transfer_syntax}"
             )
-        chunks = self._native(instance, with_meta=with_meta)
+        chunks = self._transcoded(instance, with_meta=with_meta)
         first = next(chunks)
         return Part10(EXPLICIT_LE, None, _rejoined(first, chunks))
 
-    def _native(self, instance: InstanceRow, *, with_meta: bool) -> Iterator[bytes]:
-        from leanpacs.dicom.write import file_meta
-        from leanpacs.transcode.native import native_data_set
+    def _transcoded(self, instance: InstanceRow, *, with_meta: bool) -> Iterator[bytes]:
+        from leanpacs.transcode.engine import Transcoder
+        from leanpacs.transcode.target import Target
 
         with self.opened(instance) as opened:
-            chunks = native_data_set(opened)
-            first = next(chunks)
-            meta = b""
+            pieces = Transcoder().data_set(opened, Target(EXPLICIT_LE)).pieces
             if with_meta:
-                meta = file_meta(instance.sop_class, instance.sop_uid, EXPLICIT_LE)
-            yield meta + first
-            yield from chunks
+                from leanpacs.dicom.write import file_meta
+
+                yield file_meta(instance.sop_class, instance.sop_uid, EXPLICIT_LE)
+            yield from pieces
 
     @contextmanager
     def opened(self, instance: InstanceRow) -> Iterator[OpenInstance]:

@@ -1,0 +1,164 @@
+"""One frame from one form to another: what runs in a worker process.
+
+Nothing here knows of data sets. A task and its result are small but for the bytes of one frame.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from leanpacs.codecs import registry
+from leanpacs.codecs.codec import DecodedFrame
+from leanpacs.codecs.native import expand_422, pack, unpack
+from leanpacs.codecs.samples import decoded_spec
+from leanpacs.codecs.writing import WriteOptions, is_lossy, write_frame
+from leanpacs.dicom.frames import FrameSpec
+from leanpacs.dicom.uids import transfer_syntax
+from leanpacs.errors import CodecError, DecodeError, UnsupportedTransferSyntax, VerificationError
+from leanpacs.transcode.target import Verify, name_of
+
+
+@dataclass(frozen=True, slots=True)
+class FrameTask:
+    """One frame, and what is to become of it.
+
+    Parameters
+    ----------
+    number : int
+        From 1.
+    data : bytes
+        Its code stream, or its native bytes in little endian order.
+    source : str or None
+        UID of the transfer syntax that ``data`` is a code stream of; None when it is native.
+    spec : FrameSpec
+        What the data set says of it.
+    target : str or None
+        UID of the transfer syntax wanted; None for native bytes in little endian order.
+    options : WriteOptions
+        How to write.
+    verify : Verify
+        How to check what was written.
+    """
+
+    number: int
+    data: bytes
+    source: str | None
+    spec: FrameSpec
+    target: str | None
+    options: WriteOptions
+    verify: Verify
+
+
+@dataclass(frozen=True, slots=True)
+class FrameResult:
+    """One frame in its new form, what a data set must say of it, and which decoders have found it right."""
+
+    data: bytes
+    spec: FrameSpec
+    checked_by: tuple[str, ...] = ()
+
+
+def convert(task: FrameTask) -> FrameResult:
+    """Decode one frame and write it in its new form.
+
+    Raises
+    ------
+    UnsupportedTransferSyntax
+        If it cannot be decoded, or not be written without loss; says why.
+    VerificationError
+        If what was written decodes to other samples.
+    """
+    decoded = _decoded(task)
+    if task.target is None:
+        return FrameResult(pack(decoded.samples, decoded.spec), decoded.spec, _read_by_others(task, decoded))
+    try:
+        written = write_frame(decoded.samples, decoded.spec, task.target, task.options)
+    except CodecError as error:
+        raise UnsupportedTransferSyntax(task.target, f"frame {task.number} cannot be written: {error}") from error
+    result = FrameResult(written.stream, written.spec)
+    return replace(result, checked_by=_checked_by(task, decoded, result))
+
+
+def in_order(tasks: Iterable[FrameTask], executor: Executor | None, *, ahead: int) -> Iterator[FrameResult]:
+    """Convert frames, several at a time, and give them in the order of the tasks.
+
+    Parameters
+    ----------
+    tasks : iterable of FrameTask
+        Taken when there is room, so that no more than ``ahead`` frames are held.
+    executor : Executor or None
+        Where they are converted; here when None.
+    ahead : int
+        Frames that are given to the executor beyond the one that is waited for.
+    """
+    if executor is None:
+        yield from map(convert, tasks)
+        return
+    waiting: deque[Future[FrameResult]] = deque()
+    try:
+        for task in tasks:
+            waiting.append(executor.submit(convert, task))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def _decoded(task: FrameTask) -> DecodedFrame:
+    if task.source is None:
+        spec = replace(task.spec, number_of_frames=1)
+        if spec.is_subsampled:
+            return DecodedFrame(expand_422(task.data, spec), decoded_spec(spec))
+        return DecodedFrame(unpack(task.data, spec), replace(spec, planar_configuration=0))
+    try:
+        return registry.decode_received(task.data, task.source, task.spec)
+    except CodecError as error:
+        target = task.target or task.source
+        raise UnsupportedTransferSyntax(target, f"frame {task.number} cannot be decoded: {error}") from error
+
+
+def _checked_by(task: FrameTask, decoded: DecodedFrame, written: FrameResult) -> tuple[str, ...]:
+    """Decode what was written and compare; what is lossy need only decode to a frame of its kind."""
+    assert task.target is not None
+    if task.verify is Verify.NONE:
+        return ()
+    try:
+        again = registry.decode_received(written.data, task.target, written.spec)
+    except DecodeError as error:
+        raise VerificationError(f"frame {task.number} does not decode", name_of(task.target), str(error)) from error
+    if not is_lossy(task.target, task.options):
+        _compare(task, decoded, again)
+    codec = registry.for_transfer_syntax(task.target)
+    return (codec.library() if codec else "",)
+
+
+def _read_by_others(task: FrameTask, decoded: DecodedFrame) -> tuple[str, ...]:
+    """Have a second decoder read a lossless code stream that becomes native."""
+    if task.verify is not Verify.SECOND or task.source is None or not transfer_syntax(task.source).lossless:
+        return ()
+    return ()
+
+
+def _compare(task: FrameTask, expected: DecodedFrame, found: DecodedFrame) -> None:
+    if found.photometric_interpretation != expected.photometric_interpretation:
+        raise VerificationError(
+            f"frame {task.number} is of another colour space",
+            expected.photometric_interpretation,
+            found.photometric_interpretation,
+        )
+    same_type = found.samples.dtype == expected.samples.dtype
+    if not same_type or not np.array_equal(found.samples, expected.samples):
+        raise VerificationError(f"frame {task.number} has changed", _described(expected), _described(found))
+
+
+def _described(frame: DecodedFrame) -> str:
+    values = frame.samples
+    return f"{values.dtype} {values.shape} from {values.min()} to {values.max()}"
