@@ -17,7 +17,7 @@ from leanpacs.codecs.jpeg2000 import HTJ2K
 from leanpacs.codecs.jpegls import JpegLS
 from leanpacs.codecs.jpegxl import JpegXL
 from leanpacs.dicom.frames import FrameSpec
-from leanpacs.errors import CodecError, UnsupportedFrame
+from leanpacs.errors import CodecError, EncodeError, UnsupportedFrame
 
 BUSY_SECONDS_PER_GB: Final = 10.0
 """Allows what is quick: JPEG XL at effort 1, HTJ2K, Zstandard."""
@@ -78,7 +78,7 @@ class Measurement:
     size_bytes : int or None
         Of the code stream; None when the candidate could not hold the sample.
     encode_seconds, decode_seconds : float
-        CPU time of this thread, to be reported: nothing is decided by it.
+        CPU time of this thread, to be reported: nothing is decided by it. Only what may be chosen is decoded.
     reason : str
         Why it could not.
     """
@@ -131,7 +131,8 @@ def measure(
 ) -> Choice:
     """Try the candidates that the budget allows on a sample of a frame, and choose the smallest.
 
-    Every code stream is decoded again and compared: one that does not come back exactly does not count.
+    The smallest code stream is decoded again and compared; when it does not come back exactly the next one is, and so
+    on.
 
     Parameters
     ----------
@@ -148,22 +149,20 @@ def measure(
         What to try; :data:`FALLBACK` is always tried.
     """
     sample, sample_spec = sample_of(frame, spec)
-    tried = [
+    trials = [
         _tried(candidate, sample, sample_spec, big_endian=big_endian)
         for candidate in dict.fromkeys((*candidates, FALLBACK))
         if candidate == FALLBACK or candidate.cost(spec) <= budget_seconds_per_gb
     ]
-    stream, best = min(
-        ((stream, measurement) for measurement, stream in tried if stream is not None),
-        key=lambda pair: len(pair[0]),
-    )
+    best = _smallest_exact(trials, sample, sample_spec, big_endian=big_endian)
+    assert best.stream is not None
     return Choice(
-        codec=best.codec,
-        effort=best.effort,
-        precision=best.precision,
-        ratio=len(stream) / len(sample),
-        stream=stream if len(sample) == len(frame) else None,
-        measured=tuple(measurement for measurement, _ in tried),
+        codec=best.measurement.codec,
+        effort=best.measurement.effort,
+        precision=best.measurement.precision,
+        ratio=len(best.stream) / len(sample),
+        stream=best.stream if len(sample) == len(frame) else None,
+        measured=tuple(trial.measurement for trial in trials),
     )
 
 
@@ -186,10 +185,25 @@ def sample_of(frame: bytes, spec: FrameSpec, limit: int = LARGEST_SAMPLE) -> tup
     return b"".join(frame[start : start + rows * row_bytes] for start in starts), replace(spec, rows=rows)
 
 
-def _tried(
-    candidate: Candidate, sample: bytes, spec: FrameSpec, *, big_endian: bool
-) -> tuple[Measurement, bytes | None]:
-    """Encode, decode, compare: with Bits Stored, and with all bits when something stands above those."""
+@dataclass(slots=True)
+class _Trial:
+    """A candidate's attempt; ``stream`` is None when it could not hold the sample."""
+
+    measurement: Measurement
+    stream: bytes | None
+
+
+def _smallest_exact(trials: list[_Trial], sample: bytes, spec: FrameSpec, *, big_endian: bool) -> _Trial:
+    """The first of the smallest that comes back exactly: decoding is dear, so the others are not decoded."""
+    for trial in sorted((one for one in trials if one.stream is not None), key=lambda one: len(one.stream or b"")):
+        _decode_back(trial, sample, spec, big_endian=big_endian)
+        if trial.stream is not None:
+            return trial
+    raise EncodeError(FALLBACK.codec, "even what holds anything does not come back exactly")
+
+
+def _tried(candidate: Candidate, sample: bytes, spec: FrameSpec, *, big_endian: bool) -> _Trial:
+    """Encode with Bits Stored, and with all bits when something stands above those."""
     reason = ""
     for precision in sorted({spec.bits_stored, spec.bits_allocated}):
         try:
@@ -198,19 +212,29 @@ def _tried(
             reason = error.reason
         except CodecError as error:
             reason = str(error)
-    return Measurement(candidate.codec, candidate.effort, spec.bits_allocated, None, reason=reason), None
+    return _Trial(Measurement(candidate.codec, candidate.effort, spec.bits_allocated, None, reason=reason), None)
 
 
-def _encoded(
-    candidate: Candidate, precision: int, sample: bytes, spec: FrameSpec, *, big_endian: bool
-) -> tuple[Measurement, bytes | None]:
+def _encoded(candidate: Candidate, precision: int, sample: bytes, spec: FrameSpec, *, big_endian: bool) -> _Trial:
     codec, options = registry.by_name(candidate.codec), EncodeOptions(candidate.effort, precision)
     begin = time.thread_time()
     stream = registry.encode_frame(codec, sample, spec, options, big_endian=big_endian)
-    middle = time.thread_time()
-    is_same = registry.decode_frame(codec, stream, spec, options, big_endian=big_endian) == sample
-    seconds = (middle - begin, time.thread_time() - middle)
-    if is_same:
-        return Measurement(codec.name, options.effort, precision, len(stream), *seconds), stream
+    seconds = time.thread_time() - begin
+    return _Trial(Measurement(codec.name, options.effort, precision, len(stream), seconds), stream)
+
+
+def _decode_back(trial: _Trial, sample: bytes, spec: FrameSpec, *, big_endian: bool) -> None:
+    """Note what decoding takes, and take a stream back that does not give the sample."""
+    measurement, stream = trial.measurement, trial.stream
+    assert stream is not None
+    codec, options = registry.by_name(measurement.codec), EncodeOptions(measurement.effort, measurement.precision)
     reason = "what was decoded is not what was encoded"
-    return Measurement(codec.name, options.effort, precision, None, *seconds, reason), None
+    begin = time.thread_time()
+    try:
+        is_same = registry.decode_frame(codec, stream, spec, options, big_endian=big_endian) == sample
+    except CodecError as error:
+        is_same, reason = False, str(error)
+    trial.measurement = replace(measurement, decode_seconds=time.thread_time() - begin)
+    if not is_same:
+        trial.measurement = replace(trial.measurement, size_bytes=None, reason=reason)
+        trial.stream = None
