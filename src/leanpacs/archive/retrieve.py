@@ -11,7 +11,7 @@ from leanpacs.archive.opened import open_landed, open_pack
 from leanpacs.archive.settling import dictionaries_of
 from leanpacs.catalog import Catalog, InstanceRow, Kind
 from leanpacs.dicom.uids import EXPLICIT_LE
-from leanpacs.errors import BlobNotFound, InstanceNotFound, UnsupportedTransferSyntax
+from leanpacs.errors import BlobNotFound, DecodeError, DicomError, InstanceNotFound, UnsupportedTransferSyntax
 from leanpacs.storage.dictionary import Dictionary
 from leanpacs.storage.local import LocalStore
 from leanpacs.transcode.source import OpenInstance
@@ -110,7 +110,8 @@ class Retriever:
             from leanpacs.transcode.engine import Transcoder
             from leanpacs.transcode.target import Target
 
-            return FrameBytes(EXPLICIT_LE, Transcoder().frame(opened, Target(EXPLICIT_LE), number).data)
+            with _told_as_unsupported(EXPLICIT_LE):
+                return FrameBytes(EXPLICIT_LE, Transcoder().frame(opened, Target(EXPLICIT_LE), number).data)
 
     def metadata(self, instance: InstanceRow, bulk_uri: Callable[[str], str]) -> dict[str, Any]:
         """DICOM JSON Model object of the instance (PS3.18 F); ``bulk_uri`` makes the URI of a path of tags."""
@@ -167,7 +168,7 @@ class Retriever:
         from leanpacs.transcode.engine import Transcoder
         from leanpacs.transcode.target import Target
 
-        with self.opened(instance) as opened:
+        with self.opened(instance) as opened, _told_as_unsupported(EXPLICIT_LE):
             pieces = Transcoder().data_set(opened, Target(EXPLICIT_LE)).pieces
             if with_meta:
                 from leanpacs.dicom.write import file_meta
@@ -208,6 +209,15 @@ class Retriever:
 
     def _dictionaries(self) -> tuple[Dictionary, ...]:
         return dictionaries_of(self._store, tuple(self._store.kept_names()))
+
+
+@contextmanager
+def _told_as_unsupported(transfer_syntax: str) -> Iterator[None]:
+    """What is damaged can still be given as it was received: tell receivers to ask for that."""
+    try:
+        yield
+    except (DecodeError, DicomError) as error:
+        raise UnsupportedTransferSyntax(transfer_syntax, str(error)) from error
 
 
 def _file_meta_of(opened: OpenInstance, instance: InstanceRow) -> bytes:

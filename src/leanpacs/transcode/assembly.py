@@ -12,7 +12,7 @@ from leanpacs.codecs.writing import write_refusal
 from leanpacs.dicom.frames import DOUBLE_FLOAT_PIXEL_DATA, FLOAT_PIXEL_DATA, FrameSpec, word_size
 from leanpacs.dicom.reencode import Changes, element_header, reencode
 from leanpacs.dicom.tree import Encoding
-from leanpacs.dicom.uids import transfer_syntax
+from leanpacs.dicom.uids import JPEG_XL_RECOMPRESSION, transfer_syntax
 from leanpacs.dicom.write import read_head
 from leanpacs.errors import UnsupportedTransferSyntax
 from leanpacs.transcode.account import Account
@@ -20,6 +20,7 @@ from leanpacs.transcode.frames import FrameResult, FrameTask
 from leanpacs.transcode.headers import ONLY_ENCAPSULATED, image_pixel_changes, lossy_changes, once_lossy_changes
 from leanpacs.transcode.icons import IconTranscoder
 from leanpacs.transcode.pixels import SourcePixels, swapped
+from leanpacs.transcode.recompression import is_rewrapped
 from leanpacs.transcode.source import OpenInstance
 from leanpacs.transcode.spool import StreamSpool
 from leanpacs.transcode.target import REFINED, Target
@@ -176,6 +177,11 @@ class Assembly:
 
     def _require_writable(self, pixels: SourcePixels) -> None:
         wanted = self._target.transfer_syntax
+        received = self._source.layout.transfer_syntax
+        if pixels.span.encapsulated and is_rewrapped(received, wanted):
+            return
+        if wanted == JPEG_XL_RECOMPRESSION:
+            raise UnsupportedTransferSyntax(wanted, "it holds nothing but JPEG code streams (Baseline, Extended)")
         if pixels.span.tag in _NATIVE_VRS:
             raise UnsupportedTransferSyntax(wanted, "floating point Pixel Data is never encapsulated")
         reason = write_refusal(decoded_spec(pixels.spec), wanted, self._target.options)

@@ -12,7 +12,7 @@ from typing import Final
 
 from leanpacs.dicom import uids
 from leanpacs.dicom.write import file_meta
-from leanpacs.errors import UnsupportedTransferSyntax
+from leanpacs.errors import DicomError, UnsupportedTransferSyntax
 from leanpacs.transcode.account import Account
 from leanpacs.transcode.assembly import Assembly
 from leanpacs.transcode.frames import FrameResult, FrameTask, in_order
@@ -85,8 +85,10 @@ class Transcoder:
             If it cannot be given so without loss (or not as lossy as asked for); says why.
         VerificationError
             If a written frame does not read back to what it was made of.
+        DecodeError, EncodeError
+            If a code stream is damaged, or an encoder fails.
         DicomError
-            If the data set cannot be re-encoded.
+            If the data set is damaged, or cannot be re-encoded.
         """
         layout = source.layout
         account = Account(target.transfer_syntax, _text(source, _SOP_CLASS), _text(source, _SOP_INSTANCE))
@@ -145,12 +147,12 @@ def _require_readable(source: OpenInstance, target: Target) -> None:
     reason = ""
     if not syntax.known:
         reason = f"{syntax.uid} is a private transfer syntax: what its Pixel Data is only its maker knows"
-    elif syntax.uid in NATIVE_ENCODINGS or layout.pixel is not None:
-        reason = f"the data set is damaged: {layout.problem}" if layout.problem else ""
-    elif not syntax.encapsulated and syntax.lossless is None:
+    elif not syntax.encapsulated and syntax.uid not in NATIVE_ENCODINGS and syntax.lossless is None:
         reason = f"{syntax.name}: Pixel Data is elsewhere"
     if reason:
         raise UnsupportedTransferSyntax(target.transfer_syntax, reason)
+    if layout.problem:
+        raise DicomError(f"the data set is damaged: {layout.problem}")
 
 
 def _passes(source: OpenInstance, target: Target) -> bool:

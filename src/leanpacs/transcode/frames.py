@@ -14,12 +14,14 @@ import numpy as np
 
 from leanpacs.codecs import registry
 from leanpacs.codecs.codec import DecodedFrame
+from leanpacs.codecs.jpegxl import JpegXL
 from leanpacs.codecs.native import expand_422, pack, unpack
 from leanpacs.codecs.samples import decoded_spec
 from leanpacs.codecs.writing import WriteOptions, is_lossy, write_frame
 from leanpacs.dicom.frames import FrameSpec
-from leanpacs.dicom.uids import transfer_syntax
-from leanpacs.errors import CodecError, DecodeError, UnsupportedTransferSyntax, VerificationError
+from leanpacs.dicom.uids import EXPLICIT_LE, transfer_syntax
+from leanpacs.errors import CodecError, DecodeError, EncodeError, UnsupportedTransferSyntax, VerificationError
+from leanpacs.transcode.recompression import is_rewrapped, rewrapped
 from leanpacs.transcode.target import Verify, name_of
 
 
@@ -69,19 +71,28 @@ def convert(task: FrameTask) -> FrameResult:
     Raises
     ------
     UnsupportedTransferSyntax
-        If it cannot be decoded, or not be written without loss; says why.
+        If it is of a kind that is not decoded, or that cannot be written so; says why.
+    DecodeError, EncodeError
+        If its code stream is damaged, or an encoder fails.
     VerificationError
         If what was written decodes to other samples.
     """
+    if is_rewrapped(task.source, task.target):
+        return _rewrapped(task)
     decoded = _decoded(task)
     if task.target is None:
         return FrameResult(pack(decoded.samples, decoded.spec), decoded.spec, _read_by_others(task, decoded))
     try:
         written = write_frame(decoded.samples, decoded.spec, task.target, task.options)
     except CodecError as error:
-        raise UnsupportedTransferSyntax(task.target, f"frame {task.number} cannot be written: {error}") from error
+        raise _of_frame(error, task, "written") from error
     result = FrameResult(written.stream, written.spec)
     return replace(result, checked_by=_checked_by(task, decoded, result))
+
+
+def warm_up() -> None:
+    """Import what converting needs: the first call of each worker process."""
+    import imagecodecs  # noqa: F401
 
 
 def in_order(tasks: Iterable[FrameTask], executor: Executor | None, *, ahead: int) -> Iterator[FrameResult]:
@@ -112,6 +123,16 @@ def in_order(tasks: Iterable[FrameTask], executor: Executor | None, *, ahead: in
             future.cancel()
 
 
+def _rewrapped(task: FrameTask) -> FrameResult:
+    assert task.source is not None
+    assert task.target is not None
+    try:
+        stream = rewrapped(task.data, task.source, task.target, task.spec)
+    except CodecError as error:
+        raise _of_frame(error, task, "written") from error
+    return FrameResult(stream, task.spec, (registry.by_name(JpegXL.name).library(),))
+
+
 def _decoded(task: FrameTask) -> DecodedFrame:
     if task.source is None:
         spec = replace(task.spec, number_of_frames=1)
@@ -121,8 +142,14 @@ def _decoded(task: FrameTask) -> DecodedFrame:
     try:
         return registry.decode_received(task.data, task.source, task.spec)
     except CodecError as error:
-        target = task.target or task.source
-        raise UnsupportedTransferSyntax(target, f"frame {task.number} cannot be decoded: {error}") from error
+        raise _of_frame(error, task, "decoded") from error
+
+
+def _of_frame(error: CodecError, task: FrameTask, what: str) -> CodecError:
+    """The error with the number of the frame; what a codec cannot hold is told apart from what is damaged."""
+    if isinstance(error, DecodeError | EncodeError):
+        return type(error)(error.codec, f"frame {task.number}: {str(error).removeprefix(error.codec + ': ')}")
+    return UnsupportedTransferSyntax(task.target or EXPLICIT_LE, f"frame {task.number} cannot be {what}: {error}")
 
 
 def _checked_by(task: FrameTask, decoded: DecodedFrame, written: FrameResult) -> tuple[str, ...]:

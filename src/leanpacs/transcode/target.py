@@ -30,7 +30,7 @@ REFINED: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         uids.JPEG_2000: frozenset({uids.JPEG_2000_LOSSLESS}),
         uids.HTJ2K_LOSSLESS: frozenset({uids.HTJ2K_LOSSLESS_RPCL}),
         uids.HTJ2K: frozenset({uids.HTJ2K_LOSSLESS, uids.HTJ2K_LOSSLESS_RPCL}),
-        uids.JPEG_XL: frozenset({uids.JPEG_XL_LOSSLESS, uids.JPEG_XL_RECOMPRESSION}),
+        uids.JPEG_XL: frozenset({uids.JPEG_XL_LOSSLESS}),
     }
 )
 """Transfer syntaxes whose code streams are, as they are, code streams of the more general one (PS3.5 A.4)."""
@@ -94,7 +94,7 @@ class Target:
 
 def targets() -> tuple[str, ...]:
     """UIDs of the transfer syntaxes that can be written."""
-    return (*NATIVE_ENCODINGS, *writable())
+    return (*NATIVE_ENCODINGS, *dict.fromkeys((*writable(), uids.JPEG_XL_RECOMPRESSION)))
 
 
 def syntax_named(name: str) -> str:
