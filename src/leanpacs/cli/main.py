@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from leanpacs import __version__, errors
-from leanpacs.cli import care, dictionaries, giveback, intake, output, serving, transcode
+from leanpacs.cli import care, codecs, dictionaries, giveback, intake, output, serving, transcode
 
 OK: Final = 0
 PROBLEMS_FOUND: Final = 1
@@ -50,6 +50,7 @@ app.command("serve")(serving.serve)
 app.command("import")(intake.import_)
 app.command("export")(giveback.export)
 app.command("transcode")(transcode.transcode)
+app.command("codecs")(codecs.codecs)
 app.command("status")(care.status)
 app.command("verify")(care.verify)
 app.command("delete")(care.delete)

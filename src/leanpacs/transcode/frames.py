@@ -17,10 +17,18 @@ from leanpacs.codecs.codec import DecodedFrame
 from leanpacs.codecs.jpegxl import JpegXL
 from leanpacs.codecs.native import expand_422, pack, unpack
 from leanpacs.codecs.samples import decoded_spec
+from leanpacs.codecs.second import second_decoders
 from leanpacs.codecs.writing import WriteOptions, is_lossy, write_frame
 from leanpacs.dicom.frames import FrameSpec
 from leanpacs.dicom.uids import EXPLICIT_LE, transfer_syntax
-from leanpacs.errors import CodecError, DecodeError, EncodeError, UnsupportedTransferSyntax, VerificationError
+from leanpacs.errors import (
+    CodecError,
+    DecodeError,
+    EncodeError,
+    UnsupportedFrame,
+    UnsupportedTransferSyntax,
+    VerificationError,
+)
 from leanpacs.transcode.recompression import is_rewrapped, rewrapped
 from leanpacs.transcode.target import Verify, name_of
 
@@ -81,7 +89,10 @@ def convert(task: FrameTask) -> FrameResult:
         return _rewrapped(task)
     decoded = _decoded(task)
     if task.target is None:
-        return FrameResult(pack(decoded.samples, decoded.spec), decoded.spec, _read_by_others(task, decoded))
+        checked_by: tuple[str, ...] = ()
+        if task.source is not None and transfer_syntax(task.source).lossless:
+            checked_by = _read_by_another(task, FrameResult(task.data, task.spec), task.source, decoded)
+        return FrameResult(pack(decoded.samples, decoded.spec), decoded.spec, checked_by)
     try:
         written = write_frame(decoded.samples, decoded.spec, task.target, task.options)
     except CodecError as error:
@@ -161,16 +172,26 @@ def _checked_by(task: FrameTask, decoded: DecodedFrame, written: FrameResult) ->
         again = registry.decode_received(written.data, task.target, written.spec)
     except DecodeError as error:
         raise VerificationError(f"frame {task.number} does not decode", name_of(task.target), str(error)) from error
-    if not is_lossy(task.target, task.options):
+    exact = not is_lossy(task.target, task.options)
+    if exact:
         _compare(task, decoded, again)
     codec = registry.for_transfer_syntax(task.target)
-    return (codec.library() if codec else "",)
+    first = (codec.library(),) if codec else ()
+    return first + (_read_by_another(task, written, task.target, decoded) if exact else ())
 
 
-def _read_by_others(task: FrameTask, decoded: DecodedFrame) -> tuple[str, ...]:
-    """Have a second decoder read a lossless code stream that becomes native."""
-    if task.verify is not Verify.SECOND or task.source is None or not transfer_syntax(task.source).lossless:
+def _read_by_another(task: FrameTask, frame: FrameResult, syntax: str, expected: DecodedFrame) -> tuple[str, ...]:
+    """Have the first second decoder that knows such frames read a code stream; () when none does, or none is asked."""
+    if task.verify is not Verify.SECOND:
         return ()
+    for decoder in second_decoders(syntax):
+        try:
+            _compare(task, expected, decoder.decode(frame.data, syntax, frame.spec))
+        except UnsupportedFrame:
+            continue
+        except DecodeError as error:
+            raise VerificationError(f"{decoder.name}: frame {task.number}", "a frame", str(error)) from error
+        return (decoder.library(),)
     return ()
 
 
