@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import data
-from leanpacs.archive.content import Streams, open_content, parts
-from leanpacs.archive.opened import LandedInstance
 from leanpacs.codecs import registry
 from leanpacs.codecs.codec import EncodeOptions
 from leanpacs.codecs.native import unpack
 from leanpacs.dicom import uids
 from leanpacs.dicom.frames import FrameSpec, frame_spec
 from leanpacs.errors import LeanPACSError
+from leanpacs.transcode.content import Streams, open_content, parts
+from leanpacs.transcode.source import OpenFile
 
 LARGEST_FRAME = 3_000_000
 LARGEST_FILE = 700_000
@@ -140,7 +140,7 @@ def _first_frame(name: str, path: Path) -> Iterator[StreamSeed]:
                 return
             assert content.layout.pixel is not None
             spec = frame_spec(content.layout.elements, content.layout.pixel)
-            stream = LandedInstance(content).frame(1)
+            stream = OpenFile(content).frame(1)
     except LeanPACSError:
         return
     syntax = content.layout.transfer_syntax
