@@ -6,10 +6,11 @@ from typing import Final
 
 from leanpacs.codecs.codec import Samples, encoding
 from leanpacs.codecs.jpegls import JpegLS
-from leanpacs.codecs.samples import image_refusal
+from leanpacs.codecs.samples import image_refusal, narrowed
 from leanpacs.codecs.writing.options import WriteOptions, WrittenFrame
 from leanpacs.codecs.writing.writer import (
     Writer,
+    in_a_byte,
     lossy_refusal,
     require_frame,
     require_within,
@@ -38,18 +39,19 @@ def _refusal(spec: FrameSpec, options: WriteOptions) -> str | None:
 
 def _write(samples: Samples, spec: FrameSpec, options: WriteOptions) -> WrittenFrame:
     values = require_frame(samples, spec)
-    near = 0 if options.lossy is None else options.lossy.near or 0
-    if near:
-        require_within(values, spec)
+    if options.lossy is None:
+        with encoding(JpegLS.name):
+            return written(_encoded(values, spec, usual_bits(values, spec), 0), spec)
+    # An error may lead to any value that the code stream has, so it has Bits Stored; dcmtk and GDCM want 8 of 8.
+    described = in_a_byte(spec) if spec.bits_stored <= 8 else spec
+    narrow = narrowed(require_within(values, spec), described.bits_allocated)
     with encoding(JpegLS.name):
-        return written(_encoded(values, spec, near), spec)
+        return written(_encoded(narrow, described, described.bits_stored, options.lossy.near or 0), described)
 
 
-def _encoded(values: Samples, spec: FrameSpec, near: int) -> bytes:
+def _encoded(values: Samples, spec: FrameSpec, precision: int, near: int) -> bytes:
     import jpeg_ls
 
-    # What is nearly lossless may go up to the largest value that there is, so that must be Bits Stored's.
-    precision = max(2, spec.bits_stored) if near else usual_bits(values, spec)
     try:
         return bytes(
             jpeg_ls.encode_buffer(
