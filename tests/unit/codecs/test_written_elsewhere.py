@@ -115,9 +115,9 @@ def test_pydicom(transfer_syntax: str, plugin: str, spec: FrameSpec) -> None:
 )
 def test_dcmtk(transfer_syntax: str, program: str, options: tuple[str, ...], spec: FrameSpec, tmp_path: Path) -> None:
     require_program(program)
-    for samples in frames_of(spec):
-        written = write_frame(samples, spec, transfer_syntax, LOSSLESS)
-        same_value(foreign.by_dcmtk(written, transfer_syntax, program, tmp_path, *options), samples, spec)
+    samples = make_frame(spec, "noise")
+    written = write_frame(samples, spec, transfer_syntax, LOSSLESS)
+    same_value(foreign.by_dcmtk(written, transfer_syntax, program, tmp_path, *options), samples, spec)
 
 
 # ---------------------------------------------------------------------------------------- OpenJPEG, libjxl

@@ -37,7 +37,7 @@ _THUMBNAIL: Final = 64
 
 _MOST_LEVELS: Final = 32
 _LEAST_PSNR: Final = 10.0
-_LEAST_STEP_EXPONENT: Final = 3.0
+_LEAST_STEP_EXPONENT: Final = 0.0
 """Poor quality: in dB for OpenJPEG, the step size as a power of 2 for OpenJPH."""
 
 
