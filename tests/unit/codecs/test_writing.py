@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from contract.codec_suite import KINDS, frames, make_frame, make_spec
 from leanpacs.codecs.headers import jpeg2000_header, jpeg_header
-from leanpacs.codecs.jxlheader import jpegxl_shape
+from leanpacs.codecs.jxlheader import jpegxl_header
 from leanpacs.codecs.registry import decode_received
+from leanpacs.codecs.second import second_decoders
 from leanpacs.codecs.writing import Lossy, WriteOptions, is_lossy, writable, write_frame, write_refusal
 from leanpacs.dicom import uids
 from leanpacs.dicom.frames import FrameSpec
@@ -196,7 +197,7 @@ def declared_bits(stream: bytes) -> int:
         return jpeg2000_header("", stream).shape.precision
     if stream.startswith(b"\xff\xd8"):
         return jpeg_header("", stream).shape.precision
-    return jpegxl_shape("", stream).precision
+    return jpegxl_header("", stream).shape.precision
 
 
 @pytest.mark.parametrize("signed", [0, 1])
@@ -517,3 +518,33 @@ def test_efforts_that_there_are_not() -> None:
     for effort in (0, 10):
         with pytest.raises(ValueError, match="effort"):
             WriteOptions(effort=effort)
+
+
+# ---------------------------------------------------------------------------------------- second decoders
+
+
+@pytest.mark.parametrize("uid", EXACT)
+def test_second_decoders_agree(uid: str) -> None:
+    """Signs, planes and colours as another library reads them together with the attributes beside the code stream."""
+    for signed, samples, photometric in (
+        (0, 1, "MONOCHROME2"),
+        (1, 1, "MONOCHROME2"),
+        (0, 3, "RGB"),
+        (0, 3, "YBR_FULL"),
+    ):
+        for allocated, stored in ((8, 8), (16, 12), (16, 16)):
+            spec = make_spec(
+                21,
+                34,
+                allocated=allocated,
+                stored=stored,
+                samples=samples,
+                pixel_representation=signed,
+                photometric_interpretation=photometric,
+            )
+            frame = make_frame(spec, "noise")
+            written = write_frame(frame, spec, uid, LOSSLESS)
+            for decoder in second_decoders(uid):
+                decoded = decoder.decode(written.stream, uid, written.spec)
+                np.testing.assert_array_equal(decoded.samples, frame, err_msg=f"{decoder.name} {spec}")
+                assert decoded.photometric_interpretation == photometric
