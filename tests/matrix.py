@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +15,15 @@ from leanpacs.codecs.second import second_decoders
 from leanpacs.codecs.writing import Lossy, WriteOptions
 from leanpacs.dicom import uids
 from leanpacs.errors import DicomError, LeanPACSError, UnsupportedFrame, UnsupportedTransferSyntax
-from leanpacs.transcode import OpenFile, Target, Transcoder, targets
-from leanpacs.transcode.frames import FrameResult
-from leanpacs.transcode.pixels import SourcePixels
+from leanpacs.transcode import OpenFile, Target, Transcoder, Verify, targets
+from leanpacs.transcode.frames import FrameResult, convert
+from leanpacs.transcode.pixels import SourcePixels, require_writable
+from leanpacs.transcode.recompression import is_rewrapped
 from transcoding import opened
 
 MOST_PIXELS = 1 << 21
 """Of all frames of an instance that is transcoded to all targets; of larger ones, frames are taken that fit."""
+LARGE_BYTES = 1 << 19
 LOSSY = {
     uids.JPEG_BASELINE: Lossy(quality=90),
     uids.JPEG_EXTENDED: Lossy(quality=90),
@@ -76,7 +78,7 @@ def _fill_from(matrix: Matrix, source: OpenFile, path: Path) -> None:
     try:
         pixels = SourcePixels(source, uids.EXPLICIT_LE)
         numbers = _sampled(pixels)
-        originals = {n: _samples(Transcoder().frame(source, Target(uids.EXPLICIT_LE), n), None) for n in numbers}
+        originals = {number: Transcoder().frame(source, Target(uids.EXPLICIT_LE), number) for number in numbers}
     except (LeanPACSError, UnsupportedTransferSyntax) as error:
         matrix.unreadable[str(error).split(":")[-1].strip()] += 1
         return
@@ -84,15 +86,14 @@ def _fill_from(matrix: Matrix, source: OpenFile, path: Path) -> None:
     for target in targets():
         options = WriteOptions(lossy=LOSSY.get(target)) if syntax != uids.JPEG_XL_RECOMPRESSION else WriteOptions()
         for number in numbers:
-            outcome = _one(matrix, source, Target(target, options), number, originals[number], path)
+            outcome = _one(matrix, source, Target(target, options, Verify.NONE), number, originals[number], path)
             matrix.counts[syntax, target][outcome] += 1
 
 
-def _one(
-    matrix: Matrix, source: OpenFile, target: Target, number: int, original: NDArray[np.generic], path: Path
-) -> str:
+def _one(matrix: Matrix, source: OpenFile, target: Target, number: int, decoded: FrameResult, path: Path) -> str:
+    original = _samples(decoded, None)
     try:
-        result = Transcoder().frame(source, target, number)
+        result = _converted(source, target, number, decoded)
     except (UnsupportedTransferSyntax, UnsupportedFrame) as error:
         reason = str(error).removeprefix(f"frame {number} cannot be written: ")
         matrix.reasons[reason, target.transfer_syntax] += 1
@@ -107,6 +108,17 @@ def _one(
     if not same:
         matrix.wrong.append(f"{path.name} frame {number} to {_short(target.transfer_syntax)}, by {reader}")
     return "exact" if same else "WRONG"
+
+
+def _converted(source: OpenFile, target: Target, number: int, decoded: FrameResult) -> FrameResult:
+    """A frame as the engine gives it; large code streams are decoded once for all targets, not for each."""
+    pixels = SourcePixels(source, target.transfer_syntax)
+    is_large = len(decoded.data) > LARGE_BYTES and pixels.span.encapsulated and not target.is_native
+    if not is_large or is_rewrapped(pixels.transfer_syntax, target.transfer_syntax):
+        return Transcoder().frame(source, target, number)
+    require_writable(pixels, target)
+    spec = decoded.spec
+    return convert(replace(pixels.task(number, target), data=decoded.data, source=None, spec=spec))
 
 
 def _read_by_another(result: FrameResult, syntax: str, original: NDArray[np.generic]) -> tuple[bool, str]:
