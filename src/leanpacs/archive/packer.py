@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import BinaryIO
 
-from leanpacs.archive.content import Content, Native, Streams
 from leanpacs.archive.manifest import HEAD, MANIFEST, SKELETON, TAIL, Form, Manifest, PixelCoding
-from leanpacs.archive.rebuild import little_endian
 from leanpacs.codecs.codec import Codec, EncodeOptions
+from leanpacs.codecs.native import little_endian
 from leanpacs.codecs.registry import encode_frame
 from leanpacs.dicom.encapsulation import skeleton
 from leanpacs.dicom.uids import transfer_syntax
 from leanpacs.refs import Digest
 from leanpacs.storage.dictionary import Compressor, dictionary_id
 from leanpacs.storage.pack import Entry, PackWriter
+from leanpacs.transcode.content import Content, Native, Streams
 
 IN_MEMORY = 8 << 20
 """Heads up to this many bytes are compressed in one piece, with a dictionary; larger ones are streamed."""
