@@ -116,6 +116,12 @@ class Streams:
     frames: tuple[tuple[int, ...], ...]
     form: Form = Form.STREAMS
 
+    @property
+    def fragment_counts(self) -> tuple[int, ...]:
+        """Number of fragments of each frame; () when each has one."""
+        counts = tuple(len(indexes) for indexes in self.frames)
+        return counts if any(count != 1 for count in counts) else ()
+
 
 def parts(content: Content) -> Whole | Native | Streams:
     """Say which form the data set can be packed in, and where its frames are."""
