@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from leanpacs import __version__, errors
-from leanpacs.cli import care, dictionaries, giveback, intake, output, serving
+from leanpacs.cli import care, codecs, dictionaries, giveback, intake, output, serving
 
 OK: Final = 0
 PROBLEMS_FOUND: Final = 1
@@ -47,6 +47,7 @@ usage; 3 settings; 4 DICOM; 5 codecs; 6 storage; 7 storage full; 8 catalog; 9 no
 app.command("serve")(serving.serve)
 app.command("import")(intake.import_)
 app.command("export")(giveback.export)
+app.command("codecs")(codecs.codecs)
 app.command("status")(care.status)
 app.command("verify")(care.verify)
 app.command("delete")(care.delete)

@@ -48,6 +48,38 @@ def unpack(frame: bytes, spec: FrameSpec, *, big_endian: bool = False) -> Sample
     return values.reshape(shape_of(spec))
 
 
+def unpack_subsampled(frame: bytes, spec: FrameSpec, *, big_endian: bool = False) -> Samples:
+    """Samples of one native 4:2:2 frame: both pixels of a pair get the chroma samples that they share.
+
+    Parameters
+    ----------
+    frame : bytes
+        Y1 Y2 Cb Cr for each two pixels of a row (PS3.3 C.7.6.3.1.2).
+    spec : FrameSpec
+        With a subsampled Photometric Interpretation.
+    big_endian : bool
+        Order of the bytes of each sample.
+
+    Returns
+    -------
+    ndarray
+        Shape (rows, columns, 3).
+
+    Raises
+    ------
+    UnsupportedFrame
+        If the frame has another length, or an odd number of columns.
+    """
+    dtype = dtype_of(spec)
+    expected = spec.frame_bits // 8
+    if len(frame) != expected or spec.columns % 2:
+        raise UnsupportedFrame(f"{len(frame)} bytes are no 4:2:2 frame of {spec.columns} columns, {expected} bytes")
+    values = np.frombuffer(frame, dtype.newbyteorder(">" if big_endian else "<")).astype(dtype, copy=False)
+    pairs = values.reshape(spec.rows, spec.columns // 2, 4)
+    luminance = pairs[..., :2].reshape(spec.rows, spec.columns, 1)
+    return np.concatenate([luminance, np.repeat(pairs[..., 2:], 2, axis=1)], axis=2)
+
+
 def pack(samples: Samples, spec: FrameSpec, *, big_endian: bool = False) -> bytes:
     """Bytes of one native frame: the exact inverse of :func:`unpack`.
 

@@ -33,20 +33,18 @@ def largest_within(size_bytes: int, encode: Callable[[float], bytes], span: tupl
     smallest, largest = encode(low), encode(high)
     if len(largest) <= size_bytes:
         return largest
-    best = smallest
+    best, last, is_stuck = smallest, "", False
     for _ in range(_MOST_TRIALS):
-        if not _CLOSE_ENOUGH * size_bytes > len(best) or len(best) == len(largest):
+        if len(best) > size_bytes or len(best) >= _CLOSE_ENOUGH * size_bytes:
             break
-        quality = _between(low, high, len(smallest), len(largest), size_bytes)
+        # The logarithm of the size tells where to look; when that comes nearer from one side only, the middle does.
+        expected = math.log(size_bytes / len(best)) / math.log(len(largest) / len(best))
+        quality = low + (high - low) * (0.5 if is_stuck else min(max(expected, 0.1), 0.9))
         stream = encode(quality)
-        if len(stream) <= size_bytes:
-            low, smallest, best = quality, stream, stream
+        moved = "low" if len(stream) <= size_bytes else "high"
+        is_stuck, last = moved == last and not is_stuck, moved
+        if moved == "low":
+            low, best = quality, stream
         else:
             high, largest = quality, stream
     return best
-
-
-def _between(low: float, high: float, smallest: int, largest: int, wanted: int) -> float:
-    """Where the wanted size is to be expected: its logarithm goes with quality. Not too near either end."""
-    part = math.log(wanted / smallest) / math.log(largest / smallest) if smallest < wanted else 0.5
-    return low + (high - low) * min(max(part, 0.1), 0.9)

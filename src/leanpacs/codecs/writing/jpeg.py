@@ -15,15 +15,14 @@ from leanpacs.codecs.writing.options import WriteOptions, WrittenFrame
 from leanpacs.codecs.writing.writer import (
     Writer,
     lossy_refusal,
-    needed_bits,
     require_frame,
     require_within,
     twos_complement,
+    usual_bits,
     written,
 )
 from leanpacs.dicom.frames import FrameSpec
 
-_LEAST_BITS: Final = 2
 _LONGEST_SIDE: Final = 65500
 """Of libjpeg-turbo; the format itself ends at 65535."""
 
@@ -43,7 +42,7 @@ def _size_refusal(spec: FrameSpec) -> str | None:
 
 def _write_lossless(samples: Samples, spec: FrameSpec, _: WriteOptions) -> WrittenFrame:
     values = require_frame(samples, spec)
-    precision = _word_bits(max(needed_bits(values, spec), _LEAST_BITS), spec)
+    precision = usual_bits(values, spec)
     with encoding(Jpeg.name):
         import imagecodecs
 
@@ -55,11 +54,6 @@ def _write_lossless(samples: Samples, spec: FrameSpec, _: WriteOptions) -> Writt
             **(_UNCONVERTED if spec.samples_per_pixel == 3 else {}),
         )
         return written(bytes(stream), spec)
-
-
-def _word_bits(precision: int, spec: FrameSpec) -> int:
-    """At least 9 bits where words of 16 are allocated: dcmtk wants code streams that need such words."""
-    return max(precision, 9) if spec.bits_allocated == 16 else precision
 
 
 def _lossy_refusal(bits: int) -> Callable[[FrameSpec, WriteOptions], str | None]:

@@ -58,7 +58,7 @@ def _write_jpeg2000(samples: Samples, spec: FrameSpec, options: WriteOptions) ->
             return _declared(stream, spec, precision, "YBR_RCT")
         shifted = _shifted(require_within(values, spec), spec)
 
-        def encode(psnr: float) -> bytes:
+        def encode(psnr: Any) -> bytes:
             return bytes(imagecodecs.jpeg2k_encode(shifted, level=psnr, reversible=False, **common))
 
         return _declared(_of_ratio(encode, _PSNR, spec, options), spec, spec.bits_stored, "YBR_ICT")

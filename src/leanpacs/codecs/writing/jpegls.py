@@ -11,10 +11,10 @@ from leanpacs.codecs.writing.options import WriteOptions, WrittenFrame
 from leanpacs.codecs.writing.writer import (
     Writer,
     lossy_refusal,
-    needed_bits,
     require_frame,
     require_within,
     twos_complement,
+    usual_bits,
     written,
 )
 from leanpacs.dicom.frames import FrameSpec
@@ -48,7 +48,8 @@ def _write(samples: Samples, spec: FrameSpec, options: WriteOptions) -> WrittenF
 def _encoded(values: Samples, spec: FrameSpec, near: int) -> bytes:
     import jpeg_ls
 
-    precision = _precision(values, spec, near)
+    # What is nearly lossless may go up to the largest value that there is, so that must be Bits Stored's.
+    precision = max(2, spec.bits_stored) if near else usual_bits(values, spec)
     try:
         return bytes(
             jpeg_ls.encode_buffer(
@@ -63,16 +64,6 @@ def _encoded(values: Samples, spec: FrameSpec, near: int) -> bytes:
         )
     except RuntimeError:
         return _encoded_with_all_bits(values)
-
-
-def _precision(values: Samples, spec: FrameSpec, near: int) -> int:
-    """Bits Stored, if other decoders read it: dcmtk wants 6 and more, GDCM not 6 or 7, and 9 for words of 16 bits.
-
-    What is nearly lossless may go up to the largest value that the code stream has, so it has no more than Bits Stored.
-    """
-    if near:
-        return max(2, spec.bits_stored)
-    return max(needed_bits(values, spec), 9 if spec.bits_allocated == 16 else 8)
 
 
 def _encoded_with_all_bits(values: Samples) -> bytes:
