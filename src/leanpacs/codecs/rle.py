@@ -71,7 +71,6 @@ def require_possible(stream: bytes, spec: FrameSpec) -> None:
 
 def byte_planes(samples: Samples) -> list[Samples]:
     """One plane for each byte of each sample, the highest byte first; shape (rows, columns), uint8, contiguous."""
-    size = samples.dtype.itemsize
     columns = np.ascontiguousarray(samples, samples.dtype.newbyteorder(">")).view(np.uint8)
     planes = columns.reshape(*samples.shape[:2], -1)
     return [np.ascontiguousarray(planes[..., index]) for index in range(planes.shape[2])]
