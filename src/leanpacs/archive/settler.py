@@ -238,7 +238,8 @@ class Settler:
         settings = self._settings
         budget = settings.pressed_budget_seconds_per_gb if self._pressed else settings.budget_seconds_per_gb
         choices = self._choices.get(work.instance.series_id) or SeriesChoices.from_json(work.series_choice)
-        return Preferences(choices, budget, (work.instance.sop_class,), in_haste=self._pressed)
+        scopes = (work.instance.sop_class,)
+        return Preferences(choices, budget, scopes, in_haste=self._pressed, preset=settings.preset)
 
     def _finish(self, done: set[Future[Settled]]) -> None:
         finished = [(self._running.pop(future), future) for future in done]

@@ -1,4 +1,4 @@
-"""Which codec for the frames of a series: each candidate is tried on a sample, and the smallest is taken.
+"""Which codec for the frames of a series: each candidate is tried on a sample, and a smallest one is taken.
 
 Whether a candidate is tried depends on its usual cost, never on a clock: equal frames and equal budgets give equal
 choices on every machine.
@@ -29,6 +29,10 @@ LARGEST_SAMPLE: Final = 1 << 20
 """Bytes of a frame that candidates are tried on."""
 
 
+READS: Final = 2
+"""How often a stored frame is decoded again, where decoding is weighed against size."""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A codec and its usual cost.
@@ -42,29 +46,36 @@ class Candidate:
     seconds_per_gb, colour_seconds_per_gb : float
         CPU seconds for encoding 10**9 bytes of samples and decoding them again, with one and with three samples per
         pixel; on one core of a server of 2024.
+    decode_seconds_per_gb : float
+        How much of that is decoding.
     """
 
     codec: str
     effort: int
     seconds_per_gb: float
     colour_seconds_per_gb: float
+    decode_seconds_per_gb: float = 0.0
 
     def cost(self, spec: FrameSpec) -> float:
-        """Usual CPU seconds for 10**9 bytes of such frames."""
+        """Usual CPU seconds for 10**9 bytes of such frames, encoded and proven."""
         return self.seconds_per_gb if spec.samples_per_pixel == 1 else self.colour_seconds_per_gb
 
+    def lifetime_cost(self, spec: FrameSpec) -> float:
+        """The same, and :data:`READS` times more of decoding: what a stored frame takes in its life."""
+        return self.cost(spec) + READS * self.decode_seconds_per_gb
 
-FALLBACK: Final = Candidate(Zstd.name, 3, 5, 4)
+
+FALLBACK: Final = Candidate(Zstd.name, 3, 5, 4, 1)
 """Holds anything; tried whatever the budget."""
 
 FAST: Final = (
-    Candidate(JpegXL.name, 1, 8, 8),
-    Candidate(HTJ2K.name, 1, 6, 7),
-    Candidate(JpegLS.name, 1, 14, 14),
-    Candidate(JpegXL.name, 2, 20, 40),
+    Candidate(JpegXL.name, 1, 8, 8, 5),
+    Candidate(HTJ2K.name, 1, 6, 7, 3),
+    Candidate(JpegLS.name, 1, 14, 14, 7),
+    Candidate(JpegXL.name, 2, 20, 40, 8),
     FALLBACK,
 )
-"""Preset ``fast``; of those that are equally small the first is taken."""
+"""The candidates of preset ``fast``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +105,7 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The smallest candidate.
+    """The candidate that is taken.
 
     Parameters
     ----------
@@ -128,10 +139,12 @@ def measure(
     *,
     big_endian: bool = False,
     candidates: tuple[Candidate, ...] = FAST,
+    slack: float = 0.0,
+    sample_bytes: int = LARGEST_SAMPLE,
 ) -> Choice:
-    """Try the candidates that the budget allows on a sample of a frame, and choose the smallest.
+    """Try the candidates that the budget allows on a sample of a frame, and choose one of the smallest.
 
-    The smallest code stream is decoded again and compared; when it does not come back exactly the next one is, and so
+    The chosen code stream is decoded again and compared; when it does not come back exactly the next best is, and so
     on.
 
     Parameters
@@ -147,14 +160,19 @@ def measure(
         Order of the bytes of each sample.
     candidates : tuple of Candidate
         What to try; :data:`FALLBACK` is always tried.
+    slack : float
+        Of those that are larger than the smallest by no more than this part of it, the one that usually costs least
+        is taken; with 0, the smallest.
+    sample_bytes : int
+        Frames larger than this are sampled.
     """
-    sample, sample_spec = sample_of(frame, spec)
+    sample, sample_spec = sample_of(frame, spec, sample_bytes)
     trials = [
         _tried(candidate, sample, sample_spec, big_endian=big_endian)
         for candidate in dict.fromkeys((*candidates, FALLBACK))
         if candidate == FALLBACK or candidate.cost(spec) <= budget_seconds_per_gb
     ]
-    best = _smallest_exact(trials, sample, sample_spec, big_endian=big_endian)
+    best = _first_exact(_best_first(trials, spec, slack), sample, sample_spec, big_endian=big_endian)
     assert best.stream is not None
     return Choice(
         codec=best.measurement.codec,
@@ -189,13 +207,27 @@ def sample_of(frame: bytes, spec: FrameSpec, limit: int = LARGEST_SAMPLE) -> tup
 class _Trial:
     """A candidate's attempt; ``stream`` is None when it could not hold the sample."""
 
+    candidate: Candidate
     measurement: Measurement
     stream: bytes | None
 
+    @property
+    def size_bytes(self) -> int:
+        """Of a stream that is there."""
+        return len(self.stream or b"")
 
-def _smallest_exact(trials: list[_Trial], sample: bytes, spec: FrameSpec, *, big_endian: bool) -> _Trial:
-    """The first of the smallest that comes back exactly: decoding is dear, so the others are not decoded."""
-    for trial in sorted((one for one in trials if one.stream is not None), key=lambda one: len(one.stream or b"")):
+
+def _best_first(trials: list[_Trial], spec: FrameSpec, slack: float) -> list[_Trial]:
+    """Those near the smallest by what they cost, the others by their size."""
+    held = sorted((one for one in trials if one.stream is not None), key=lambda one: one.size_bytes)
+    limit = held[0].size_bytes * (1 + slack) if held else 0.0
+    near = [one for one in held if one.size_bytes <= limit]
+    return [*sorted(near, key=lambda one: one.candidate.lifetime_cost(spec)), *held[len(near) :]]
+
+
+def _first_exact(trials: list[_Trial], sample: bytes, spec: FrameSpec, *, big_endian: bool) -> _Trial:
+    """The first that comes back exactly: decoding is dear, so the others are not decoded."""
+    for trial in trials:
         _decode_back(trial, sample, spec, big_endian=big_endian)
         if trial.stream is not None:
             return trial
@@ -212,7 +244,8 @@ def _tried(candidate: Candidate, sample: bytes, spec: FrameSpec, *, big_endian: 
             reason = error.reason
         except CodecError as error:
             reason = str(error)
-    return _Trial(Measurement(candidate.codec, candidate.effort, spec.bits_allocated, None, reason=reason), None)
+    failed = Measurement(candidate.codec, candidate.effort, spec.bits_allocated, None, reason=reason)
+    return _Trial(candidate, failed, None)
 
 
 def _encoded(candidate: Candidate, precision: int, sample: bytes, spec: FrameSpec, *, big_endian: bool) -> _Trial:
@@ -220,7 +253,7 @@ def _encoded(candidate: Candidate, precision: int, sample: bytes, spec: FrameSpe
     begin = time.thread_time()
     stream = registry.encode_frame(codec, sample, spec, options, big_endian=big_endian)
     seconds = time.thread_time() - begin
-    return _Trial(Measurement(codec.name, options.effort, precision, len(stream), seconds), stream)
+    return _Trial(candidate, Measurement(codec.name, options.effort, precision, len(stream), seconds), stream)
 
 
 def _decode_back(trial: _Trial, sample: bytes, spec: FrameSpec, *, big_endian: bool) -> None:
