@@ -114,11 +114,12 @@ def encode(
         What the series uses already, and how much CPU time may be spent.
     """
     form = Whole(DEFLATED) if content.layout.deflated else parts(content)
-    packer = Packer(content, facts, file, compressor, preferences.scopes)
+    wanted = QUICK if preferences.in_haste else preset(preferences.preset)
+    packer = Packer(content, facts, file, compressor, preferences.scopes, wanted.name)
     if isinstance(form, Native):
         if form.indivisible:
             return Encoded(packer.whole(form.indivisible))
-        return _smallest_native(packer, form, content, preferences)
+        return _smallest_native(packer, form, content, preferences, wanted)
     if isinstance(form, Streams):
         packed = packer.streams(form)
         if packed.pixel_bytes < SMALL_FRAME * len(form.frames) and packer.whole_size() < packed.size_bytes:
@@ -132,10 +133,11 @@ def encode_whole(content: Content, facts: Manifest, file: BinaryIO, compressor: 
     return Encoded(Packer(content, facts, file, compressor, ()).whole(reason))
 
 
-def _smallest_native(packer: Packer, form: Native, content: Content, preferences: Preferences) -> Encoded:
+def _smallest_native(
+    packer: Packer, form: Native, content: Content, preferences: Preferences, wanted: Preset
+) -> Encoded:
     """Encode by the series' choice, or measure first; whole under Zstandard where that is smaller."""
     measured = None
-    wanted = QUICK if preferences.in_haste else preset(preferences.preset)
     budget = preferences.budget_seconds_per_gb or wanted.seconds_per_gb
     choice = preferences.choices.find(frame_kind(form.spec), wanted.name, budget)
     if choice is None:

@@ -7,7 +7,7 @@ fields are only added, never changed.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -69,6 +69,31 @@ class Received:
 
 
 @dataclass(frozen=True, slots=True)
+class Made:
+    """How a pack came to be; only packs that passed the check are kept.
+
+    Parameters
+    ----------
+    at : str
+        ISO 8601 UTC time when the frames had been encoded.
+    by : str
+        Program and version.
+    seconds : float
+        How long choosing a codec and encoding took.
+    preset : str
+        What the codec was chosen by; '' when nothing was encoded.
+    decoder : str
+        What decoded the pack for the check.
+    """
+
+    at: str
+    by: str
+    seconds: float
+    preset: str
+    decoder: str
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """All facts of a pack; see docs/reference/pack-format.md for each field."""
 
@@ -90,6 +115,7 @@ class Manifest:
     extension: str = ""
     fragments: tuple[int, ...] = ()
     samples_digest: Digest | None = None
+    made: Made | None = None
 
     @property
     def frames(self) -> int:
@@ -122,6 +148,7 @@ class Manifest:
             "pixel": _pixel_record(self),
             "fragments": list(self.fragments),
             "samples_sha256": self.samples_digest.hex if self.samples_digest else None,
+            "made": asdict(self.made) if self.made else None,
         }
         record.update({key: value for key, value in optional.items() if value})
         return json.dumps(record, separators=(",", ":"), ensure_ascii=False).encode()
@@ -199,7 +226,12 @@ def _parse(record: dict[str, Any]) -> Manifest:
         extension=pixel["ext"] if coding else pixel.get("codec", ""),
         fragments=tuple(int(n) for n in record.get("fragments", ())),
         samples_digest=Digest.from_hex(record["samples_sha256"]) if "samples_sha256" in record else None,
+        made=_parse_made(record["made"]) if "made" in record else None,
     )
+
+
+def _parse_made(made: dict[str, Any]) -> Made:
+    return Made(made["at"], made["by"], float(made["seconds"]), made["preset"], made["decoder"])
 
 
 def _parse_coding(pixel: dict[str, Any]) -> PixelCoding:
