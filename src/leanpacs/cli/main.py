@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from leanpacs import __version__, errors
-from leanpacs.cli import care, dictionaries, giveback, intake, output, serving
+from leanpacs.cli import care, dictionaries, evidence, giveback, intake, output, serving
 
 OK: Final = 0
 PROBLEMS_FOUND: Final = 1
@@ -49,6 +49,7 @@ app.command("import")(intake.import_)
 app.command("export")(giveback.export)
 app.command("status")(care.status)
 app.command("verify")(care.verify)
+app.command("evidence")(evidence.evidence)
 app.command("delete")(care.delete)
 app.command("rebuild-catalog")(care.rebuild_catalog)
 app.add_typer(care.quarantine, name="quarantine")
