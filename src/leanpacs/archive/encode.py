@@ -16,6 +16,8 @@ from leanpacs.archive.manifest import Manifest
 from leanpacs.archive.packer import Packed, Packer
 from leanpacs.codecs import registry
 from leanpacs.codecs.codec import Codec, EncodeOptions
+from leanpacs.codecs.levels import levels_of, precision_of
+from leanpacs.codecs.native import unpack
 from leanpacs.codecs.presets import QUICK, Preset, preset
 from leanpacs.dicom.frames import FrameSpec
 from leanpacs.errors import CodecError
@@ -31,7 +33,8 @@ SMALL_FRAME = 16 << 10
 class SeriesChoice:
     """The codec chosen for frames of one kind by one preset under one budget, kept for the rest of the series.
 
-    ``kind`` says for which frames it was measured: samples, bits allocated, sign.
+    ``kind`` says for which frames it was measured: samples, bits allocated, sign. ``indexed`` tells that they use few
+    of the values in their range (:mod:`leanpacs.codecs.levels`).
     """
 
     kind: str
@@ -39,6 +42,7 @@ class SeriesChoice:
     codec: str
     effort: int
     preset: str = QUICK.name
+    indexed: bool = False
 
     def is_for(self, kind: str, preset: str, budget_seconds_per_gb: float) -> bool:
         """Whether it was made under these conditions."""
@@ -142,7 +146,7 @@ def _smallest_native(
     choice = preferences.choices.find(frame_kind(form.spec), wanted.name, budget)
     if choice is None:
         choice = measured = _measured(form, content, wanted, budget)
-    for codec, options in _attempts(choice, form.spec):
+    for codec, options in _attempts(choice, form, content):
         try:
             packed = packer.frames(form, codec, options)
         except CodecError:
@@ -163,13 +167,23 @@ def _measured(form: Native, content: Content, wanted: Preset, budget_seconds_per
     # The middle frame: the first and last ones of a volume are often empty.
     frame = form.frames.read(content.reader, form.frames.count // 2)
     best = wanted.choose(frame, form.spec, budget_seconds_per_gb=budget_seconds_per_gb, big_endian=form.big_endian)
-    return SeriesChoice(frame_kind(form.spec), budget_seconds_per_gb, best.codec, best.effort, wanted.name)
+    return SeriesChoice(
+        frame_kind(form.spec), budget_seconds_per_gb, best.codec, best.effort, wanted.name, bool(best.levels)
+    )
 
 
-def _attempts(choice: SeriesChoice, spec: FrameSpec) -> Iterator[tuple[Codec, EncodeOptions]]:
+def _attempts(choice: SeriesChoice, form: Native, content: Content) -> Iterator[tuple[Codec, EncodeOptions]]:
     """The choice, the same with room for bits above Bits Stored, then what holds anything."""
-    codec = registry.by_name(choice.codec)
+    codec, spec = registry.by_name(choice.codec), form.spec
+    if choice.indexed and (levels := _levels(form, content)):
+        yield codec, EncodeOptions(choice.effort, precision_of(levels), levels)
     yield codec, EncodeOptions(choice.effort, spec.bits_stored)
     if spec.bits_stored != spec.bits_allocated:
         yield codec, EncodeOptions(choice.effort, spec.bits_allocated)
     yield registry.by_name("zstd"), EncodeOptions(3, spec.bits_allocated)
+
+
+def _levels(form: Native, content: Content) -> tuple[int, ...]:
+    """The levels of all frames together."""
+    frames = (form.frames.read(content.reader, index) for index in range(form.frames.count))
+    return levels_of((unpack(frame, form.spec, big_endian=form.big_endian) for frame in frames), form.spec)

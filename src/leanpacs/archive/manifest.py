@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from itertools import accumulate, pairwise
 from typing import Any
 
 from leanpacs.dicom.frames import FrameSpec
@@ -48,6 +49,8 @@ class PixelCoding:
         Whether samples were in big endian order.
     trailing : int
         Number of bytes of the value after the last frame; they stand at the start of the unpacked tail.
+    levels : tuple of int
+        Stored values, ascending, whose indexes the code streams hold; () when they hold the values themselves.
     """
 
     codec: str
@@ -57,6 +60,7 @@ class PixelCoding:
     spec: FrameSpec
     big_endian: bool
     trailing: int
+    levels: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +183,7 @@ def _pixel_record(manifest: Manifest) -> dict[str, Any] | None:
             return None
         return {"frames": manifest.stream_frames, "codec": manifest.extension}
     spec = coding.spec
-    return {
+    record = {
         "codec": coding.codec,
         "ext": manifest.extension,
         "effort": coding.effort,
@@ -200,6 +204,10 @@ def _pixel_record(manifest: Manifest) -> dict[str, Any] | None:
         "trailing": coding.trailing,
         "full_chroma": int(spec.full_chroma),
     }
+    if coding.levels:
+        steps = [after - before for before, after in pairwise(coding.levels)]
+        record["levels"] = [coding.levels[0], *steps]
+    return record
 
 
 def _parse(record: dict[str, Any]) -> Manifest:
@@ -257,4 +265,5 @@ def _parse_coding(pixel: dict[str, Any]) -> PixelCoding:
         spec=spec,
         big_endian=bool(pixel["big_endian"]),
         trailing=int(pixel["trailing"]),
+        levels=tuple(accumulate(int(step) for step in pixel.get("levels", ()))),
     )

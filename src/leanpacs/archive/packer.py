@@ -122,6 +122,7 @@ class Packer:
             form.spec,
             form.big_endian,
             form.frames.trailing,
+            options.levels,
         )
         manifest = replace(manifest, pixel=coding, samples_digest=Digest(samples.digest()))
         return self._finish(pack, manifest)

@@ -154,7 +154,7 @@ def decode_native(manifest: Manifest, stream: bytes) -> bytes:
     if coding is None:
         raise PackError("the pack holds no native frames")
     codec = registry.by_name(coding.codec)
-    options = EncodeOptions(coding.effort, coding.precision)
+    options = EncodeOptions(coding.effort, coding.precision, coding.levels)
     return registry.decode_frame(codec, stream, coding.spec, options, big_endian=coding.big_endian)
 
 

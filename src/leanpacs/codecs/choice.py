@@ -7,15 +7,18 @@ choices on every machine.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
 from leanpacs.codecs import registry
-from leanpacs.codecs.bytewise import Zstd
+from leanpacs.codecs.bytewise import Bytewise, Zstd
 from leanpacs.codecs.codec import EncodeOptions
 from leanpacs.codecs.jpeg2000 import HTJ2K
 from leanpacs.codecs.jpegls import JpegLS
 from leanpacs.codecs.jpegxl import JpegXL
+from leanpacs.codecs.levels import levels_of, may_have_levels, precision_of
+from leanpacs.codecs.native import unpack
 from leanpacs.dicom.frames import FrameSpec
 from leanpacs.errors import CodecError, EncodeError, UnsupportedFrame
 
@@ -117,6 +120,8 @@ class Choice:
         The encoded frame, when all of it was the sample.
     measured : tuple of Measurement
         Everything that was tried.
+    levels : tuple of int
+        Of the frame, when its indexes were encoded.
     """
 
     codec: str
@@ -125,11 +130,12 @@ class Choice:
     ratio: float
     stream: bytes | None
     measured: tuple[Measurement, ...]
+    levels: tuple[int, ...] = ()
 
     @property
     def options(self) -> EncodeOptions:
         """How to encode."""
-        return EncodeOptions(self.effort, self.precision)
+        return EncodeOptions(self.effort, self.precision, self.levels)
 
 
 def measure(
@@ -144,6 +150,7 @@ def measure(
 ) -> Choice:
     """Try the candidates that the budget allows on a sample of a frame, and choose one of the smallest.
 
+    Frames that use few of the values in their range are encoded as indexes of those (:mod:`leanpacs.codecs.levels`).
     The chosen code stream is decoded again and compared; when it does not come back exactly the next best is, and so
     on.
 
@@ -167,8 +174,9 @@ def measure(
         Frames larger than this are sampled.
     """
     sample, sample_spec = sample_of(frame, spec, sample_bytes)
+    levels = frame_levels(frame, spec, big_endian=big_endian)
     trials = [
-        _tried(candidate, sample, sample_spec, big_endian=big_endian)
+        _tried(candidate, sample, sample_spec, levels, big_endian=big_endian)
         for candidate in dict.fromkeys((*candidates, FALLBACK))
         if candidate == FALLBACK or candidate.cost(spec) <= budget_seconds_per_gb
     ]
@@ -181,7 +189,15 @@ def measure(
         ratio=len(best.stream) / len(sample),
         stream=best.stream if len(sample) == len(frame) else None,
         measured=tuple(trial.measurement for trial in trials),
+        levels=best.options.levels,
     )
+
+
+def frame_levels(frame: bytes, spec: FrameSpec, *, big_endian: bool = False) -> tuple[int, ...]:
+    """The levels of one frame; () when it is not worth while to encode indexes of them."""
+    if not may_have_levels(spec):
+        return ()
+    return levels_of([unpack(frame, spec, big_endian=big_endian)], spec)
 
 
 def sample_of(frame: bytes, spec: FrameSpec, limit: int = LARGEST_SAMPLE) -> tuple[bytes, FrameSpec]:
@@ -208,6 +224,7 @@ class _Trial:
     """A candidate's attempt; ``stream`` is None when it could not hold the sample."""
 
     candidate: Candidate
+    options: EncodeOptions
     measurement: Measurement
     stream: bytes | None
 
@@ -234,37 +251,51 @@ def _first_exact(trials: list[_Trial], sample: bytes, spec: FrameSpec, *, big_en
     raise EncodeError(FALLBACK.codec, "even what holds anything does not come back exactly")
 
 
-def _tried(candidate: Candidate, sample: bytes, spec: FrameSpec, *, big_endian: bool) -> _Trial:
-    """Encode with Bits Stored, and with all bits when something stands above those."""
+def _tried(
+    candidate: Candidate, sample: bytes, spec: FrameSpec, levels: tuple[int, ...], *, big_endian: bool
+) -> _Trial:
+    """Encode in the first way that holds the sample."""
     reason = ""
-    for precision in sorted({spec.bits_stored, spec.bits_allocated}):
+    options = EncodeOptions(candidate.effort, spec.bits_allocated)
+    for options in _ways(candidate, spec, levels):
         try:
-            return _encoded(candidate, precision, sample, spec, big_endian=big_endian)
+            return _encoded(candidate, options, sample, spec, big_endian=big_endian)
         except UnsupportedFrame as error:
             reason = error.reason
         except CodecError as error:
             reason = str(error)
     failed = Measurement(candidate.codec, candidate.effort, spec.bits_allocated, None, reason=reason)
-    return _Trial(candidate, failed, None)
+    return _Trial(candidate, options, failed, None)
 
 
-def _encoded(candidate: Candidate, precision: int, sample: bytes, spec: FrameSpec, *, big_endian: bool) -> _Trial:
-    codec, options = registry.by_name(candidate.codec), EncodeOptions(candidate.effort, precision)
+def _ways(candidate: Candidate, spec: FrameSpec, levels: tuple[int, ...]) -> Iterator[EncodeOptions]:
+    """Indexes where there are levels; Bits Stored; all bits, when something stands above those."""
+    if levels and not isinstance(registry.by_name(candidate.codec), Bytewise):
+        yield EncodeOptions(candidate.effort, precision_of(levels), levels)
+    for precision in sorted({spec.bits_stored, spec.bits_allocated}):
+        yield EncodeOptions(candidate.effort, precision)
+
+
+def _encoded(
+    candidate: Candidate, options: EncodeOptions, sample: bytes, spec: FrameSpec, *, big_endian: bool
+) -> _Trial:
+    codec = registry.by_name(candidate.codec)
     begin = time.thread_time()
     stream = registry.encode_frame(codec, sample, spec, options, big_endian=big_endian)
     seconds = time.thread_time() - begin
-    return _Trial(candidate, Measurement(codec.name, options.effort, precision, len(stream), seconds), stream)
+    measurement = Measurement(codec.name, options.effort, options.precision, len(stream), seconds)
+    return _Trial(candidate, options, measurement, stream)
 
 
 def _decode_back(trial: _Trial, sample: bytes, spec: FrameSpec, *, big_endian: bool) -> None:
     """Note what decoding takes, and take a stream back that does not give the sample."""
     measurement, stream = trial.measurement, trial.stream
     assert stream is not None
-    codec, options = registry.by_name(measurement.codec), EncodeOptions(measurement.effort, measurement.precision)
+    codec = registry.by_name(measurement.codec)
     reason = "what was decoded is not what was encoded"
     begin = time.thread_time()
     try:
-        is_same = registry.decode_frame(codec, stream, spec, options, big_endian=big_endian) == sample
+        is_same = registry.decode_frame(codec, stream, spec, trial.options, big_endian=big_endian) == sample
     except CodecError as error:
         is_same, reason = False, str(error)
     trial.measurement = replace(measurement, decode_seconds=time.thread_time() - begin)
