@@ -14,6 +14,8 @@ from typing import Any
 import typer
 
 from leanpacs.cli.main import EXIT_CODES, app
+from leanpacs.codecs.matrix import MatrixRow, matrix
+from leanpacs.codecs.second import known_second_decoders
 from leanpacs.config import reference_page
 from leanpacs.errors import LeanPACSError
 from leanpacs.services.dicomweb.problems import STATUS as HTTP_STATUS
@@ -29,6 +31,7 @@ def pages() -> dict[Path, str]:
         FOLDER / "cli.md": cli_page(),
         FOLDER / "settings.md": reference_page(),
         FOLDER / "errors.md": errors_page(),
+        FOLDER / "transfer-syntaxes.md": transfer_syntaxes_page(),
     }
 
 
@@ -57,6 +60,41 @@ def errors_page() -> str:
     ]
     lines += [_error_row(error, depth) for error, depth in _tree(LeanPACSError, 0)]
     return "\n".join(lines) + "\n"
+
+
+def transfer_syntaxes_page() -> str:
+    """What is decoded and encoded, and by which libraries."""
+    lines = [
+        "# Transfer syntaxes",
+        "",
+        NOTE,
+        "",
+        "Still images. `leanpacs codecs` prints the same for an installation, with versions and with the second",
+        "decoders that are there. *Decodes*: bits of a sample in code streams. *Encodes*: Bits Allocated. *Lossy by*:",
+        "what says how much is lost. Second decoders are other libraries that checks compare the first one with; where",
+        "the library is the same, it is another build and another binding. How code streams are understood is told in",
+        "[codecs](codecs.md#received-code-streams).",
+        "",
+        "| UID 1.2.840.10008.1.2… | keyword | decodes | by | encodes | lossless | lossy by | second decoders | note |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    lines += [_syntax_row(row) for row in matrix(known_second_decoders)]
+    return "\n".join(lines) + "\n"
+
+
+def _syntax_row(row: MatrixRow) -> str:
+    cells = (
+        row.uid.removeprefix("1.2.840.10008.1.2"),
+        f"{row.keyword} (retired)" if row.retired else row.keyword,
+        row.decodes or "no",
+        row.engine,
+        row.encodes or "no",
+        "yes" if "lossless" in row.writes else "no",
+        ", ".join(form for form in row.writes if form != "lossless"),
+        ", ".join(f"{decoder.engine} ({decoder.package})" for decoder in row.second),
+        row.note,
+    )
+    return f"| {' | '.join(cells)} |".replace("  ", " ")
 
 
 def _error_row(error: type[LeanPACSError], depth: int) -> str:

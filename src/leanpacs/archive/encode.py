@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import BinaryIO
 
-from leanpacs.archive.content import Content, Native, Streams, Whole, parts
 from leanpacs.archive.manifest import Manifest
 from leanpacs.archive.packer import Packed, Packer
 from leanpacs.codecs import registry
@@ -22,6 +21,7 @@ from leanpacs.codecs.presets import QUICK, Preset, preset
 from leanpacs.dicom.frames import FrameSpec
 from leanpacs.errors import CodecError
 from leanpacs.storage.dictionary import Compressor
+from leanpacs.transcode.content import Content, Native, Streams, Whole, parts
 
 DEFLATED = "it came deflated: other zlib builds would deflate it to other bytes"
 WHOLE_IS_SMALLER = "the whole is smaller than frame by frame"

@@ -11,17 +11,17 @@ from time import perf_counter
 from typing import BinaryIO
 
 from leanpacs import __version__
-from leanpacs.archive.content import Content, Native, Streams
 from leanpacs.archive.manifest import HEAD, MANIFEST, SKELETON, TAIL, Form, Made, Manifest, PixelCoding
-from leanpacs.archive.rebuild import little_endian
 from leanpacs.codecs.bytewise import Zstd
 from leanpacs.codecs.codec import Codec, EncodeOptions
+from leanpacs.codecs.native import little_endian
 from leanpacs.codecs.registry import encode_frame
 from leanpacs.dicom.encapsulation import skeleton
 from leanpacs.dicom.uids import transfer_syntax
 from leanpacs.refs import Digest
 from leanpacs.storage.dictionary import Compressor, dictionary_id
 from leanpacs.storage.pack import Entry, PackWriter
+from leanpacs.transcode.content import Content, Native, Streams
 
 IN_MEMORY = 8 << 20
 """Heads up to this many bytes are compressed in one piece, with a dictionary; larger ones are streamed."""

@@ -7,13 +7,14 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from dataclasses import dataclass
 from typing import Any
 
-from leanpacs.archive.opened import OpenInstance, open_landed, open_pack
+from leanpacs.archive.opened import open_landed, open_pack
 from leanpacs.archive.settling import dictionaries_of
 from leanpacs.catalog import Catalog, InstanceRow, Kind
 from leanpacs.dicom.uids import EXPLICIT_LE
-from leanpacs.errors import BlobNotFound, InstanceNotFound, UnsupportedTransferSyntax
+from leanpacs.errors import BlobNotFound, DecodeError, DicomError, InstanceNotFound, UnsupportedTransferSyntax
 from leanpacs.storage.dictionary import Dictionary
 from leanpacs.storage.local import LocalStore
+from leanpacs.transcode.source import OpenInstance
 
 OPEN_ATTEMPTS = 3
 """An instance may be settled between looking up where it is and opening it; then it is looked up again."""
@@ -106,9 +107,11 @@ class Retriever:
                 return FrameBytes(instance.transfer_syntax, opened.frame(number))
             if transfer_syntax not in (None, instance.transfer_syntax, EXPLICIT_LE):
                 raise UnsupportedTransferSyntax(transfer_syntax or "")
-            from leanpacs.archive.conversion import native_frame
+            from leanpacs.transcode.engine import Transcoder
+            from leanpacs.transcode.target import Target
 
-            return FrameBytes(EXPLICIT_LE, native_frame(opened, number))
+            with _told_as_unsupported(EXPLICIT_LE):
+                return FrameBytes(EXPLICIT_LE, Transcoder().frame(opened, Target(EXPLICIT_LE), number).data)
 
     def metadata(self, instance: InstanceRow, bulk_uri: Callable[[str], str]) -> dict[str, Any]:
         """DICOM JSON Model object of the instance (PS3.18 F); ``bulk_uri`` makes the URI of a path of tags."""
@@ -157,22 +160,21 @@ class Retriever:
             raise UnsupportedTransferSyntax(
                 transfer_syntax or "", f"this archive does not yet convert to {transfer_syntax}"
             )
-        chunks = self._native(instance, with_meta=with_meta)
+        chunks = self._transcoded(instance, with_meta=with_meta)
         first = next(chunks)
         return Part10(EXPLICIT_LE, None, _rejoined(first, chunks))
 
-    def _native(self, instance: InstanceRow, *, with_meta: bool) -> Iterator[bytes]:
-        from leanpacs.archive.conversion import native_data_set
-        from leanpacs.dicom.write import file_meta
+    def _transcoded(self, instance: InstanceRow, *, with_meta: bool) -> Iterator[bytes]:
+        from leanpacs.transcode.engine import Transcoder
+        from leanpacs.transcode.target import Target
 
-        with self.opened(instance) as opened:
-            chunks = native_data_set(opened)
-            first = next(chunks)
-            meta = b""
+        with self.opened(instance) as opened, _told_as_unsupported(EXPLICIT_LE):
+            pieces = Transcoder().data_set(opened, Target(EXPLICIT_LE)).pieces
             if with_meta:
-                meta = file_meta(instance.sop_class, instance.sop_uid, EXPLICIT_LE)
-            yield meta + first
-            yield from chunks
+                from leanpacs.dicom.write import file_meta
+
+                yield file_meta(instance.sop_class, instance.sop_uid, EXPLICIT_LE)
+            yield from pieces
 
     @contextmanager
     def opened(self, instance: InstanceRow) -> Iterator[OpenInstance]:
@@ -207,6 +209,15 @@ class Retriever:
 
     def _dictionaries(self) -> tuple[Dictionary, ...]:
         return dictionaries_of(self._store, tuple(self._store.kept_names()))
+
+
+@contextmanager
+def _told_as_unsupported(transfer_syntax: str) -> Iterator[None]:
+    """What is damaged can still be given as it was received: tell receivers to ask for that."""
+    try:
+        yield
+    except (DecodeError, DicomError) as error:
+        raise UnsupportedTransferSyntax(transfer_syntax, str(error)) from error
 
 
 def _file_meta_of(opened: OpenInstance, instance: InstanceRow) -> bytes:

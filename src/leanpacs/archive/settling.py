@@ -19,7 +19,6 @@ from time import perf_counter
 from typing import BinaryIO
 
 from leanpacs import __version__
-from leanpacs.archive.content import Content, open_content
 from leanpacs.archive.encode import Encoded, Preferences, encode, encode_whole
 from leanpacs.archive.manifest import Manifest
 from leanpacs.archive.rebuild import PackedInstance
@@ -29,6 +28,7 @@ from leanpacs.errors import StoreFull, StoreUnavailable, VerificationError
 from leanpacs.refs import Digest
 from leanpacs.storage.dictionary import Compressor, Dictionary, load_all
 from leanpacs.storage.local import LocalStore
+from leanpacs.transcode.content import Content, open_content
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,8 @@ import zlib
 from dataclasses import replace
 
 from leanpacs.codecs.codec import DecodedFrame, EncodeOptions, Samples, decoding, encoding
-from leanpacs.codecs.native import pack, unpack
+from leanpacs.codecs.native import pack, unpack, unpack_subsampled
+from leanpacs.codecs.samples import decoded_spec
 from leanpacs.dicom.frames import FrameSpec
 from leanpacs.errors import DecodeError, UnsupportedFrame
 
@@ -34,8 +35,17 @@ class Bytewise:
 
     def decode_received(self, stream: bytes, spec: FrameSpec) -> DecodedFrame:
         """Decode what came from elsewhere; it is little endian (PS3.5 A.4)."""
+        if spec.is_subsampled:
+            return self._subsampled(stream, spec)
         samples = self.decode(stream, spec, EncodeOptions(0, spec.bits_allocated))
         return DecodedFrame(samples, replace(spec, planar_configuration=0))
+
+    def _subsampled(self, stream: bytes, spec: FrameSpec) -> DecodedFrame:
+        try:
+            samples = unpack_subsampled(self.decode_bytes(stream, spec), spec)
+        except UnsupportedFrame as error:
+            raise DecodeError(self.name, error.reason) from error
+        return DecodedFrame(samples, decoded_spec(spec))
 
     def encode_bytes(self, frame: bytes, spec: FrameSpec, options: EncodeOptions) -> bytes:
         """Compress the native bytes of one frame."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from leanpacs.dicom.frames import FrameSpec
 from leanpacs.errors import DecodeError
 
-_SOI, _SOS, _EOI, _APP0, _APP14 = 0xD8, 0xDA, 0xD9, 0xE0, 0xEE
+_SOI, _SOS, _EOI, _DHP, _APP0, _APP14 = 0xD8, 0xDA, 0xD9, 0xDE, 0xE0, 0xEE
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 _FRAME_HEADERS = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15, SOF55 of JPEG-LS
 _JP2_SIGNATURE = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
@@ -17,6 +17,8 @@ _SOT, _COD = b"\xff\x90", b"\xff\x52"
 _MAIN_HEADER = frozenset(
     bytes([0xFF, low]) for low in b"\x51\x50\x52\x53\x55\x56\x57\x59\x5c\x5d\x5e\x5f\x60\x63\x64\x76"
 )
+# DCO VMS DFS ADS MCT MCC NLT MCO CBD ATK, of ISO/IEC 15444-2 A.3
+_EXTENSIONS = range(0xFF70, 0xFF7A)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,8 @@ class JpegHeader:
         A JFIF segment is there: three components are YCbCr.
     adobe_transform : int or None
         Of an Adobe segment: 0 none, 1 YCbCr.
+    is_hierarchical : bool
+        The first of several frames, of which the later ones refine the earlier ones (a DHP segment comes first).
     """
 
     shape: StreamShape
@@ -75,6 +79,7 @@ class JpegHeader:
     component_ids: tuple[int, ...]
     has_jfif: bool
     adobe_transform: int | None
+    is_hierarchical: bool = False
 
 
 def jpeg_header(codec: str, stream: bytes) -> JpegHeader:
@@ -85,24 +90,26 @@ def jpeg_header(codec: str, stream: bytes) -> JpegHeader:
     DecodeError
         If there is none.
     """
-    has_jfif, adobe = False, None
+    has_jfif, adobe, is_hierarchical = False, None, False
     for marker, body in _jpeg_segments(codec, stream):
         if marker == _APP0 and body.startswith(b"JFIF\0"):
             has_jfif = True
         elif marker == _APP14 and body.startswith(b"Adobe") and len(body) >= 12:
             adobe = body[11]
+        elif marker == _DHP:
+            is_hierarchical = True
         elif marker in _FRAME_HEADERS:
-            return _frame_header(codec, marker, body, has_jfif, adobe)
+            shape, ids = _frame_header(codec, body)
+            return JpegHeader(shape, marker, ids, has_jfif, adobe, is_hierarchical)
     raise DecodeError(codec, "the code stream has no frame header")
 
 
-def _frame_header(codec: str, marker: int, body: bytes, has_jfif: bool, adobe: int | None) -> JpegHeader:
+def _frame_header(codec: str, body: bytes) -> tuple[StreamShape, tuple[int, ...]]:
     if len(body) < 6 or len(body) < 6 + 3 * body[5]:
         raise DecodeError(codec, "the frame header is cut short")
     rows, columns = int.from_bytes(body[1:3]), int.from_bytes(body[3:5])
     shape = StreamShape(rows, columns, body[5], body[0])
-    ids = tuple(body[6 : 6 + 3 * body[5] : 3])
-    return JpegHeader(shape, marker, ids, has_jfif, adobe)
+    return shape, tuple(body[6 : 6 + 3 * body[5] : 3])
 
 
 def _jpeg_segments(codec: str, stream: bytes) -> list[tuple[int, bytes]]:
@@ -184,6 +191,22 @@ def require_sound_main_header(codec: str, stream: bytes) -> None:
         if marker == _COD and length > 6 and stream[position + 8] and components < 3:
             raise DecodeError(codec, f"a component transform of {components} components")
         position += 2 + length
+
+
+def extension_markers(codec: str, stream: bytes) -> list[str]:
+    """Markers of JPEG 2000 part 2 in the main header, such as ``FF74`` (multiple component transformation).
+
+    Whoever does not know one of them, and passes over it, decodes something else than what was encoded.
+    """
+    position = 2 + (_code_stream_in_jp2(codec, stream) if stream.startswith(_JP2_SIGNATURE) else 0)
+    found = []
+    while (marker := int.from_bytes(stream[position : position + 2])) > 0xFF00 and stream[
+        position : position + 2
+    ] != _SOT:
+        if marker in _EXTENSIONS:
+            found.append(f"{marker:04X}")
+        position += 2 + max(2, int.from_bytes(stream[position + 2 : position + 4]))
+    return found
 
 
 def _code_stream_in_jp2(codec: str, stream: bytes) -> int:

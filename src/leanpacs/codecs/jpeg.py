@@ -9,6 +9,16 @@ from leanpacs.dicom.frames import FrameSpec
 from leanpacs.errors import UnsupportedFrame
 
 _LOSSLESS = 0xC3
+_UNREADABLE = {
+    0xC5: "hierarchical",
+    0xC6: "hierarchical",
+    0xC7: "hierarchical",
+    0xCB: "lossless with arithmetic coding",
+    0xCD: "hierarchical",
+    0xCE: "hierarchical",
+    0xCF: "hierarchical",
+    0xF7: "JPEG-LS",
+}
 _RGB_IDS = ((0x52, 0x47, 0x42), (0x72, 0x67, 0x62))
 
 
@@ -42,17 +52,49 @@ def decode_received(stream: bytes, spec: FrameSpec) -> DecodedFrame:
 
     Lossy colour becomes RGB when the code stream or Photometric Interpretation says that it is YCbCr; lossless values
     are left as they are.
+
+    Raises
+    ------
+    DecodeError
+        If the code stream is damaged or not of ``spec``.
+    UnsupportedFrame
+        If it is hierarchical, or lossless with arithmetic coding: no library here decodes these.
+    """
+    header = readable_header(stream, spec)
+    with decoding(Jpeg.name):
+        samples = _samples(stream, header, spec)
+    return as_received(samples, header, spec)
+
+
+def readable_header(stream: bytes, spec: FrameSpec) -> JpegHeader:
+    """Header of a code stream of a frame of ``spec``, of a process that can be decoded.
+
+    Raises
+    ------
+    DecodeError, UnsupportedFrame
+        As :func:`decode_received`.
     """
     header = jpeg_header(Jpeg.name, stream)
     header.shape.require(Jpeg.name, spec)
-    with decoding(Jpeg.name):
-        samples = _samples(stream, header, is_ybr=_is_ybr(header, spec))
-    samples = from_twos_complement(fitting(Jpeg.name, samples, spec), spec, header.shape.precision)
+    if header.is_hierarchical or header.process in _UNREADABLE:
+        process = _UNREADABLE.get(header.process, "hierarchical")
+        raise UnsupportedFrame(f"{Jpeg.name}: the code stream is {process}")
+    return header
+
+
+def as_received(samples: Samples, header: JpegHeader, spec: FrameSpec) -> DecodedFrame:
+    """Samples as a decoder gave them, with the sign and the colour space that DICOM gives them."""
+    values = from_twos_complement(fitting(Jpeg.name, samples, spec), spec, header.shape.precision)
     is_rgb = spec.samples_per_pixel == 3 and header.process != _LOSSLESS
-    return DecodedFrame(samples, decoded_spec(spec, "RGB" if is_rgb else ""))
+    return DecodedFrame(values, decoded_spec(spec, "RGB" if is_rgb else ""))
 
 
-def _is_ybr(header: JpegHeader, spec: FrameSpec) -> bool:
+def is_lossless(header: JpegHeader) -> bool:
+    """Whether the process is lossless (with Huffman coding)."""
+    return header.process == _LOSSLESS
+
+
+def is_ybr(header: JpegHeader, spec: FrameSpec) -> bool:
     """Whether three components are YCbCr: the code stream is believed first, for it cannot be relabelled."""
     if header.shape.samples != 3 or header.process == _LOSSLESS or header.component_ids in _RGB_IDS:
         return False
@@ -61,11 +103,11 @@ def _is_ybr(header: JpegHeader, spec: FrameSpec) -> bool:
     return header.has_jfif or spec.photometric_interpretation.startswith("YBR")
 
 
-def _samples(stream: bytes, header: JpegHeader, *, is_ybr: bool) -> Samples:
+def _samples(stream: bytes, header: JpegHeader, spec: FrameSpec) -> Samples:
     import imagecodecs
 
     if header.shape.samples == 3:
-        space = "YCBCR" if is_ybr else "RGB"
+        space = "YCBCR" if is_ybr(header, spec) else "RGB"
         return imagecodecs.jpeg8_decode(stream, colorspace=space, outcolorspace="RGB")
     if header.process != _LOSSLESS:
         return imagecodecs.jpeg8_decode(stream)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from leanpacs.codecs.codec import DecodedFrame, EncodeOptions, Samples, decoding, encoding
-from leanpacs.codecs.headers import Jpeg2000Header, jpeg2000_header, require_sound_main_header
+from leanpacs.codecs.headers import (
+    Jpeg2000Header,
+    extension_markers,
+    jpeg2000_header,
+    require_sound_main_header,
+)
 from leanpacs.codecs.samples import (
     checked,
     decoded_spec,
@@ -14,9 +19,16 @@ from leanpacs.codecs.samples import (
     narrowed,
 )
 from leanpacs.dicom.frames import FrameSpec
+from leanpacs.errors import UnsupportedFrame
 
 _LEAST_BITS = 8
 """OpenJPEG reserves too little for noise of one or two bits."""
+
+MOST_BITS = 24
+"""Beyond them OpenJPEG gives other samples without saying so: its wavelet transform overflows 32 bits."""
+
+MOST_HTJ2K_BITS = 16
+"""OpenJPEG does not read the header of high-throughput code streams with more."""
 
 
 class Jpeg2000:
@@ -94,11 +106,32 @@ def decode_received(codec: str, stream: bytes, spec: FrameSpec) -> DecodedFrame:
 
     A component transform of the code stream is undone, so YBR_RCT and YBR_ICT become RGB. The sign of the code stream
     may contradict Pixel Representation; the latter holds.
+
+    Raises
+    ------
+    DecodeError
+        If the code stream is damaged or not of ``spec``.
+    UnsupportedFrame
+        If it has more bits than the decoder is exact for, or extensions of part 2.
     """
-    samples, header = _decoded(codec, stream, spec)
-    is_transformed = spec.photometric_interpretation in {"YBR_RCT", "YBR_ICT"}
+    return as_received(*_decoded(codec, stream, spec), spec)
+
+
+def decode_received_htj2k(stream: bytes, spec: FrameSpec, *, is_lossless: bool) -> DecodedFrame:
+    """Decode a high-throughput code stream.
+
+    What is lossy may go beyond the range of the samples, and imagecodecs lets that wrap around: OpenJPEG, which clips
+    it, decodes all that it can read.
+    """
+    bits = jpeg2000_header(HTJ2K.name, stream).shape.precision
+    decoder = HTJ2K.name if is_lossless or bits > MOST_HTJ2K_BITS else Jpeg2000.name
+    return decode_received(decoder, stream, spec)
+
+
+def as_received(samples: Samples, header: Jpeg2000Header, spec: FrameSpec) -> DecodedFrame:
+    """Samples as a decoder gave them, with the sign and the colour space that DICOM gives them."""
     values = from_twos_complement(samples, spec, header.shape.precision)
-    return DecodedFrame(values, decoded_spec(spec, "RGB" if is_transformed else ""))
+    return DecodedFrame(values, decoded_spec(spec, "RGB" if is_transformed(spec) else ""))
 
 
 def _decoded(codec: str, stream: bytes, spec: FrameSpec) -> tuple[Samples, Jpeg2000Header]:
@@ -106,6 +139,8 @@ def _decoded(codec: str, stream: bytes, spec: FrameSpec) -> tuple[Samples, Jpeg2
     header.shape.require(codec, spec)
     if codec == HTJ2K.name:
         require_sound_main_header(codec, stream)
+    else:
+        require_readable(codec, stream, header)
     with decoding(codec):
         import imagecodecs
 
@@ -114,6 +149,40 @@ def _decoded(codec: str, stream: bytes, spec: FrameSpec) -> tuple[Samples, Jpeg2
         else:
             samples = imagecodecs.jpeg2k_decode(stream, planar=False, numthreads=1)
     return fitting(codec, samples, spec), header
+
+
+def is_transformed(spec: FrameSpec) -> bool:
+    """Whether Photometric Interpretation says that colours were transformed when they were encoded."""
+    return spec.photometric_interpretation in {"YBR_RCT", "YBR_ICT"}
+
+
+def readable_header(stream: bytes, spec: FrameSpec) -> Jpeg2000Header:
+    """Header of a code stream of a frame of ``spec`` that OpenJPEG decodes exactly.
+
+    Raises
+    ------
+    DecodeError, UnsupportedFrame
+        As :func:`decode_received`.
+    """
+    header = jpeg2000_header(Jpeg2000.name, stream)
+    header.shape.require(Jpeg2000.name, spec)
+    require_readable(Jpeg2000.name, stream, header)
+    return header
+
+
+def require_readable(codec: str, stream: bytes, header: Jpeg2000Header) -> None:
+    """Refuse what OpenJPEG would decode to other samples than were encoded.
+
+    Raises
+    ------
+    UnsupportedFrame
+        If there are too many bits, or extensions of part 2.
+    """
+    if header.shape.precision > MOST_BITS:
+        raise UnsupportedFrame(f"{codec}: {header.shape.precision} bits a sample, OpenJPEG is exact up to {MOST_BITS}")
+    extensions = extension_markers(codec, stream)
+    if extensions:
+        raise UnsupportedFrame(f"{codec}: extensions of JPEG 2000 part 2 ({', '.join(extensions)})")
 
 
 def _is_rgb(spec: FrameSpec) -> bool:

@@ -86,17 +86,29 @@ def _encoded(values: Samples) -> bytes:
 
 
 def _decoded(stream: bytes, spec: FrameSpec) -> tuple[Samples, int]:
+    precision = readable_precision(stream, spec)
+    with decoding(JpegLS.name):
+        import imagecodecs
+
+        samples = imagecodecs.jpegls_decode(ended(stream))
+    return fitting(JpegLS.name, samples, spec), precision
+
+
+def readable_precision(stream: bytes, spec: FrameSpec) -> int:
+    """Bits of a sample in a code stream of a frame of ``spec``.
+
+    Raises
+    ------
+    DecodeError
+        If it is something else.
+    """
     header = jpeg_header(JpegLS.name, stream)
     if header.process != _SOF55:
         raise DecodeError(JpegLS.name, "the code stream is JPEG, not JPEG-LS")
     header.shape.require(JpegLS.name, spec)
-    with decoding(JpegLS.name):
-        import imagecodecs
-
-        samples = imagecodecs.jpegls_decode(_ended(stream))
-    return fitting(JpegLS.name, samples, spec), header.shape.precision
+    return header.shape.precision
 
 
-def _ended(stream: bytes) -> bytes:
+def ended(stream: bytes) -> bytes:
     """Put an EOI marker behind a stream that lacks it: CharLS searches for the end of a cut one for seconds."""
     return stream if stream.rstrip(b"\0").endswith(_EOI) else stream + _EOI

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from leanpacs.codecs.codec import DecodedFrame, EncodeOptions, Samples, decoding, encoding
-from leanpacs.codecs.jxlheader import jpegxl_shape
+from leanpacs.codecs.jxlheader import JpegXLHeader, jpegxl_header
 from leanpacs.codecs.samples import (
     checked,
     decoded_spec,
@@ -19,8 +19,12 @@ from leanpacs.codecs.samples import (
 )
 from leanpacs.dicom.frames import FrameSpec
 from leanpacs.dicom.uids import JPEG_XL_RECOMPRESSION
+from leanpacs.errors import UnsupportedFrame
 
-_CONVERTED = frozenset({"XYB", "YBR_FULL_422"})
+MOST_BITS = 16
+"""Of integers that libjxl gives."""
+
+_CONVERTED = frozenset({"XYB", "YBR_RCT", "YBR_FULL_422"})
 
 _GROUP = 256
 """Rows and columns of a group, the unit that libjxl codes separately."""
@@ -73,23 +77,33 @@ class JpegXL:
 def decode_received(stream: bytes, transfer_syntax: str, spec: FrameSpec) -> DecodedFrame:
     """Decode a code stream that came from elsewhere.
 
-    libjxl gives RGB for everything that it knows to be YCbCr or XYB. Signed values are taken for two's complement, in
-    as many bits as the code stream declares.
+    libjxl gives RGB for everything that it knows to be YCbCr or XYB. JPEG XL has no sign, and DICOM does not say how
+    one is held: signed values are taken for two's complement in as many bits as the code stream declares, and for
+    offset binary when it was converted to XYB, which would tear two's complement apart at zero.
     """
-    samples, precision = _decoded(stream, spec)
+    samples, header = _decoded(stream, spec)
+    return as_received(samples, header, transfer_syntax, spec)
+
+
+def as_received(samples: Samples, header: JpegXLHeader, transfer_syntax: str, spec: FrameSpec) -> DecodedFrame:
+    """Samples as a decoder gave them, with the sign and the colour space that DICOM gives them."""
     was_converted = transfer_syntax == JPEG_XL_RECOMPRESSION or spec.photometric_interpretation in _CONVERTED
     is_rgb = spec.samples_per_pixel == 3 and was_converted
-    return DecodedFrame(from_twos_complement(samples, spec, precision), decoded_spec(spec, "RGB" if is_rgb else ""))
+    with_sign = from_offset_binary if header.is_xyb else from_twos_complement
+    values = with_sign(samples, spec, header.shape.precision)
+    return DecodedFrame(values, decoded_spec(spec, "RGB" if is_rgb else ""))
 
 
-def _decoded(stream: bytes, spec: FrameSpec) -> tuple[Samples, int]:
-    shape = jpegxl_shape(JpegXL.name, stream)
-    shape.require(JpegXL.name, spec)
+def _decoded(stream: bytes, spec: FrameSpec) -> tuple[Samples, JpegXLHeader]:
+    header = jpegxl_header(JpegXL.name, stream)
+    header.shape.require(JpegXL.name, spec)
+    if header.shape.precision > MOST_BITS:
+        raise UnsupportedFrame(f"{JpegXL.name}: {header.shape.precision} bits a sample, libjxl gives {MOST_BITS}")
     with decoding(JpegXL.name):
         import imagecodecs
 
         samples = imagecodecs.jpegxl_decode(stream, index=0, numthreads=1)
-    return fitting(JpegXL.name, samples, spec), shape.precision
+    return fitting(JpegXL.name, samples, spec), header
 
 
 def _encoded(values: Samples, effort: int, precision: int) -> bytes:

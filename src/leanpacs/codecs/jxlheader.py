@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from leanpacs.codecs.headers import StreamShape, boxes
 from leanpacs.errors import DecodeError
 
@@ -16,8 +18,24 @@ _ENOUGH = 64
 """Bytes that hold everything read here."""
 
 
-def jpegxl_shape(codec: str, stream: bytes) -> StreamShape:
-    """Size, number of colour channels and bits of a JPEG XL image.
+@dataclass(frozen=True, slots=True)
+class JpegXLHeader:
+    """What a JPEG XL code stream says of itself.
+
+    Parameters
+    ----------
+    shape : StreamShape
+        Size, number of colour channels, bits.
+    is_xyb : bool
+        Colours and greys were converted to XYB before they were encoded: the code stream is lossy.
+    """
+
+    shape: StreamShape
+    is_xyb: bool
+
+
+def jpegxl_header(codec: str, stream: bytes) -> JpegXLHeader:
+    """Size, number of colour channels and bits of a JPEG XL image, and whether it is lossy for certain.
 
     Raises
     ------
@@ -29,7 +47,7 @@ def jpegxl_shape(codec: str, stream: bytes) -> StreamShape:
         raise DecodeError(codec, "the code stream does not begin with FF 0A")
     rows, columns = _size(bits)
     if bits.take(1):  # all of the metadata has default values
-        return StreamShape(rows, columns, 3, 8)
+        return JpegXLHeader(StreamShape(rows, columns, 3, 8), is_xyb=True)
     if bits.take(1):
         _extra_fields(codec, bits)
     if bits.take(1):
@@ -38,8 +56,8 @@ def jpegxl_shape(codec: str, stream: bytes) -> StreamShape:
     bits.take(1)  # 16-bit buffers are enough
     if bits.number(_EXTRA_CHANNELS):
         raise DecodeError(codec, "the image has extra channels")
-    bits.take(1)  # XYB
-    return StreamShape(rows, columns, _colour_channels(bits), precision)
+    is_xyb = bool(bits.take(1))
+    return JpegXLHeader(StreamShape(rows, columns, _colour_channels(bits), precision), is_xyb)
 
 
 def _size(bits: _Bits) -> tuple[int, int]:

@@ -52,6 +52,8 @@ _BY_SYNTAX: Final[Mapping[str, str]] = MappingProxyType(
         uids.JPEG_LS_NEAR_LOSSLESS: JpegLS.name,
         uids.JPEG_2000_LOSSLESS: Jpeg2000.name,
         uids.JPEG_2000: Jpeg2000.name,
+        uids.JPEG_2000_MC_LOSSLESS: Jpeg2000.name,
+        uids.JPEG_2000_MC: Jpeg2000.name,
         uids.HTJ2K_LOSSLESS: HTJ2K.name,
         uids.HTJ2K_LOSSLESS_RPCL: HTJ2K.name,
         uids.HTJ2K: HTJ2K.name,
@@ -179,9 +181,7 @@ def decode_received(stream: bytes, transfer_syntax: str, spec: FrameSpec) -> Dec
 
 
 def _decode_htj2k(stream: bytes, transfer_syntax: str, spec: FrameSpec) -> DecodedFrame:
-    # What is lossy may go beyond the range of the samples: OpenJPEG clips it, imagecodecs' OpenJPH does not.
-    decoder = Jpeg2000.name if transfer_syntax == uids.HTJ2K else HTJ2K.name
-    return jpeg2000.decode_received(decoder, stream, spec)
+    return jpeg2000.decode_received_htj2k(stream, spec, is_lossless=transfer_syntax != uids.HTJ2K)
 
 
 _DECODERS: Final[Mapping[str, Callable[[bytes, str, FrameSpec], DecodedFrame]]] = MappingProxyType(

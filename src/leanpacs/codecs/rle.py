@@ -47,16 +47,20 @@ class Rle:
         with encoding(self.name):
             import imagecodecs
 
-            # One plane for each byte of each sample, the highest byte first.
-            size = values.dtype.itemsize
-            columns = values.astype(values.dtype.newbyteorder(">")).view(np.uint8)
-            planes = np.moveaxis(columns.reshape(spec.rows, spec.columns, spec.samples_per_pixel * size), -1, 0)
-            segments = [bytes(imagecodecs.packbits_encode(plane.copy(), axis=-1)) for plane in planes]
+            segments = [bytes(imagecodecs.packbits_encode(plane, axis=-1)) for plane in byte_planes(values)]
         return _joined(segments)
 
     def decode(self, stream: bytes, spec: FrameSpec, options: EncodeOptions) -> Samples:
         """Return the samples of a code stream made by :meth:`encode`."""
         return _decoded(stream, spec, padding=0)
+
+
+def byte_planes(samples: Samples) -> list[Samples]:
+    """One plane for each byte of each sample, the highest byte first; shape (rows, columns), uint8, contiguous."""
+    size = samples.dtype.itemsize
+    columns = np.ascontiguousarray(samples, samples.dtype.newbyteorder(">")).view(np.uint8)
+    planes = columns.reshape(*samples.shape[:2], -1)
+    return [np.ascontiguousarray(planes[..., index]) for index in range(planes.shape[2])]
 
 
 def decode_received(stream: bytes, spec: FrameSpec) -> DecodedFrame:

@@ -19,7 +19,7 @@ from leanpacs.codecs.headers import (
     jpeg_header,
     require_sound_main_header,
 )
-from leanpacs.codecs.jxlheader import jpegxl_shape
+from leanpacs.codecs.jxlheader import jpegxl_header
 from leanpacs.codecs.registry import by_name
 from leanpacs.errors import DecodeError
 
@@ -34,7 +34,7 @@ def test_shapes_are_what_was_encoded(
     stored = data.draw(st.integers(1, allocated))
     spec = make_spec(rows, columns, allocated=allocated, stored=stored, samples=samples)
     frame, options = make_frame(spec, "smooth"), EncodeOptions(1, stored)
-    shape = jpegxl_shape("jxl", by_name("jpegxl").encode(frame, spec, options))
+    shape = jpegxl_header("jxl", by_name("jpegxl").encode(frame, spec, options)).shape
     assert shape == StreamShape(rows, columns, samples, stored)
     container = 8 if stored <= 8 else 16
     shape = jpeg2000_header("j2k", by_name("htj2k").encode(frame, spec, options)).shape
@@ -64,16 +64,16 @@ def test_jpegxl_in_a_container() -> None:
     samples = np.zeros((9, 300), np.uint16)
     stream = imagecodecs.jpegxl_encode(samples, lossless=True, bitspersample=11, usecontainer=True)
     assert stream[4:8] == b"JXL "
-    assert jpegxl_shape("jxl", stream) == StreamShape(9, 300, 1, 11)
+    assert jpegxl_header("jxl", stream).shape == StreamShape(9, 300, 1, 11)
     (start, end) = next((start, end) for kind, start, end in boxes("jxl", stream) if kind == b"jxlc")
     pieces = [stream[start:end][:10], stream[start:end][10:]]
     parts = [struct.pack(">I4sI", 12 + len(piece), b"jxlp", number) + piece for number, piece in enumerate(pieces)]
-    assert jpegxl_shape("jxl", stream[:32] + b"".join(parts)) == StreamShape(9, 300, 1, 11)
+    assert jpegxl_header("jxl", stream[:32] + b"".join(parts)).shape == StreamShape(9, 300, 1, 11)
 
 
 def test_jpeg_with_a_container_of_its_own() -> None:
     jpeg = imagecodecs.jpeg8_encode(np.zeros((16, 24, 3), np.uint8))
-    assert jpegxl_shape("jxl", imagecodecs.jpegxl_encode_jpeg(jpeg)) == StreamShape(16, 24, 3, 8)
+    assert jpegxl_header("jxl", imagecodecs.jpegxl_encode_jpeg(jpeg)).shape == StreamShape(16, 24, 3, 8)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_jpeg_with_a_container_of_its_own() -> None:
 )
 def test_other_kinds_of_jpegxl_are_refused(stream: bytes, said: str) -> None:
     with pytest.raises(DecodeError, match=said):
-        jpegxl_shape("jxl", stream)
+        jpegxl_header("jxl", stream)
 
 
 def test_every_cut_within_the_header_is_refused() -> None:
@@ -95,7 +95,7 @@ def test_every_cut_within_the_header_is_refused() -> None:
     jls = imagecodecs.jpegls_encode(np.zeros((30, 70), np.uint16))
     for length in range(8):
         with pytest.raises(DecodeError):
-            jpegxl_shape("jxl", jxl[:length])
+            jpegxl_header("jxl", jxl[:length])
     for length in range(45):
         with pytest.raises(DecodeError):
             jpeg2000_header("j2k", j2k[:length])

@@ -1,0 +1,42 @@
+"""JPEG code streams in JPEG XL (transfer syntax .4.111) and out of it again, byte for byte (PS3.5 A.4.13)."""
+
+from __future__ import annotations
+
+from leanpacs.codecs.headers import jpeg_header
+from leanpacs.codecs.jpegxl import JpegXL
+from leanpacs.codecs.legacy import rebuild, recode
+from leanpacs.dicom import uids
+from leanpacs.dicom.frames import FrameSpec
+from leanpacs.errors import UnsupportedFrame
+
+_EFFORT = 7
+_END = b"\xff\xd9"
+_PROCESSES = {0xC0: uids.JPEG_BASELINE, 0xC1: uids.JPEG_EXTENDED}
+_JPEGS = frozenset(_PROCESSES.values())
+
+
+def is_rewrapped(source: str | None, target: str | None) -> bool:
+    """Whether code streams are put into JPEG XL, or taken out of it, without being decoded to samples."""
+    wraps = source in _JPEGS and target == uids.JPEG_XL_RECOMPRESSION
+    return wraps or (source == uids.JPEG_XL_RECOMPRESSION and target in _JPEGS)
+
+
+def rewrapped(stream: bytes, source: str, target: str, spec: FrameSpec) -> bytes:
+    """The code stream in its other form; that a JPEG comes out of it again byte for byte is checked here.
+
+    Raises
+    ------
+    UnsupportedFrame
+        If it does not, or if what is in a JPEG XL file is no JPEG of the wanted process.
+    DecodeError
+        If the code stream is damaged.
+    """
+    if target == uids.JPEG_XL_RECOMPRESSION:
+        if stream.endswith(_END + b"\0"):
+            stream = stream[:-1]
+        return recode(stream, source, spec, _EFFORT).stream
+    jpeg = rebuild(stream, {"kind": "jpeg"}, JpegXL.name, spec)
+    process = jpeg_header("jpeg", jpeg).process
+    if _PROCESSES.get(process) != target and not (process == 0xC0 and target == uids.JPEG_EXTENDED):
+        raise UnsupportedFrame(f"the JPEG in it is of process SOF{process - 0xC0}")
+    return jpeg
