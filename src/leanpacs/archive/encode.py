@@ -145,8 +145,8 @@ def _smallest_native(
     budget = preferences.budget_seconds_per_gb or wanted.seconds_per_gb
     choice = preferences.choices.find(frame_kind(form.spec), wanted.name, budget)
     if choice is None:
-        choice = measured = _measured(form, content, wanted, budget)
-    for codec, options in _attempts(choice, form, content):
+        choice = measured = measured_choice(form, content, wanted, budget)
+    for codec, options in attempts(choice, form, content):
         try:
             packed = packer.frames(form, codec, options)
         except CodecError:
@@ -163,8 +163,8 @@ def frame_kind(spec: FrameSpec) -> str:
     return f"{spec.samples_per_pixel}x{spec.bits_allocated}{sign}-{spec.kind}"
 
 
-def _measured(form: Native, content: Content, wanted: Preset, budget_seconds_per_gb: float) -> SeriesChoice:
-    # The middle frame: the first and last ones of a volume are often empty.
+def measured_choice(form: Native, content: Content, wanted: Preset, budget_seconds_per_gb: float) -> SeriesChoice:
+    """Measure what the preset offers on the middle frame: the first and last ones of a volume are often empty."""
     frame = form.frames.read(content.reader, form.frames.count // 2)
     best = wanted.choose(frame, form.spec, budget_seconds_per_gb=budget_seconds_per_gb, big_endian=form.big_endian)
     return SeriesChoice(
@@ -172,7 +172,7 @@ def _measured(form: Native, content: Content, wanted: Preset, budget_seconds_per
     )
 
 
-def _attempts(choice: SeriesChoice, form: Native, content: Content) -> Iterator[tuple[Codec, EncodeOptions]]:
+def attempts(choice: SeriesChoice, form: Native, content: Content) -> Iterator[tuple[Codec, EncodeOptions]]:
     """The choice, the same with room for bits above Bits Stored, then what holds anything."""
     codec, spec = registry.by_name(choice.codec), form.spec
     if choice.indexed and (levels := _levels(form, content)):

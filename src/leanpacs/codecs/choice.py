@@ -201,22 +201,25 @@ def frame_levels(frame: bytes, spec: FrameSpec, *, big_endian: bool = False) -> 
 
 
 def sample_of(frame: bytes, spec: FrameSpec, limit: int = LARGEST_SAMPLE) -> tuple[bytes, FrameSpec]:
-    """Cut a band of rows out of the middle of a large frame.
+    """Cut a band of rows out of the middle of a large frame; several, evenly spread, when the limit is larger.
 
     Returns
     -------
     bytes, FrameSpec
-        The band as a native frame of its own, at most ``limit`` bytes unless one row is longer; the frame itself when
+        The bands as a native frame of its own, at most ``limit`` bytes unless a row is longer; the frame itself when
         it is small enough, or when its rows do not begin on byte boundaries.
     """
     planes = spec.samples_per_pixel if spec.planar_configuration == 1 and not spec.is_subsampled else 1
     row_bytes, odd_bits = divmod(spec.frame_bits, 8 * spec.rows * planes)
     if len(frame) <= limit or odd_bits:
         return frame, spec
-    rows = max(1, limit // (row_bytes * planes))
-    first = (spec.rows - rows) // 2
-    starts = [(plane * spec.rows + first) * row_bytes for plane in range(planes)]
-    return b"".join(frame[start : start + rows * row_bytes] for start in starts), replace(spec, rows=rows)
+    bands = max(1, limit // LARGEST_SAMPLE)
+    rows = max(1, limit // bands // (row_bytes * planes))
+    # The middle of each band is the middle of its share of the frame.
+    firsts = [((2 * band + 1) * spec.rows - bands * rows) // (2 * bands) for band in range(bands)]
+    starts = [(plane * spec.rows + first) * row_bytes for plane in range(planes) for first in firsts]
+    sample = b"".join(frame[start : start + rows * row_bytes] for start in starts)
+    return sample, replace(spec, rows=rows * bands)
 
 
 @dataclass(slots=True)
