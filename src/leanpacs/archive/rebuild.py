@@ -167,5 +167,5 @@ def decode_native(manifest: Manifest, stream: bytes) -> bytes:
     if coding is None or manifest.form is not Form.FRAMES:
         raise PackError("the pack holds no native frames")
     codec = registry.by_name(coding.codec)
-    options = EncodeOptions(coding.effort, coding.precision)
+    options = EncodeOptions(coding.effort, coding.precision, coding.levels)
     return registry.decode_frame(codec, stream, coding.spec, options, big_endian=coding.big_endian)

@@ -262,7 +262,14 @@ class Settler:
         budget = settings.pressed_budget_seconds_per_gb if self._pressed else settings.budget_seconds_per_gb
         effort = 0 if self._pressed else settings.recode_effort
         choices = self._choices.get(work.instance.series_id) or SeriesChoices.from_json(work.series_choice)
-        return Preferences(choices, budget, (work.instance.sop_class,), in_haste=self._pressed, recode_effort=effort)
+        return Preferences(
+            choices,
+            budget,
+            (work.instance.sop_class,),
+            in_haste=self._pressed,
+            preset=settings.preset,
+            recode_effort=effort,
+        )
 
     def _finish(self, done: set[Future[Settled]]) -> None:
         finished = [(self._running.pop(future), future) for future in done]

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from leanpacs import __version__, errors
-from leanpacs.cli import care, codecs, dictionaries, giveback, intake, output, serving, transcode
+from leanpacs.cli import care, codecs, dictionaries, evidence, giveback, intake, output, serving, transcode
 
 OK: Final = 0
 PROBLEMS_FOUND: Final = 1
@@ -53,6 +53,7 @@ app.command("transcode")(transcode.transcode)
 app.command("codecs")(codecs.codecs)
 app.command("status")(care.status)
 app.command("verify")(care.verify)
+app.command("evidence")(evidence.evidence)
 app.command("delete")(care.delete)
 app.command("rebuild-catalog")(care.rebuild_catalog)
 app.add_typer(care.quarantine, name="quarantine")
