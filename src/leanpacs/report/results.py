@@ -212,7 +212,7 @@ class LossyPoint:
 class Stage:
     """The image as it looks when so many bytes have come.
 
-    ``received`` is a fraction of the raw frame; ``complete`` of the code stream. PSNR and SSIM are those of the windowed
+    ``received`` is a fraction of the raw frame; ``complete`` of the code stream. PSNR and SSIM are of the windowed
     image; PSNR is None when nothing differs.
     """
 
