@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from leanpacs import __version__, errors
-from leanpacs.cli import care, dictionaries, giveback, intake, output, serving
+from leanpacs.cli import care, dictionaries, giveback, intake, output, serving, simulate
 
 OK: Final = 0
 PROBLEMS_FOUND: Final = 1
@@ -50,6 +50,7 @@ app.command("export")(giveback.export)
 app.command("status")(care.status)
 app.command("verify")(care.verify)
 app.command("delete")(care.delete)
+app.command("simulate")(simulate.simulate)
 app.command("rebuild-catalog")(care.rebuild_catalog)
 app.add_typer(care.quarantine, name="quarantine")
 app.add_typer(dictionaries.app, name="dictionary")
