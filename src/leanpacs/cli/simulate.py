@@ -20,6 +20,7 @@ from leanpacs.report.ratios import Ratios
 from leanpacs.report.simulate import Assumptions
 from leanpacs.report.simulate_compare import Compared, Comparison, compare
 from leanpacs.report.simulate_ledger import COST_PARTS
+from leanpacs.report.simulate_page import render
 from leanpacs.report.workload import Workload
 
 
@@ -96,7 +97,7 @@ def simulate(
     given = Assumptions(taken.workload, taken.ratios, shipped.prices(prices), years)
     comparison = compare(_distinct(policies), given)
     _print(comparison)
-    for file, text in ((json, simulate_record.to_json), (csv, simulate_record.to_csv)):
+    for file, text in ((out, render), (json, simulate_record.to_json), (csv, simulate_record.to_csv)):
         if file:
             file.write_text(text(comparison), encoding="utf-8")
 

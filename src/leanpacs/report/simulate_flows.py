@@ -63,6 +63,11 @@ class Flow:
     read: Curve
 
 
+def month_lengths(months: int) -> Curve:
+    """Days of each month."""
+    return np.diff([round(month * DAYS_PER_YEAR / MONTHS_PER_YEAR) for month in range(months + 1)]).astype(float)
+
+
 def arrivals(modality: Modality, workload: Workload, calendar: Calendar) -> Arrivals:
     """Studies, bytes, instances and series for each day: what is held evenly, then with the growth of each year."""
     growth = modality.growth_percent_per_year

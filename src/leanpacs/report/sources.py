@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -20,12 +19,12 @@ UNKNOWN: Final = "unknown"
 """Name of studies without a modality."""
 
 _FORMATS: Final = {
-    "zlib": ("deflate", "gzip-6", "zlib"),
+    "zlib": ("gzip-6", "deflate"),
     "jpegls": ("jpegls",),
-    "jpeg2000": ("jpeg2000", "j2k"),
-    "fast": ("fast",),
-    "balanced": ("balanced",),
-    "dense": ("dense",),
+    "jpeg2000": ("jpeg2000",),
+    "fast": ("leanpacs-fast",),
+    "balanced": ("leanpacs-balanced",),
+    "dense": ("leanpacs-dense",),
 }
 """Formats of an analysis that a preset's ratios are taken from; the first that was measured."""
 
@@ -115,7 +114,7 @@ def from_analysis(analysis: Analysis, known: Ratios, *, days: int) -> Taken:
         note=f"{analysis.files} files in {', '.join(analysis.run.paths)}, taken as what comes in over {days} days.",
         modality={_key(group): _of_group(group, days) for group in groups},
     )
-    table = {_key(group): _encodings(group) for group in groups}
+    table = {_key(group): {**known.modality.get(_key(group), {}), **_encodings(group)} for group in groups}
     total = {**known.modality[OTHER], **_encodings(analysis.total)}
     ratios = Ratios(
         title="The analysed files",
@@ -157,12 +156,9 @@ def _encodings(group: Group) -> dict[str, Encoding]:
 
 
 def _first(group: Group, keys: Sequence[str]) -> FormatResult | None:
-    """The first format among the keys that was measured, whatever effort stands behind its name."""
-    for key in keys:
-        for result in group.formats:
-            if result.instances and re.fullmatch(rf"{re.escape(key)}(-\d+)?", result.format):
-                return result
-    return None
+    """The first format among the keys that was measured."""
+    measured = {result.format: result for result in group.formats if result.instances}
+    return next((measured[key] for key in keys if key in measured), None)
 
 
 def _encoding(result: FormatResult) -> Encoding:
