@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from leanpacs import __version__, errors
-from leanpacs.cli import care, dictionaries, giveback, intake, output, serving
+from leanpacs.cli import analyze, care, dictionaries, giveback, intake, output, serving
 
 OK: Final = 0
 PROBLEMS_FOUND: Final = 1
@@ -51,6 +51,7 @@ app.command("status")(care.status)
 app.command("verify")(care.verify)
 app.command("delete")(care.delete)
 app.command("rebuild-catalog")(care.rebuild_catalog)
+app.command("analyze")(analyze.analyze_)
 app.add_typer(care.quarantine, name="quarantine")
 app.add_typer(dictionaries.app, name="dictionary")
 

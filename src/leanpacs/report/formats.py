@@ -307,18 +307,21 @@ _MAKERS: Final[dict[str, Callable[[], FrameFormat]]] = {
 PRESETS: Final = ("leanpacs-fast",)
 """What the archive itself would store; measured as packs, not as frames."""
 
-QUICK: Final = (
-    *("gzip-6", "deflate", "zstd-1", "zstd-3", "rle", "jpeg-lossless", "jpegls", "jpeg2000", "htj2k", "jpegxl-1"),
-    "leanpacs-fast",
-)
-"""``--codecs quick``: what takes less than about a tenth of a second for a megabyte."""
-
 ALL: Final = (*_MAKERS, *PRESETS)
-"""``--codecs all``: everything; the slowest (Brotli 11, JPEG XL e9, AVIF) take seconds for a megabyte."""
+"""``--codecs all``: everything; the slowest take seconds for a megabyte."""
+
+STANDARD: Final = tuple(key for key in ALL if key not in {"zstd-19", "brotli-11", "lzma-6", "jpegxl-9", "avif"})
+"""``--codecs standard``: without those."""
+
+QUICK: Final = tuple(
+    key for key in STANDARD if key not in {"zstd-9", "brotli-5", "jpegxl-3", "jpegxl-7", "png", "webp"}
+)
+"""``--codecs quick``: what takes about a tenth of a second for a megabyte, or less."""
 
 
 def chosen(codecs: str) -> tuple[str, ...]:
-    """Keys of the formats in a ``--codecs`` option: ``all``, ``quick``, or names joined by commas.
+    """Keys of the formats in a ``--codecs`` option: ``quick``, ``standard``, ``all``, or names
+    joined by commas; ``jpegxl`` means every effort of it.
 
     Raises
     ------
@@ -327,11 +330,11 @@ def chosen(codecs: str) -> tuple[str, ...]:
     """
     keys: dict[str, None] = {}
     for word in codecs.replace(" ", "").split(","):
-        found = {"all": ALL, "quick": QUICK}.get(word) or tuple(
+        found = {"all": ALL, "standard": STANDARD, "quick": QUICK}.get(word) or tuple(
             key for key in ALL if key == word or key.startswith(f"{word}-")
         )
         if not found:
-            raise ReportError(f"no format is called {word!r}; there are: all, quick, {', '.join(ALL)}")
+            raise ReportError(f"no format is called {word!r}; there are: quick, standard, all, {', '.join(ALL)}")
         keys.update(dict.fromkeys(found))
     return tuple(key for key in ALL if key in keys)
 

@@ -169,7 +169,7 @@ def _measure(measured: Measured, content: Content, options: Options) -> None:
         else:
             measured.formats[one.key] = _measured(one, frames, head_bytes, measured.raw_pixel_bytes)
     for key in packing.presets(options.formats):
-        measured.formats[key] = _packed(key, content, frames, head)
+        measured.formats[key] = _packed(key, content, frames, head, measured.raw_bytes)
     measured.disk = disk.measure(content.received)
 
 
@@ -220,7 +220,7 @@ def _measured(one: FrameFormat, frames: Frames, head: int, raw_pixel_bytes: int)
     return result
 
 
-def _packed(key: str, content: Content, frames: Frames | None, head: bytes) -> Measure:
+def _packed(key: str, content: Content, frames: Frames | None, head: bytes, raw_bytes: int) -> Measure:
     """What the archive would store."""
     layout = content.layout
     if layout.length <= packing.LARGEST:
@@ -231,7 +231,7 @@ def _packed(key: str, content: Content, frames: Frames | None, head: bytes) -> M
         return Measure(layout.length)  # code streams are kept as they came
     return Measure(
         packed.size_bytes,
-        packed.raw_bytes,
+        packed.raw_bytes or raw_bytes,
         packed.size_bytes,
         packed.encode_seconds,
         packed.decode_seconds,
@@ -246,6 +246,8 @@ def _frames(content: Content) -> tuple[Frames | None, str]:
     form = parts(content)
     if isinstance(form, Whole):
         return None, form.reason
+    if isinstance(form, Native) and form.swapped_apart:
+        return None, form.indivisible
     try:
         return (_native(content, form) if isinstance(form, Native) else _streams(content, form)), ""
     except (CodecError, DicomError) as error:
