@@ -8,38 +8,48 @@ from leanpacs.codecs.codec import Samples, encoding
 from leanpacs.codecs.jpegls import JpegLS
 from leanpacs.codecs.samples import image_refusal
 from leanpacs.codecs.writing.options import WriteOptions, WrittenFrame
-from leanpacs.codecs.writing.writer import Writer, needed_bits, require_frame, twos_complement, written
+from leanpacs.codecs.writing.writer import (
+    Writer,
+    lossy_refusal,
+    require_frame,
+    require_within,
+    twos_complement,
+    usual_bits,
+    written,
+)
 from leanpacs.dicom.frames import FrameSpec
-from leanpacs.errors import UnsupportedFrame
 
-_LEAST_BITS: Final = 2
+_LONGEST_SIDE: Final = 65535
 
 
 def _refusal(spec: FrameSpec, options: WriteOptions) -> str | None:
     reason = image_refusal(spec)
-    if reason is not None or options.lossy is None:
+    if reason is not None:
         return reason
-    if spec.photometric_interpretation == "PALETTE COLOR":
-        return "palette indexes have no neighbours that are nearly the same"
-    if spec.high_bit != spec.bits_stored - 1:
-        return f"High Bit {spec.high_bit} with {spec.bits_stored} bits stored"
+    if max(spec.rows, spec.columns) > _LONGEST_SIDE:
+        return f"{spec.rows} rows and {spec.columns} columns are more than JPEG-LS has"
+    if options.lossy is None:
+        return None
     near, largest = options.lossy.near or 0, (1 << spec.bits_stored) - 1
-    return None if near <= largest // 2 else f"an error of {near} with {spec.bits_stored} bits stored"
+    if near > largest // 2:
+        return f"an error of {near} with {spec.bits_stored} bits stored"
+    return lossy_refusal(spec)
 
 
 def _write(samples: Samples, spec: FrameSpec, options: WriteOptions) -> WrittenFrame:
     values = require_frame(samples, spec)
-    precision = max(needed_bits(values, spec), _LEAST_BITS)
     near = 0 if options.lossy is None else options.lossy.near or 0
-    if near and precision > max(spec.bits_stored, _LEAST_BITS):
-        raise UnsupportedFrame(f"{JpegLS.name}: values beyond the {spec.bits_stored} bits stored")
+    if near:
+        require_within(values, spec)
     with encoding(JpegLS.name):
-        return written(_encoded(values, spec, precision, near), spec)
+        return written(_encoded(values, spec, near), spec)
 
 
-def _encoded(values: Samples, spec: FrameSpec, precision: int, near: int) -> bytes:
+def _encoded(values: Samples, spec: FrameSpec, near: int) -> bytes:
     import jpeg_ls
 
+    # What is nearly lossless may go up to the largest value that there is, so that must be Bits Stored's.
+    precision = max(2, spec.bits_stored) if near else usual_bits(values, spec)
     try:
         return bytes(
             jpeg_ls.encode_buffer(
@@ -57,7 +67,7 @@ def _encoded(values: Samples, spec: FrameSpec, precision: int, near: int) -> byt
 
 
 def _encoded_with_all_bits(values: Samples) -> bytes:
-    """For the few tiny frames whose code stream is more than twice as long: pyjpegls has no room for them."""
+    """Without loss, for the few tiny frames whose code stream is more than twice as long: pyjpegls has no room."""
     import imagecodecs
 
     unsigned = values.view(f"u{values.dtype.itemsize}")

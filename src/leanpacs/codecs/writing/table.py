@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 from leanpacs.codecs.codec import Samples
-from leanpacs.codecs.writing import jpeg2000, jpegls, jpegxl, lossless
+from leanpacs.codecs.writing import jpeg, jpeg2000, jpegls, jpegxl, lossless
 from leanpacs.codecs.writing.options import WriteOptions, WrittenFrame
 from leanpacs.codecs.writing.writer import Writer
 from leanpacs.dicom import uids
@@ -19,11 +19,18 @@ _WRITERS: Final[Mapping[str, Writer]] = MappingProxyType(
         uids.RLE: lossless.RLE,
         uids.DEFLATED_FRAME: lossless.DEFLATED_FRAME,
         uids.ENCAPSULATED_UNCOMPRESSED: lossless.UNCOMPRESSED,
+        uids.JPEG_BASELINE: jpeg.BASELINE,
+        uids.JPEG_EXTENDED: jpeg.EXTENDED,
+        uids.JPEG_LOSSLESS_SV1: jpeg.LOSSLESS_SV1,
         uids.JPEG_LS_LOSSLESS: jpegls.LOSSLESS,
         uids.JPEG_LS_NEAR_LOSSLESS: jpegls.NEAR_LOSSLESS,
         uids.JPEG_2000_LOSSLESS: jpeg2000.JPEG_2000_LOSSLESS,
+        uids.JPEG_2000: jpeg2000.JPEG_2000,
         uids.HTJ2K_LOSSLESS: jpeg2000.HTJ2K_LOSSLESS,
+        uids.HTJ2K_LOSSLESS_RPCL: jpeg2000.HTJ2K_RPCL,
+        uids.HTJ2K: jpeg2000.HTJ2K_LOSSY,
         uids.JPEG_XL_LOSSLESS: jpegxl.LOSSLESS,
+        uids.JPEG_XL: jpegxl.LOSSY,
     }
 )
 

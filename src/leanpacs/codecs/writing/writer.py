@@ -64,6 +64,41 @@ def needed_bits(samples: Samples, spec: FrameSpec) -> int:
     return spec.bits_stored if fits and spec.high_bit == spec.bits_stored - 1 else spec.bits_allocated
 
 
+def usual_bits(samples: Samples, spec: FrameSpec) -> int:
+    """As :func:`needed_bits`, but at least 8, and 9 where words of 16 bits are allocated.
+
+    For JPEG and JPEG-LS: dcmtk takes code streams of up to 8 bits for bytes, and refuses less than 6; GDCM ends the
+    process at less than 8.
+    """
+    return max(needed_bits(samples, spec), 9 if spec.bits_allocated == 16 else 8)
+
+
+def require_within(samples: Samples, spec: FrameSpec) -> Samples:
+    """Return the samples, if all of them are in the range of Bits Stored: a lossy code stream has no room for more.
+
+    Raises
+    ------
+    UnsupportedFrame
+        If they are not.
+    """
+    low, high = value_range(spec)
+    smallest, largest = int(samples.min()), int(samples.max())
+    if smallest < low or largest > high:
+        raise UnsupportedFrame(f"values from {smallest} to {largest} are beyond {spec.bits_stored} bits stored")
+    return samples
+
+
+def lossy_refusal(spec: FrameSpec) -> str | None:
+    """Say which integer samples never are approximate."""
+    if spec.photometric_interpretation == "PALETTE COLOR":
+        return "palette indexes: nearly the same number is another colour"
+    if spec.bits_stored == 1:
+        return "1 bit stored: nearly the same value is the other one"
+    if spec.high_bit != spec.bits_stored - 1:
+        return f"High Bit {spec.high_bit} with {spec.bits_stored} bits stored"
+    return None
+
+
 def value_range(spec: FrameSpec) -> tuple[int, int]:
     """Least and largest value of Bits Stored."""
     if spec.pixel_representation:
