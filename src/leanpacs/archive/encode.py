@@ -15,8 +15,8 @@ from leanpacs.archive.content import Content, Native, Streams, Whole, parts
 from leanpacs.archive.manifest import Manifest
 from leanpacs.archive.packer import Packed, Packer
 from leanpacs.codecs import registry
-from leanpacs.codecs.choice import measure
 from leanpacs.codecs.codec import Codec, EncodeOptions
+from leanpacs.codecs.presets import QUICK, Preset, preset
 from leanpacs.dicom.frames import FrameSpec
 from leanpacs.errors import CodecError
 from leanpacs.storage.dictionary import Compressor
@@ -29,7 +29,7 @@ SMALL_FRAME = 16 << 10
 
 @dataclass(frozen=True, slots=True)
 class SeriesChoice:
-    """The codec chosen for frames of one kind under one budget, kept for the rest of the series.
+    """The codec chosen for frames of one kind by one preset under one budget, kept for the rest of the series.
 
     ``kind`` says for which frames it was measured: samples, bits allocated, sign.
     """
@@ -38,6 +38,11 @@ class SeriesChoice:
     budget_seconds_per_gb: float
     codec: str
     effort: int
+    preset: str = QUICK.name
+
+    def is_for(self, kind: str, preset: str, budget_seconds_per_gb: float) -> bool:
+        """Whether it was made under these conditions."""
+        return (self.kind, self.preset, self.budget_seconds_per_gb) == (kind, preset, budget_seconds_per_gb)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,32 +60,31 @@ class SeriesChoices:
         """The choices as JSON text, for the catalog."""
         return json.dumps([asdict(choice) for choice in self.choices])
 
-    def find(self, kind: str, budget_seconds_per_gb: float) -> SeriesChoice | None:
-        """The choice for a kind of frame under a budget."""
-        wanted = (kind, budget_seconds_per_gb)
-        return next((one for one in self.choices if (one.kind, one.budget_seconds_per_gb) == wanted), None)
+    def find(self, kind: str, preset: str, budget_seconds_per_gb: float) -> SeriesChoice | None:
+        """The choice for a kind of frame by a preset under a budget."""
+        return next((one for one in self.choices if one.is_for(kind, preset, budget_seconds_per_gb)), None)
 
     def having(self, choice: SeriesChoice) -> SeriesChoices:
-        """These and one more, in place of one for the same kind and budget."""
+        """These and one more, in place of one for the same kind, preset and budget."""
         others = [
-            one
-            for one in self.choices
-            if (one.kind, one.budget_seconds_per_gb) != (choice.kind, choice.budget_seconds_per_gb)
+            one for one in self.choices if not one.is_for(choice.kind, choice.preset, choice.budget_seconds_per_gb)
         ]
         return SeriesChoices((*others, choice))
 
 
 @dataclass(frozen=True, slots=True)
 class Preferences:
-    """How to encode: the series' choices, the budget for using or making one, dictionary scopes.
+    """How to encode: the series' choices, the budget for using or making one, dictionary scopes, the preset's name.
 
-    ``in_haste`` compresses heads less, and faster.
+    A budget of 0 is the preset's own. ``in_haste`` takes the preset ``fast`` whatever is named, and compresses heads
+    less, and faster.
     """
 
     choices: SeriesChoices
     budget_seconds_per_gb: float
     scopes: tuple[str, ...]
     in_haste: bool = False
+    preset: str = QUICK.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +135,11 @@ def encode_whole(content: Content, facts: Manifest, file: BinaryIO, compressor: 
 def _smallest_native(packer: Packer, form: Native, content: Content, preferences: Preferences) -> Encoded:
     """Encode by the series' choice, or measure first; whole under Zstandard where that is smaller."""
     measured = None
-    choice = preferences.choices.find(frame_kind(form.spec), preferences.budget_seconds_per_gb)
+    wanted = QUICK if preferences.in_haste else preset(preferences.preset)
+    budget = preferences.budget_seconds_per_gb or wanted.seconds_per_gb
+    choice = preferences.choices.find(frame_kind(form.spec), wanted.name, budget)
     if choice is None:
-        choice = measured = _measured(form, content, preferences.budget_seconds_per_gb)
+        choice = measured = _measured(form, content, wanted, budget)
     for codec, options in _attempts(choice, form.spec):
         try:
             packed = packer.frames(form, codec, options)
@@ -151,11 +157,11 @@ def frame_kind(spec: FrameSpec) -> str:
     return f"{spec.samples_per_pixel}x{spec.bits_allocated}{sign}-{spec.kind}"
 
 
-def _measured(form: Native, content: Content, budget_seconds_per_gb: float) -> SeriesChoice:
+def _measured(form: Native, content: Content, wanted: Preset, budget_seconds_per_gb: float) -> SeriesChoice:
     # The middle frame: the first and last ones of a volume are often empty.
     frame = form.frames.read(content.reader, form.frames.count // 2)
-    best = measure(frame, form.spec, budget_seconds_per_gb, big_endian=form.big_endian)
-    return SeriesChoice(frame_kind(form.spec), budget_seconds_per_gb, best.codec, best.effort)
+    best = wanted.choose(frame, form.spec, budget_seconds_per_gb=budget_seconds_per_gb, big_endian=form.big_endian)
+    return SeriesChoice(frame_kind(form.spec), budget_seconds_per_gb, best.codec, best.effort, wanted.name)
 
 
 def _attempts(choice: SeriesChoice, spec: FrameSpec) -> Iterator[tuple[Codec, EncodeOptions]]:

@@ -12,12 +12,13 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
 from multiprocessing import get_context
+from pathlib import Path
 
-from leanpacs.archive.delete import sweep
+from leanpacs.archive.delete import sweep, unlink_all
 from leanpacs.archive.encode import Preferences, SeriesChoice, SeriesChoices
 from leanpacs.archive.manifest import Form, Manifest, Received
 from leanpacs.archive.representing import codec_name, represent
@@ -25,6 +26,7 @@ from leanpacs.archive.settling import Settled, SettleTask, settle, warm_up
 from leanpacs.catalog import Catalog, LandedWork, NewRepresentation
 from leanpacs.config import SettleSettings
 from leanpacs.errors import LeanPACSError
+from leanpacs.refs import BlobRef
 from leanpacs.storage.local import LocalStore
 from leanpacs.telemetry import Metrics
 
@@ -236,7 +238,8 @@ class Settler:
         settings = self._settings
         budget = settings.pressed_budget_seconds_per_gb if self._pressed else settings.budget_seconds_per_gb
         choices = self._choices.get(work.instance.series_id) or SeriesChoices.from_json(work.series_choice)
-        return Preferences(choices, budget, (work.instance.sop_class,), in_haste=self._pressed)
+        scopes = (work.instance.sop_class,)
+        return Preferences(choices, budget, scopes, in_haste=self._pressed, preset=settings.preset)
 
     def _finish(self, done: set[Future[Settled]]) -> None:
         finished = [(self._running.pop(future), future) for future in done]
@@ -262,18 +265,20 @@ class Settler:
     def _commit(self) -> None:
         """Name packs in place of landed files, and delete the files that earlier commits have dropped."""
         proven, self._proven = self._proven, []
-        now = datetime.now(UTC)
+        blobs = self._taken_over([settled for _, settled in proven])
+        self._step("stored")
+        now, aside = datetime.now(UTC), list[Path]()
         with self._catalog.writing() as transaction:
             if self._dropped:
-                sweep(self._store, transaction, now)
-                self._step("landed form deleted")
-            for work, settled in proven:
-                if not self._store.exists(settled.blob.digest):
-                    # Equal to a blob that was there, unnamed, and has been swept since it was read back.
+                aside = sweep(self._store, transaction, now)
+                self._step("landed form set aside")
+            for (work, settled), blob in zip(proven, blobs, strict=True):
+                if not self._store.exists(blob.digest):
+                    # Equal to a blob that was there, unnamed, and has been swept since it was taken over.
                     log.warning("a pack was swept before it was named; the landed form stays")
                     continue
                 transaction.settle(
-                    work.instance.id, work.representation.id, _representation(settled), now=now, due_at=now
+                    work.instance.id, work.representation.id, _representation(settled, blob), now=now, due_at=now
                 )
                 if settled.encoded.choice is not None:
                     choices = self._choices.get(work.instance.series_id, SeriesChoices())
@@ -282,17 +287,26 @@ class Settler:
         self._dropped = bool(proven)
         self._committed_at = time.monotonic()
         self._step("swap committed")
-        for _, settled in proven:
-            self._count(settled)
+        unlink_all(aside)
+        for (_, settled), blob in zip(proven, blobs, strict=True):
+            self._count(settled, blob)
 
-    def _count(self, settled: Settled) -> None:
+    def _taken_over(self, packs: Sequence[Settled]) -> Sequence[BlobRef]:
+        """Make packs durable in the store; what cannot be is removed, to be made again."""
+        try:
+            return self._store.adopt_all([(pack.path, pack.digest) for pack in packs])
+        except BaseException:
+            unlink_all(pack.path for pack in packs)
+            raise
+
+    def _count(self, settled: Settled, blob: BlobRef) -> None:
         if self._metrics is None:
             return
         packed = settled.encoded.packed
         codec = codec_name(packed.manifest)
         self._metrics.settled.labels(codec).inc()
         self._metrics.settled_raw_bytes.labels(codec).inc(packed.manifest.length)
-        self._metrics.settled_stored_bytes.labels(codec).inc(settled.blob.size_bytes)
+        self._metrics.settled_stored_bytes.labels(codec).inc(blob.size_bytes)
         self._metrics.settle_seconds.labels(codec).observe(settled.seconds)
 
     def _failed(self, work: LandedWork, error: BaseException | None) -> None:
@@ -344,10 +358,10 @@ def _facts(work: LandedWork) -> Manifest:
     )
 
 
-def _representation(settled: Settled) -> NewRepresentation:
+def _representation(settled: Settled, blob: BlobRef) -> NewRepresentation:
     packed = settled.encoded.packed
     return represent(
-        settled.blob,
+        blob,
         packed.manifest,
         packed.entries,
         dictionary_id=packed.dictionary_id,

@@ -1,4 +1,4 @@
-"""Which codec for the frames of a series: each candidate is tried on a sample, and the smallest is taken.
+"""Which codec for the frames of a series: each candidate is tried on a sample, and a smallest one is taken.
 
 Whether a candidate is tried depends on its usual cost, never on a clock: equal frames and equal budgets give equal
 choices on every machine.
@@ -17,7 +17,7 @@ from leanpacs.codecs.jpeg2000 import HTJ2K
 from leanpacs.codecs.jpegls import JpegLS
 from leanpacs.codecs.jpegxl import JpegXL
 from leanpacs.dicom.frames import FrameSpec
-from leanpacs.errors import CodecError, UnsupportedFrame
+from leanpacs.errors import CodecError, EncodeError, UnsupportedFrame
 
 BUSY_SECONDS_PER_GB: Final = 10.0
 """Allows what is quick: JPEG XL at effort 1, HTJ2K, Zstandard."""
@@ -27,6 +27,10 @@ IDLE_SECONDS_PER_GB: Final = 60.0
 
 LARGEST_SAMPLE: Final = 1 << 20
 """Bytes of a frame that candidates are tried on."""
+
+
+READS: Final = 2
+"""How often a stored frame is decoded again, where decoding is weighed against size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,29 +46,36 @@ class Candidate:
     seconds_per_gb, colour_seconds_per_gb : float
         CPU seconds for encoding 10**9 bytes of samples and decoding them again, with one and with three samples per
         pixel; on one core of a server of 2024.
+    decode_seconds_per_gb : float
+        How much of that is decoding.
     """
 
     codec: str
     effort: int
     seconds_per_gb: float
     colour_seconds_per_gb: float
+    decode_seconds_per_gb: float = 0.0
 
     def cost(self, spec: FrameSpec) -> float:
-        """Usual CPU seconds for 10**9 bytes of such frames."""
+        """Usual CPU seconds for 10**9 bytes of such frames, encoded and proven."""
         return self.seconds_per_gb if spec.samples_per_pixel == 1 else self.colour_seconds_per_gb
 
+    def lifetime_cost(self, spec: FrameSpec) -> float:
+        """The same, and :data:`READS` times more of decoding: what a stored frame takes in its life."""
+        return self.cost(spec) + READS * self.decode_seconds_per_gb
 
-FALLBACK: Final = Candidate(Zstd.name, 3, 5, 4)
+
+FALLBACK: Final = Candidate(Zstd.name, 3, 5, 4, 1)
 """Holds anything; tried whatever the budget."""
 
 FAST: Final = (
-    Candidate(JpegXL.name, 1, 8, 8),
-    Candidate(HTJ2K.name, 1, 6, 7),
-    Candidate(JpegLS.name, 1, 14, 14),
-    Candidate(JpegXL.name, 2, 20, 40),
+    Candidate(JpegXL.name, 1, 8, 8, 5),
+    Candidate(HTJ2K.name, 1, 6, 7, 3),
+    Candidate(JpegLS.name, 1, 14, 14, 7),
+    Candidate(JpegXL.name, 2, 20, 40, 8),
     FALLBACK,
 )
-"""Preset ``fast``; of those that are equally small the first is taken."""
+"""The candidates of preset ``fast``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +89,7 @@ class Measurement:
     size_bytes : int or None
         Of the code stream; None when the candidate could not hold the sample.
     encode_seconds, decode_seconds : float
-        CPU time of this thread, to be reported: nothing is decided by it.
+        CPU time of this thread, to be reported: nothing is decided by it. Only what may be chosen is decoded.
     reason : str
         Why it could not.
     """
@@ -94,7 +105,7 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The smallest candidate.
+    """The candidate that is taken.
 
     Parameters
     ----------
@@ -128,10 +139,13 @@ def measure(
     *,
     big_endian: bool = False,
     candidates: tuple[Candidate, ...] = FAST,
+    slack: float = 0.0,
+    sample_bytes: int = LARGEST_SAMPLE,
 ) -> Choice:
-    """Try the candidates that the budget allows on a sample of a frame, and choose the smallest.
+    """Try the candidates that the budget allows on a sample of a frame, and choose one of the smallest.
 
-    Every code stream is decoded again and compared: one that does not come back exactly does not count.
+    The chosen code stream is decoded again and compared; when it does not come back exactly the next best is, and so
+    on.
 
     Parameters
     ----------
@@ -146,24 +160,27 @@ def measure(
         Order of the bytes of each sample.
     candidates : tuple of Candidate
         What to try; :data:`FALLBACK` is always tried.
+    slack : float
+        Of those that are larger than the smallest by no more than this part of it, the one that usually costs least
+        is taken; with 0, the smallest.
+    sample_bytes : int
+        Frames larger than this are sampled.
     """
-    sample, sample_spec = sample_of(frame, spec)
-    tried = [
+    sample, sample_spec = sample_of(frame, spec, sample_bytes)
+    trials = [
         _tried(candidate, sample, sample_spec, big_endian=big_endian)
         for candidate in dict.fromkeys((*candidates, FALLBACK))
         if candidate == FALLBACK or candidate.cost(spec) <= budget_seconds_per_gb
     ]
-    stream, best = min(
-        ((stream, measurement) for measurement, stream in tried if stream is not None),
-        key=lambda pair: len(pair[0]),
-    )
+    best = _first_exact(_best_first(trials, spec, slack), sample, sample_spec, big_endian=big_endian)
+    assert best.stream is not None
     return Choice(
-        codec=best.codec,
-        effort=best.effort,
-        precision=best.precision,
-        ratio=len(stream) / len(sample),
-        stream=stream if len(sample) == len(frame) else None,
-        measured=tuple(measurement for measurement, _ in tried),
+        codec=best.measurement.codec,
+        effort=best.measurement.effort,
+        precision=best.measurement.precision,
+        ratio=len(best.stream) / len(sample),
+        stream=best.stream if len(sample) == len(frame) else None,
+        measured=tuple(trial.measurement for trial in trials),
     )
 
 
@@ -186,10 +203,39 @@ def sample_of(frame: bytes, spec: FrameSpec, limit: int = LARGEST_SAMPLE) -> tup
     return b"".join(frame[start : start + rows * row_bytes] for start in starts), replace(spec, rows=rows)
 
 
-def _tried(
-    candidate: Candidate, sample: bytes, spec: FrameSpec, *, big_endian: bool
-) -> tuple[Measurement, bytes | None]:
-    """Encode, decode, compare: with Bits Stored, and with all bits when something stands above those."""
+@dataclass(slots=True)
+class _Trial:
+    """A candidate's attempt; ``stream`` is None when it could not hold the sample."""
+
+    candidate: Candidate
+    measurement: Measurement
+    stream: bytes | None
+
+    @property
+    def size_bytes(self) -> int:
+        """Of a stream that is there."""
+        return len(self.stream or b"")
+
+
+def _best_first(trials: list[_Trial], spec: FrameSpec, slack: float) -> list[_Trial]:
+    """Those near the smallest by what they cost, the others by their size."""
+    held = sorted((one for one in trials if one.stream is not None), key=lambda one: one.size_bytes)
+    limit = held[0].size_bytes * (1 + slack) if held else 0.0
+    near = [one for one in held if one.size_bytes <= limit]
+    return [*sorted(near, key=lambda one: one.candidate.lifetime_cost(spec)), *held[len(near) :]]
+
+
+def _first_exact(trials: list[_Trial], sample: bytes, spec: FrameSpec, *, big_endian: bool) -> _Trial:
+    """The first that comes back exactly: decoding is dear, so the others are not decoded."""
+    for trial in trials:
+        _decode_back(trial, sample, spec, big_endian=big_endian)
+        if trial.stream is not None:
+            return trial
+    raise EncodeError(FALLBACK.codec, "even what holds anything does not come back exactly")
+
+
+def _tried(candidate: Candidate, sample: bytes, spec: FrameSpec, *, big_endian: bool) -> _Trial:
+    """Encode with Bits Stored, and with all bits when something stands above those."""
     reason = ""
     for precision in sorted({spec.bits_stored, spec.bits_allocated}):
         try:
@@ -198,19 +244,30 @@ def _tried(
             reason = error.reason
         except CodecError as error:
             reason = str(error)
-    return Measurement(candidate.codec, candidate.effort, spec.bits_allocated, None, reason=reason), None
+    failed = Measurement(candidate.codec, candidate.effort, spec.bits_allocated, None, reason=reason)
+    return _Trial(candidate, failed, None)
 
 
-def _encoded(
-    candidate: Candidate, precision: int, sample: bytes, spec: FrameSpec, *, big_endian: bool
-) -> tuple[Measurement, bytes | None]:
+def _encoded(candidate: Candidate, precision: int, sample: bytes, spec: FrameSpec, *, big_endian: bool) -> _Trial:
     codec, options = registry.by_name(candidate.codec), EncodeOptions(candidate.effort, precision)
     begin = time.thread_time()
     stream = registry.encode_frame(codec, sample, spec, options, big_endian=big_endian)
-    middle = time.thread_time()
-    is_same = registry.decode_frame(codec, stream, spec, options, big_endian=big_endian) == sample
-    seconds = (middle - begin, time.thread_time() - middle)
-    if is_same:
-        return Measurement(codec.name, options.effort, precision, len(stream), *seconds), stream
+    seconds = time.thread_time() - begin
+    return _Trial(candidate, Measurement(codec.name, options.effort, precision, len(stream), seconds), stream)
+
+
+def _decode_back(trial: _Trial, sample: bytes, spec: FrameSpec, *, big_endian: bool) -> None:
+    """Note what decoding takes, and take a stream back that does not give the sample."""
+    measurement, stream = trial.measurement, trial.stream
+    assert stream is not None
+    codec, options = registry.by_name(measurement.codec), EncodeOptions(measurement.effort, measurement.precision)
     reason = "what was decoded is not what was encoded"
-    return Measurement(codec.name, options.effort, precision, None, *seconds, reason), None
+    begin = time.thread_time()
+    try:
+        is_same = registry.decode_frame(codec, stream, spec, options, big_endian=big_endian) == sample
+    except CodecError as error:
+        is_same, reason = False, str(error)
+    trial.measurement = replace(measurement, decode_seconds=time.thread_time() - begin)
+    if not is_same:
+        trial.measurement = replace(trial.measurement, size_bytes=None, reason=reason)
+        trial.stream = None

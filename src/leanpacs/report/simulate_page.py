@@ -14,14 +14,12 @@ import jinja2
 from leanpacs import __version__
 from leanpacs.report import wording
 from leanpacs.report.examples import BASELINES, policy
+from leanpacs.report.headline import GIVES_UP_SECONDS
 from leanpacs.report.ratios import OTHER
 from leanpacs.report.simulate_ageing import Curve
 from leanpacs.report.simulate_compare import Compared, Comparison
 from leanpacs.report.simulate_flows import month_lengths
 from leanpacs.report.simulate_ledger import COST_PARTS, CPU_PARTS, by_year
-
-GIVES_UP_SECONDS: Final = 10
-"""After that long people turn to something else (Nielsen, Usability Engineering, 1993, 5.5)."""
 
 _HOURS_PER_YEAR: Final = 8766
 
@@ -68,7 +66,7 @@ def render(comparison: Comparison, *, at: datetime | None = None) -> str:
         presets=_presets(comparison),
         used=_used(comparison),
         style=_part("simulation.css"),
-        plot=_part("plot.js"),
+        plot=_part("plot.js").replace("</script", "<\\/script"),
         script=_part("simulation.js"),
         data=json.dumps(_data(comparison, rows)).replace("<", "\\u003c"),
         version=__version__,
@@ -77,7 +75,7 @@ def render(comparison: Comparison, *, at: datetime | None = None) -> str:
 
 
 def _part(name: str) -> str:
-    return resources.files("leanpacs.report").joinpath("page", name).read_text(encoding="utf-8")
+    return resources.files("leanpacs.report.page").joinpath(name).read_text(encoding="utf-8")
 
 
 def _number(value: float) -> str:
