@@ -144,8 +144,6 @@ def _decoded(codec: str, stream: bytes, spec: FrameSpec) -> tuple[Samples, Jpeg2
     header.shape.require(codec, spec)
     if codec == HTJ2K.name:
         require_sound_main_header(codec, stream)
-    else:
-        require_readable(codec, stream, header)
     require_all_tile_parts(codec, stream)
     with decoding(codec):
         import imagecodecs
