@@ -75,7 +75,7 @@ def analyze_(
             sample_size(sample, 1)
         except ValueError as error:
             raise typer.BadParameter(str(error), param_hint="--sample") from error
-        options = Options(chosen(codecs), lossy=lossy)
+        options = Options(chosen(codecs), lossy=lossy, progressive=codecs != "quick")
         request = Request(tuple(paths), options, sample, jobs, links(link))
         rows = Rows(stack.enter_context(csv.open("w", newline="", encoding="utf-8"))) if csv else None
         with _progress(quiet=quiet) as watcher:

@@ -7,19 +7,23 @@ import platform
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass, field
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from leanpacs import __version__
 from leanpacs.archive.importing import Found, Imported, find
 from leanpacs.dicom import uids
+from leanpacs.errors import WorkerError
 from leanpacs.report import disk, packing, sums
-from leanpacs.report.census import Census, Count
+from leanpacs.report.census import Census, Count, Drawn
 from leanpacs.report.formats import found, frame_formats, raw
+from leanpacs.report.looks import Looks
 from leanpacs.report.measuring import Measured, Options, measure, prepare
 from leanpacs.report.opening import Looked, look
 from leanpacs.report.results import (
@@ -37,13 +41,23 @@ from leanpacs.report.results import (
     Run,
 )
 from leanpacs.report.sums import Book, Side
+from leanpacs.workers import WorkerPool
 
 LOOKED_AT_ONCE: Final = 64
 MOST_PROBLEMS: Final = 500
 """Problems that are kept with their files' names; all are counted."""
 
+MEMORY_LIMIT: Final = 6 << 30
+TIME_LIMIT: Final = 3600.0
+"""Of measuring one instance: what takes more is a problem of that file."""
+
+LOSSY_OF_A_MODALITY: Final = 6
+PROGRESSIVE_OF_A_MODALITY: Final = 2
+"""Instances of each modality on which lossy settings and progressive code streams are tried."""
+
 A = TypeVar("A")
 R = TypeVar("R")
+T = TypeVar("T", bound=tuple[Any, ...])
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +154,7 @@ def analyze(request: Request, watcher: Watcher, row: Callable[[Measured], None] 
         Given each measured instance, such as to write it down: they are not kept.
     """
     begin = time.perf_counter()
-    notes, book, tables = _Notes(), Book(), _Tables()
+    notes, book, tables, looks = _Notes(), Book(), _Tables(), Looks()
     finished = True
     with Census() as census, _pool(request) as pool:
         for looked in _looked(request, pool, notes):
@@ -152,9 +166,11 @@ def analyze(request: Request, watcher: Watcher, row: Callable[[Measured], None] 
         drawn = list(census.draw(wanted)) if wanted < 10_000 else None
         watcher.measuring(census.quota(wanted), sum(one.raw_bytes for one in drawn or census.draw(wanted)))
         try:
-            tasks = ((one, request.options) for one in (drawn or census.draw(wanted)))
-            for measured in _unordered(pool, measure, tasks, 2 * request.jobs):
+            tasks = _tasks(drawn or census.draw(wanted), request.options)
+            for (one, _), outcome in _unordered(pool, measure, tasks, 2 * request.jobs):
+                measured = Measured(one, problem=str(outcome)) if isinstance(outcome, WorkerError) else outcome
                 book.add(measured)
+                looks.add(measured)
                 tables.add(measured)
                 if measured.problem:
                     notes.add(measured.drawn.found.name, measured.problem)
@@ -162,7 +178,6 @@ def analyze(request: Request, watcher: Watcher, row: Callable[[Measured], None] 
                 watcher.measured(measured)
         except KeyboardInterrupt:
             finished = False
-            _end(pool)
         run = Run(
             made_at=datetime.now(UTC).isoformat(timespec="seconds"),
             paths=[str(path) for path in request.paths],
@@ -172,7 +187,7 @@ def analyze(request: Request, watcher: Watcher, row: Callable[[Measured], None] 
             wall_seconds=time.perf_counter() - begin,
             measuring_seconds=tables.seconds,
         )
-        return _result(request, run, census, book, tables, notes)
+        return _result(request, run, census, book, tables, looks, notes)
 
 
 def sample_size(sample: str, instances: int) -> int:
@@ -196,30 +211,35 @@ def sample_size(sample: str, instances: int) -> int:
     return int(text)
 
 
-def _pool(request: Request) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(
+@contextmanager
+def _pool(request: Request) -> Iterator[WorkerPool]:
+    """Processes that may crash without harm; what they still do when this is left is not waited for."""
+    others = {child.pid for child in multiprocessing.active_children()}
+    pool = WorkerPool(
         request.jobs,
-        mp_context=multiprocessing.get_context("forkserver"),
-        initializer=prepare,
-        initargs=(request.options,),
+        memory_limit_bytes=MEMORY_LIMIT,
+        time_limit_seconds=TIME_LIMIT,
+        initializer=partial(prepare, request.options),
     )
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in multiprocessing.active_children():
+            if child.pid not in others:
+                child.kill()
 
 
-def _end(pool: ProcessPoolExecutor) -> None:
-    """Leave at once: what is being measured is not waited for."""
-    processes = list((pool._processes or {}).values())
-    pool.shutdown(wait=False, cancel_futures=True)
-    for process in processes:
-        process.terminate()
-
-
-def _looked(request: Request, pool: ProcessPoolExecutor, notes: _Notes) -> Iterator[Looked]:
+def _looked(request: Request, pool: WorkerPool, notes: _Notes) -> Iterator[Looked]:
     def told(imported: Imported) -> None:
         notes.add(imported.found.name, imported.failed)
 
     batches = _batches(find(request.paths, told), LOOKED_AT_ONCE)
-    for results in _unordered(pool, _look_all, ((batch,) for batch in batches), 2 * request.jobs):
-        yield from results
+    for (batch,), results in _unordered(pool, _look_all, ((batch,) for batch in batches), 2 * request.jobs):
+        if isinstance(results, WorkerError):
+            yield from (Looked(one, problem=str(results)) for one in batch)
+        else:
+            yield from results
 
 
 def _look_all(batch: Sequence[Found]) -> list[Looked]:
@@ -233,22 +253,44 @@ def _batches(items: Iterable[A], size: int) -> Iterator[list[A]]:
 
 
 def _unordered(
-    pool: ProcessPoolExecutor, work: Callable[..., R], tasks: Iterable[tuple[object, ...]], ahead: int
-) -> Iterator[R]:
-    """Results as they come; never more than ``ahead`` tasks are on their way."""
+    pool: WorkerPool, work: Callable[..., R], tasks: Iterable[T], ahead: int
+) -> Iterator[tuple[T, R | WorkerError]]:
+    """Tasks and their results as they come; never more than ``ahead`` tasks are on their way."""
     source = iter(tasks)
-    waiting: set[Future[R]] = {pool.submit(work, *task) for task in islice(source, ahead)}
+    waiting: dict[Future[R], T] = {pool.submit(work, *task): task for task in islice(source, ahead)}
     while waiting:
-        done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+        done, _ = wait(waiting, return_when=FIRST_COMPLETED)
         for one in done:
-            waiting.update(pool.submit(work, *task) for task in islice(source, 1))
-            yield one.result()
+            task = waiting.pop(one)
+            waiting.update({pool.submit(work, *more): more for more in islice(source, 1)})
+            try:
+                yield task, one.result()
+            except WorkerError as error:
+                yield task, error
+
+
+def _tasks(drawn: Iterable[Drawn], options: Options) -> Iterator[tuple[Drawn, Options]]:
+    """What is measured; how an image looks only on some of each modality, for it takes long."""
+    looked_at: Counter[str] = Counter()
+    for one in drawn:
+        looked_at[one.stratum.modality] += 1
+        place = looked_at[one.stratum.modality]
+        yield (
+            one,
+            replace(
+                options,
+                lossy=options.lossy and place <= LOSSY_OF_A_MODALITY,
+                progressive=options.progressive and place <= PROGRESSIVE_OF_A_MODALITY,
+            ),
+        )
 
 
 # ------------------------------------------------------------------------------------------ results
 
 
-def _result(request: Request, run: Run, census: Census, book: Book, tables: _Tables, notes: _Notes) -> Analysis:
+def _result(
+    request: Request, run: Run, census: Census, book: Book, tables: _Tables, looks: Looks, notes: _Notes
+) -> Analysis:
     keys = (RAW, FOUND, *request.options.formats)
     formats = _described(request.options.formats)
 
@@ -273,8 +315,8 @@ def _result(request: Request, run: Run, census: Census, book: Book, tables: _Tab
             OnDisk(key, side.label, side.ratio, side.rate(side.encode), side.rate(side.decode), side.rate(side.store))
             for key, side in tables.disk.items()
         ],
-        lossy=[],
-        progressive=[],
+        lossy=looks.lossy_points(),
+        progressive=looks.progressives(),
         files=census.files,
         skipped=census.skipped,
         problems=notes.kept,

@@ -6,7 +6,7 @@ import gzip
 import lzma
 import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -21,6 +21,7 @@ from leanpacs.codecs.jpegxl import JpegXL
 from leanpacs.codecs.native import pack, unpack
 from leanpacs.codecs.rle import Rle
 from leanpacs.codecs.samples import from_offset_binary, image_refusal, shape_of, to_offset_binary
+from leanpacs.codecs.writing import WriteOptions, write_frame, write_refusal
 from leanpacs.dicom import uids
 from leanpacs.dicom.frames import FrameSpec
 from leanpacs.errors import DecodeError, ReportError, UnsupportedFrame
@@ -109,6 +110,33 @@ class Coded:
     def decode(self, stream: bytes, spec: FrameSpec, precision: int) -> bytes:
         """Give the frame back."""
         return registry.decode_frame(self.codec, stream, spec, EncodeOptions(self.effort, precision))
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A transfer syntax that the archive writes for receivers, but makes no packs of."""
+
+    key: str
+    label: str
+    library: str
+    transfer_syntax: str
+
+    def describe(self) -> Format:
+        """What it is."""
+        return Format(self.key, self.label, "image", self.library, self.transfer_syntax)
+
+    def encode(self, frame: bytes, spec: FrameSpec, precision: int) -> bytes:
+        """Compress."""
+        options = WriteOptions()
+        reason = write_refusal(spec, self.transfer_syntax, options)
+        if reason is not None:
+            raise UnsupportedFrame(reason)
+        return write_frame(np.ascontiguousarray(unpack(frame, spec)), spec, self.transfer_syntax, options).stream
+
+    def decode(self, stream: bytes, spec: FrameSpec, precision: int) -> bytes:
+        """Give the frame back."""
+        interleaved = replace(spec, planar_configuration=0)
+        return pack(registry.decode_received(stream, self.transfer_syntax, interleaved).samples, spec)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,21 +236,11 @@ def _deflate() -> FrameFormat:
     return Coded("deflate", "Deflated Image Frame", DeflatedFrame(), 6, uids.DEFLATED_FRAME)
 
 
-def _jpeg_lossless() -> Web:
+def _jpeg_lossless() -> FrameFormat:
     import imagecodecs
 
-    return Web(
-        "jpeg-lossless",
-        "JPEG Lossless SV1",
-        str(imagecodecs.jpeg8_version()).replace("_", "-"),
-        16,
-        True,
-        lambda values, bits: bytes(
-            imagecodecs.jpeg8_encode(values, lossless=True, predictor=1, bitspersample=max(bits, 2))
-        ),
-        imagecodecs.jpeg8_decode,
-        uids.JPEG_LOSSLESS_SV1,
-    )
+    library = f"imagecodecs {imagecodecs.__version__} / {imagecodecs.jpeg8_version()}"
+    return Written("jpeg-lossless", "JPEG Lossless SV1", library, uids.JPEG_LOSSLESS_SV1)
 
 
 def _png() -> Web:
@@ -304,17 +322,21 @@ _MAKERS: Final[dict[str, Callable[[], FrameFormat]]] = {
     "avif": _avif,
 }
 
-PRESETS: Final = ("leanpacs-fast",)
+PRESETS: Final = ("leanpacs-fast", "leanpacs-balanced", "leanpacs-dense")
 """What the archive itself would store; measured as packs, not as frames."""
 
 ALL: Final = (*_MAKERS, *PRESETS)
 """``--codecs all``: everything; the slowest take seconds for a megabyte."""
 
-STANDARD: Final = tuple(key for key in ALL if key not in {"zstd-19", "brotli-11", "lzma-6", "jpegxl-9", "avif"})
+STANDARD: Final = tuple(
+    key for key in ALL if key not in {"zstd-19", "brotli-11", "lzma-6", "jpegxl-9", "avif", "leanpacs-dense"}
+)
 """``--codecs standard``: without those."""
 
 QUICK: Final = tuple(
-    key for key in STANDARD if key not in {"zstd-9", "brotli-5", "jpegxl-3", "jpegxl-7", "png", "webp"}
+    key
+    for key in STANDARD
+    if key not in {"zstd-9", "brotli-5", "jpegxl-3", "jpegxl-7", "png", "webp", "leanpacs-balanced"}
 )
 """``--codecs quick``: what takes about a tenth of a second for a megabyte, or less."""
 

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Final, ParamSpec, TypeVar
+
+import numpy as np
 
 from leanpacs.archive.content import LARGEST_FRAME, Content, Native, Streams, Whole, parts
 from leanpacs.archive.rebuild import little_endian
 from leanpacs.codecs import registry
-from leanpacs.codecs.native import pack
+from leanpacs.codecs.native import pack, unpack
 from leanpacs.dicom.frames import FrameSpec, frame_spec
 from leanpacs.errors import CodecError, DicomError, LeanPACSError
-from leanpacs.report import disk, packing
+from leanpacs.report import disk, lossy, packing, progressive
 from leanpacs.report.census import Drawn
 from leanpacs.report.formats import NOT_EXACT, FrameFormat, General, encode_exactly, frame_formats
 from leanpacs.report.heads import Head, measure_head
 from leanpacs.report.opening import content_of, native_bytes, native_length, opened
+from leanpacs.report.quality import window_of
 from leanpacs.report.results import FOUND, RAW
 
 MOST_FRAMES: Final = 8
@@ -50,7 +52,7 @@ class Options:
 
     formats: tuple[str, ...]
     lossy: bool = False
-    progressive: bool = True
+    progressive: bool = False
 
 
 @dataclass(slots=True)
@@ -88,6 +90,8 @@ class Measured:
     formats: dict[str, Measure] = field(default_factory=dict)
     heads: list[Head] = field(default_factory=list)
     disk: list[disk.Stored] = field(default_factory=list)
+    lossy: list[lossy.Tried] = field(default_factory=list)
+    progressive: list[progressive.Appearing] = field(default_factory=list)
     problem: str = ""
     seconds: float = 0.0
 
@@ -109,9 +113,8 @@ class Frames:
 
 
 def prepare(options: Options) -> None:
-    """Get a worker process ready: libraries loaded, Ctrl-C left to the parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    tools = tools_of(options)
+    """Get a worker process ready: libraries loaded."""
+    tools = tools_of(options.formats)
     spec = FrameSpec(16, 16, 1, 16, 12, 11, 0, 0, "MONOCHROME2", 1)
     for one in tools.formats:
         _measured(one, Frames(spec, (bytes(512),)), head=0, raw_pixel_bytes=512)
@@ -126,9 +129,9 @@ class Tools:
 
 
 @lru_cache(maxsize=2)
-def tools_of(options: Options) -> Tools:
+def tools_of(keys: tuple[str, ...]) -> Tools:
     """The formats asked for."""
-    formats = tuple(frame_formats(options.formats))
+    formats = tuple(frame_formats(keys))
     return Tools(formats, tuple(one for one in formats if isinstance(one, General)))
 
 
@@ -146,7 +149,7 @@ def measure(drawn: Drawn, options: Options) -> Measured:
 
 
 def _measure(measured: Measured, content: Content, options: Options) -> None:
-    layout, tools = content.layout, tools_of(options)
+    layout, tools = content.layout, tools_of(options.formats)
     found_bytes = content.received.seek(0, 2)
     pixel_bytes = layout.pixel.length if layout.pixel else 0
     head_bytes = layout.length - pixel_bytes
@@ -171,6 +174,22 @@ def _measure(measured: Measured, content: Content, options: Options) -> None:
     for key in packing.presets(options.formats):
         measured.formats[key] = _packed(key, content, frames, head, measured.raw_bytes)
     measured.disk = disk.measure(content.received)
+    if frames is not None and (options.lossy or options.progressive):
+        _looks(measured, content, frames, options)
+
+
+def _looks(measured: Measured, content: Content, frames: Frames, options: Options) -> None:
+    """What lossy and progressive code streams make of the middle frame."""
+    spec = frames.spec
+    if spec.is_subsampled or spec.photometric_interpretation == "PALETTE COLOR" or spec.bits_allocated < 8:
+        return
+    samples = np.ascontiguousarray(unpack(frames.native[len(frames.native) // 2], spec))
+    spec = replace(spec, planar_configuration=0)
+    window = window_of(content.reader, content.layout)
+    if options.progressive:
+        measured.progressive = progressive.measure(samples, spec, window)
+    if options.lossy:
+        measured.lossy = lossy.measure(samples, spec, window)
 
 
 def _head(content: Content) -> bytes:

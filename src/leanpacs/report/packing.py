@@ -6,7 +6,7 @@ import hashlib
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import BinaryIO, Final, cast
 
@@ -15,8 +15,8 @@ from leanpacs.archive.content import Content
 from leanpacs.archive.encode import Preferences, SeriesChoices, encode
 from leanpacs.archive.manifest import Form, Manifest, Received
 from leanpacs.archive.rebuild import PackedInstance
-from leanpacs.codecs import choice, registry
-from leanpacs.codecs.choice import IDLE_SECONDS_PER_GB
+from leanpacs.codecs import registry
+from leanpacs.codecs.presets import preset
 from leanpacs.dicom.attributes import index
 from leanpacs.dicom.frames import FrameSpec
 from leanpacs.refs import Digest
@@ -52,9 +52,13 @@ def presets(keys: Iterable[str]) -> list[str]:
     return [key for key in keys if key in PRESETS]
 
 
+def _name(key: str) -> str:
+    return key.removeprefix("leanpacs-")
+
+
 def describe(key: str) -> Format:
     """What a preset is, for the report."""
-    return Format(key, f"LeanPACS {key.removeprefix('leanpacs-')}", "leanpacs", f"leanpacs {__version__}")
+    return Format(key, f"LeanPACS {_name(key)}", "leanpacs", f"leanpacs {__version__}")
 
 
 def pack(key: str, content: Content) -> Packed:
@@ -67,10 +71,10 @@ def pack(key: str, content: Content) -> Packed:
     scopes = (facts.sop_class,)
     with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as spooled:
         file = cast("BinaryIO", spooled)
-        preferences = Preferences(SeriesChoices(), IDLE_SECONDS_PER_GB, scopes)
+        preferences = Preferences(SeriesChoices(), 0, scopes, preset=_name(key))
         first = encode(content, facts, file, _compressor(), preferences)
         if first.choice is not None:
-            preferences = Preferences(SeriesChoices().having(first.choice), IDLE_SECONDS_PER_GB, scopes)
+            preferences = replace(preferences, choices=SeriesChoices().having(first.choice))
         begin = time.process_time()
         encoded = encode(content, facts, file, _compressor(), preferences)
         middle = time.process_time()
@@ -93,7 +97,7 @@ def project(key: str, head: bytes, spec: FrameSpec, native: Sequence[bytes]) -> 
     native : sequence of bytes
         The frames that stand for all.
     """
-    best = choice.measure(native[len(native) // 2], spec, IDLE_SECONDS_PER_GB)
+    best = preset(_name(key)).choose(native[len(native) // 2], spec)
     codec = registry.by_name(best.codec)
     begin = time.process_time()
     streams = [registry.encode_frame(codec, frame, spec, best.options) for frame in native]
