@@ -22,15 +22,15 @@ LEAST_BYTES = 100_000
 """Modalities with less are left out: a few small files say nothing."""
 
 HEADER = '''\
-# Stored bytes of whole data sets, headers included, over bytes as received in native form; seconds of one core for 10**9
-# bytes received. zlib: gzip -6 of each file. jpegls, jpeg2000: code streams in a DICOM file, header as it is. fast,
-# balanced, dense: packs of LeanPACS. Written by scripts/write_ratios.py.
+# Stored bytes of whole data sets, headers included, over bytes as received in native form; seconds of one core for
+# 10**9 bytes received. zlib: gzip -6 of each file. jpegls, jpeg2000: code streams in a DICOM file, header as it is.
+# fast, balanced, dense: packs of LeanPACS. Written by scripts/write_ratios.py.
 
 title = "{instances} real images of a public test corpus"
-source = "https://github.com/leanpacs/leanpacs/blob/main/docs/explanation/simulator.md"
+source = "docs/explanation/simulator.md"
 date = "{date}"
-note = """{megabytes:.0f} MB native, stored losslessly at their source; {processor}. A small corpus: measure your own images with \\
-leanpacs analyze and give its JSON with --ratios."""
+note = """{megabytes:.0f} MB native, stored losslessly at their source; {processor}. A small corpus: \\
+measure your own images with leanpacs analyze and give its JSON with --ratios."""
 '''
 
 
