@@ -13,6 +13,9 @@ from leanpacs.report.results import FOUND, RAW, Analysis, FormatResult, Group, L
 GIVES_UP_SECONDS: Final = 10.0
 """After that long people turn to something else (Nielsen, Usability Engineering, 1993, 5.5)."""
 
+NEARLY_ALL: Final = 0.95
+"""A format that holds less of the pixels than this is no rival for all of them."""
+
 DEFAULT_LINKS: Final = "5mbps,50mbps,1gbps"
 SHOWN: Final = (RAW, FOUND, "gzip-6", "zstd-3", "jpegls", "jpeg2000", "htj2k", "jpegxl-7")
 """Formats of the headline table and of the transfer chart, besides the archive's presets."""
@@ -142,8 +145,8 @@ def transfers(analysis: Analysis) -> Iterator[Transfer]:
 
 
 def pareto(results: Iterable[FormatResult], seconds: str = "encode_seconds_per_gb") -> set[str]:
-    """Formats that no other beats in both size and speed; only those that hold everything measured."""
-    usable = [one for one in results if one.held > 0.999 and getattr(one, seconds)]
+    """Formats that no other beats in both size and speed; only those that hold nearly everything."""
+    usable = [one for one in results if one.held >= NEARLY_ALL and getattr(one, seconds)]
     return {
         one.format
         for one in usable

@@ -117,7 +117,7 @@ def prepare(options: Options) -> None:
     tools = tools_of(options.formats)
     spec = FrameSpec(16, 16, 1, 16, 12, 11, 0, 0, "MONOCHROME2", 1)
     for one in tools.formats:
-        _measured(one, Frames(spec, (bytes(512),)), head=0, raw_pixel_bytes=512)
+        measure_frames(one, Frames(spec, (bytes(512),)), head=0, raw_pixel_bytes=512)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +170,7 @@ def _measure(measured: Measured, content: Content, options: Options) -> None:
         elif frames is None:
             measured.formats[one.key] = Measure(measured.raw_bytes, reason=reason or "pixels that nothing decodes")
         else:
-            measured.formats[one.key] = _measured(one, frames, head_bytes, measured.raw_pixel_bytes)
+            measured.formats[one.key] = measure_frames(one, frames, head_bytes, measured.raw_pixel_bytes)
     for key in packing.presets(options.formats):
         measured.formats[key] = _packed(key, content, frames, head, measured.raw_bytes)
     measured.disk = disk.measure(content.received)
@@ -212,13 +212,13 @@ def _general(one: General, measured: Measured, content: Content, frames: Frames 
         data = content.reader.read(min(content.layout.pixel.length, MOST_FRAME_BYTES))
         spec = FrameSpec(1, max(len(data), 1), 1, 8, 8, 7, 0, 0, "", 1)
         frames = Frames(spec, (data,))
-    result = _measured(one, frames, 0, measured.raw_pixel_bytes)
+    result = measure_frames(one, frames, 0, measured.raw_pixel_bytes)
     scale = measured.raw_pixel_bytes / max(frames.sampled_bytes, 1)
     result.total_bytes = head + result.stream_bytes * scale if not result.reason else measured.raw_bytes
     return result
 
 
-def _measured(one: FrameFormat, frames: Frames, head: int, raw_pixel_bytes: int) -> Measure:
+def measure_frames(one: FrameFormat, frames: Frames, head: int, raw_pixel_bytes: int) -> Measure:
     """One format on the sampled frames: encoded, decoded, compared; then projected to all frames."""
     result = Measure(head + raw_pixel_bytes, frames.sampled_bytes)
     for frame in frames.native:

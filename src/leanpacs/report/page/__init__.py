@@ -10,7 +10,7 @@ from typing import Any, Final
 import jinja2
 
 from leanpacs.report import wording
-from leanpacs.report.headline import GIVES_UP_SECONDS, headline, pareto, shown, transfers
+from leanpacs.report.headline import GIVES_UP_SECONDS, NEARLY_ALL, headline, pareto, shown, transfers
 from leanpacs.report.results import FOUND, RAW, Analysis, Group
 
 _GROUPS_SHOWN: Final = 40
@@ -112,6 +112,7 @@ def _data(analysis: Analysis) -> str:
         "transfers": [{**dataclasses.asdict(one), "total": one.total_seconds} for one in transfers(analysis)],
         "links": [link.name for link in analysis.links],
         "gives_up": GIVES_UP_SECONDS,
+        "nearly_all": NEARLY_ALL,
         "modalities": [
             {"name": group.name, "raw": group.raw_bytes, "label": family[one.format][0], "ratio": one.ratio.value}
             for group in analysis.by_modality[:16]

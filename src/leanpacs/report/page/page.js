@@ -11,12 +11,13 @@
     return `${unit === 0 || count >= 100 ? Math.round(count) : Number(count.toPrecision(3))} ${UNITS[unit]}`;
   }
   function seconds(value) {
+    if (value === 0) return "0";
     if (value < 0.095) return `${Number((value * 1000).toPrecision(2))} ms`;
     if (value < 9.95) return `${value.toFixed(1)} s`;
     if (value < 119.5) return `${Math.round(value)} s`;
     return value < 5400 ? `${Math.round(value / 60)} min` : `${(value / 3600).toFixed(1)} h`;
   }
-  const percent = (value) => `${(100 * value).toFixed(value < 0.1 ? 1 : 0)} %`;
+  const percent = (value) => value === 0 ? "0" : `${(100 * value).toFixed(value < 0.0995 ? 1 : 0)} %`;
   const common = (width, more) => ({
     width, style: {fontSize: "13px", background: "none", color: colour("ink"), fontFamily: "inherit", fontVariant: "tabular-nums"}, ...more,
   });
@@ -31,10 +32,10 @@
         x: {domain: [0, most], label: null, tickFormat: percent, ticks: narrow ? 3 : 8, grid: true},
         y: {domain: rows.map((d) => d.key), label: null, tickFormat: (key) => rows.find((d) => d.key === key).label, tickSize: 0, padding: 0.22},
         marks: [
-          Plot.barX(rows, {x: "ratio", y: "key", fill: (d) => colour(d.family), fillOpacity: (d) => (d.held > 0.999 ? 1 : 0.45)}),
+          Plot.barX(rows, {x: "ratio", y: "key", fill: (d) => colour(d.family), fillOpacity: (d) => (d.held >= data.nearly_all ? 1 : 0.45)}),
           Plot.ruleY(rows.filter((d) => d.low !== null && d.high > d.low), {y: "key", x1: "low", x2: "high", stroke: colour("ink"), strokeWidth: 1.2}),
           Plot.text(rows, {x: (d) => Math.max(d.ratio, d.high ?? 0), y: "key", dx: 6, textAnchor: "start", fill: colour("ink"),
-            text: (d) => (narrow ? percent(d.ratio) : `${bytes(d.bytes)}  ${percent(d.ratio)}${d.held > 0.999 ? "" : `, holds ${percent(d.held)}`}`)}),
+            text: (d) => (narrow ? percent(d.ratio) : `${bytes(d.bytes)}  ${percent(d.ratio)}${d.held > 0.995 ? "" : `, holds ${percent(d.held)}`}`)}),
           Plot.ruleX([0], {stroke: colour("line")}),
         ],
       }));
@@ -53,12 +54,12 @@
         title.textContent = link;
         box.append(title, Plot.plot(common(width, {
           height: rows.length * 22 + 44, marginLeft: narrow ? 128 : 160, marginRight: 64, marginTop: 22, marginBottom: 24,
-          x: {domain: [0, Math.max(most, shows ? data.gives_up * 1.05 : 0)], label: null, tickFormat: seconds, ticks: narrow ? 3 : 6, grid: true},
+          x: {domain: [0, Math.max(most, shows ? data.gives_up * 1.05 : 0)], label: null, tickFormat: seconds, ticks: narrow ? 2 : 6, grid: true},
           y: {domain: order, label: null, tickSize: 0, padding: 0.22},
           marks: [
             Plot.barX(rows, {x: "seconds", y: "label", fill: (d) => colour(family(d.format))}),
             Plot.barX(rows, {x1: "seconds", x2: "total", y: "label", fill: (d) => colour(family(d.format)), fillOpacity: 0.45}),
-            Plot.text(rows, {x: "total", y: "label", dx: 6, textAnchor: "start", text: (d) => seconds(d.total), fill: (d) => colour(d.total > data.gives_up ? "bad" : "ink")}),
+            Plot.text(rows, {x: "total", y: "label", dx: 6, textAnchor: "start", text: (d) => seconds(d.total), stroke: colour("card"), strokeWidth: 4, fill: (d) => colour(d.total > data.gives_up ? "bad" : "ink")}),
             ...(shows ? [
               Plot.ruleX([data.gives_up], {stroke: colour("bad"), strokeDasharray: "4 3"}),
               Plot.text([data.gives_up], {x: (d) => d, frameAnchor: "top", dy: -14, text: () => "the doctor gives up", fill: colour("bad"), textAnchor: data.gives_up > most * 0.7 ? "end" : "start"}),
@@ -139,7 +140,7 @@
       y: {label: "↑ of raw", tickFormat: percent, grid: true, nice: true, zero: false},
       marks: [
         Plot.line(front, {x: kind, y: "ratio", stroke: colour("leanpacs"), strokeOpacity: 0.5, strokeWidth: 2}),
-        Plot.dot(rows, {x: kind, y: "ratio", fill: (d) => colour(d.family), r: (d) => (d.front.includes(kind) ? 6 : 4), fillOpacity: (d) => (d.held > 0.999 ? 1 : 0.45),
+        Plot.dot(rows, {x: kind, y: "ratio", fill: (d) => colour(d.family), r: (d) => (d.front.includes(kind) ? 6 : 4), fillOpacity: (d) => (d.held >= data.nearly_all ? 1 : 0.45),
           title: (d) => `${d.label}: ${percent(d.ratio)} of raw, ${kind} ${Math.round(d[kind])} MB/s`}),
         Plot.text(labelled, {x: kind, y: "ratio", text: "label", dx: 9, dy: 0, textAnchor: "start", fill: colour("ink"), fontSize: 11.5, stroke: colour("card"), strokeWidth: 3, paintOrder: "stroke"}),
       ],
