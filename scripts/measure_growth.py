@@ -19,7 +19,8 @@ from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks.load import Instance, be_quiet, default_sources, make_load
+import benchmarks.load
+from benchmarks.load import Instance, Kind, be_quiet, default_sources, make_load
 
 from leanpacs.archive import ingest
 from leanpacs.archive.archive import Archive, open_archive
@@ -31,18 +32,28 @@ from leanpacs.report.sources import HELD, from_archive
 
 FIRST = datetime(2026, 3, 2, 9, tzinfo=UTC)
 MONTH_ENDS = (30, 61)
+SMALL = (
+    Kind("CT", ("CT",), 0.40, 1, 8),
+    Kind("MR", ("MR",), 0.15, 2, 6),
+    Kind("CR", ("CR", "DX"), 0.15, 1, 1),
+    Kind("US", ("US",), 0.05, 1, 5),
+    Kind("MG", ("MG",), 0.25, 1, 1),
+)
+"""As the benchmarks' load, in studies of a few images."""
 
 
 def main() -> None:
     """Fill, project, fill on, compare."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--known", type=int, default=28, help="days from which the workload is taken")
-    arguments.add_argument("--megabytes", type=float, default=400, help="native bytes of the whole load")
+    arguments.add_argument("--megabytes", type=float, default=1200, help="native bytes of the whole load")
     given = arguments.parse_args()
     be_quiet()
     folder = Path(tempfile.mkdtemp(prefix="leanpacs-growth-"))
     try:
-        load = make_load(default_sources(), folder / "load", given.megabytes)
+        # Small studies, so that there are many: a projection from a handful of large ones would measure chance.
+        with mock.patch.object(benchmarks.load, "KINDS", SMALL):
+            load = make_load(default_sources(), folder / "load", given.megabytes)
         days = _spread(list(load.studies().values()), given.known + MONTH_ENDS[-1])
         with open_archive(folder / "archive") as archive:
             _compare(archive, days, given.known)
@@ -51,12 +62,15 @@ def main() -> None:
 
 
 def _spread(studies: list[list[Instance]], days: int) -> list[list[Instance]]:
-    """Studies in a random order over the days, on weekdays only."""
-    random.Random(20_261_122).shuffle(studies)
+    """Spread the studies of each modality evenly over the weekdays, each a bit off its turn by chance."""
+    chance = random.Random(20_261_122)
     weekdays = [day for day in range(days) if day % 7 < 5]
     spread: list[list[Instance]] = [[] for _ in range(days)]
-    for number, study in enumerate(studies):
-        spread[weekdays[number * len(weekdays) // len(studies)]] += study
+    for modality in sorted({study[0].modality for study in studies}):
+        alike = [study for study in studies if study[0].modality == modality]
+        chance.shuffle(alike)
+        for number, study in enumerate(alike):
+            spread[weekdays[int((number + chance.random()) * len(weekdays) / len(alike))]] += study
     return spread
 
 

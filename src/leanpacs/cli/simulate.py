@@ -189,7 +189,7 @@ def _print(comparison: Comparison) -> None:
         f"Cost of {given.years} years, {currency}",
         [Column("policy"), *(Column(part, True) for part in parts)],
         [
-            [one.projection.policy.name, *(f"{one.projection.cost[part].sum():,.0f}" for part in parts)]
+            [one.projection.policy.name, *(_money(one.projection.cost[part].sum()) for part in parts)]
             for one in comparison.compared
         ],
     )
@@ -207,9 +207,13 @@ def _line(one: Compared, raw_cost: float) -> list[str]:
         ratio(stored, projection.raw[-1]),
         human_bytes(projection.traffic_out.sum()),
         f"{projection.cpu_hours_in_all.sum():,.0f}",
-        f"{cost:,.0f}",
+        _money(cost),
         ratio(cost, raw_cost),
     ]
+
+
+def _money(amount: float) -> str:
+    return f"{amount:,.0f}" if amount >= 100 or not amount else f"{amount:.2f}"
 
 
 def _seconds(seconds: float) -> str:

@@ -104,7 +104,7 @@ def _rows(comparison: Comparison) -> Iterator[Row]:
             sent=wording.size(projection.traffic_out.sum()),
             hours=_number(projection.cpu_hours_in_all.sum()),
             cores=f"{last_year / _HOURS_PER_YEAR:.2g}",
-            cost=_number(cost),
+            cost=f"{cost:,.0f}" if cost >= 100 else f"{cost:.2f}",
             cost_of_raw=wording.percent(cost / first.cost_in_all.sum() if first.cost_in_all.sum() else 0),
         )
 

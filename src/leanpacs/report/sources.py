@@ -114,8 +114,8 @@ def from_analysis(analysis: Analysis, known: Ratios, *, days: int) -> Taken:
         note=f"{analysis.files} files in {', '.join(analysis.run.paths)}, taken as what comes in over {days} days.",
         modality={_key(group): _of_group(group, days) for group in groups},
     )
-    table = {_key(group): {**known.modality.get(_key(group), {}), **_encodings(group)} for group in groups}
-    total = {**known.modality[OTHER], **_encodings(analysis.total)}
+    table = {_key(group): {**known.modality.get(_key(group), {}), **encodings(group)} for group in groups}
+    total = {**known.modality[OTHER], **encodings(analysis.total)}
     ratios = Ratios(
         title="The analysed files",
         source=", ".join(analysis.run.paths),
@@ -150,7 +150,8 @@ def _of_group(group: Group, days: int) -> Modality:
     )
 
 
-def _encodings(group: Group) -> dict[str, Encoding]:
+def encodings(group: Group) -> dict[str, Encoding]:
+    """Presets by the ratios and times of the formats that stand for them, where they were measured."""
     found = {preset: _first(group, keys) for preset, keys in _FORMATS.items()}
     return {preset: _encoding(one) for preset, one in found.items() if one is not None}
 
