@@ -10,10 +10,8 @@ from typing import Final, ParamSpec, TypeVar
 
 import numpy as np
 
-from leanpacs.archive.content import LARGEST_FRAME, Content, Native, Streams, Whole, parts
-from leanpacs.archive.rebuild import little_endian
 from leanpacs.codecs import registry
-from leanpacs.codecs.native import pack, unpack
+from leanpacs.codecs.native import little_endian, pack, unpack
 from leanpacs.dicom.frames import FrameSpec, frame_spec
 from leanpacs.errors import CodecError, DicomError, LeanPACSError
 from leanpacs.report import disk, lossy, packing, progressive
@@ -23,6 +21,7 @@ from leanpacs.report.heads import Head, measure_head
 from leanpacs.report.opening import content_of, native_bytes, native_length, opened
 from leanpacs.report.quality import window_of
 from leanpacs.report.results import FOUND, RAW
+from leanpacs.transcode.content import LARGEST_FRAME, Content, Native, Streams, Whole, parts
 
 MOST_FRAMES: Final = 8
 MOST_FRAME_BYTES: Final = 64 << 20

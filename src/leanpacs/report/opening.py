@@ -12,7 +12,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
-from leanpacs.archive.content import Content, open_content
 from leanpacs.archive.importing import DICOM_SUFFIXES, MEDIA_STORAGE_DIRECTORY, Found
 from leanpacs.codecs import registry
 from leanpacs.codecs.samples import decoded_spec
@@ -22,6 +21,7 @@ from leanpacs.dicom.frames import FrameSpec, frame_spec
 from leanpacs.dicom.instance import Layout
 from leanpacs.errors import DicomError, NotDicom
 from leanpacs.refs import Digest
+from leanpacs.transcode.content import Content, open_content
 
 IN_MEMORY: Final = 64 << 20
 """ZIP members and inflated data sets up to this many bytes are held in memory, larger ones in a temporary file."""

@@ -11,7 +11,6 @@ from functools import lru_cache
 from typing import BinaryIO, Final, cast
 
 from leanpacs import __version__
-from leanpacs.archive.content import Content
 from leanpacs.archive.encode import Preferences, SeriesChoices, encode
 from leanpacs.archive.manifest import Form, Manifest, Received
 from leanpacs.archive.rebuild import PackedInstance
@@ -23,6 +22,7 @@ from leanpacs.refs import Digest
 from leanpacs.report.formats import NOT_EXACT, PRESETS
 from leanpacs.report.results import Format
 from leanpacs.storage.dictionary import Compressor, Dictionary, shipped
+from leanpacs.transcode.content import Content
 
 LARGEST: Final = 256 << 20
 """Instances above this many bytes are not packed whole but projected: it would take minutes for one."""
