@@ -8,6 +8,7 @@ from leanpacs.codecs.codec import DecodedFrame, EncodeOptions, Samples, decoding
 from leanpacs.codecs.headers import (
     Jpeg2000Header,
     extension_markers,
+    is_reversible,
     jpeg2000_header,
     require_all_tile_parts,
     require_sound_main_header,
@@ -127,10 +128,18 @@ def decode_received_htj2k(stream: bytes, spec: FrameSpec, *, is_lossless: bool) 
 
     What is lossy may go beyond the range of the samples, and imagecodecs lets that wrap around: OpenJPEG, which clips
     it, decodes all that it can read.
+
+    Raises
+    ------
+    DecodeError, UnsupportedFrame
+        As :func:`decode_received`; also lossy code streams of more bits than OpenJPEG reads are not supported.
     """
     bits = jpeg2000_header(HTJ2K.name, stream).shape.precision
-    decoder = HTJ2K.name if is_lossless or bits > MOST_HTJ2K_BITS else Jpeg2000.name
-    return decode_received(decoder, stream, spec)
+    if is_lossless or (bits > MOST_HTJ2K_BITS and is_reversible(HTJ2K.name, stream)):
+        return decode_received(HTJ2K.name, stream, spec)
+    if bits > MOST_HTJ2K_BITS:
+        raise UnsupportedFrame(f"{HTJ2K.name}: lossy with {bits} bits a sample")
+    return decode_received(Jpeg2000.name, stream, spec)
 
 
 def as_received(samples: Samples, header: Jpeg2000Header, spec: FrameSpec) -> DecodedFrame:

@@ -110,6 +110,13 @@ def test_other_numbers_of_components(count: int) -> None:
         np.testing.assert_array_equal(decode_received(bytes(stream), uid, spec).samples, samples)
 
 
+def test_deep_lossy_htj2k_is_refused() -> None:
+    spec = make_spec(64, 64, allocated=32, stored=32)
+    stream = bytes(imagecodecs.htj2k_encode(make_frame(spec, "ends"), reversible=False, level=0.01))
+    with pytest.raises(UnsupportedFrame, match="lossy with 32 bits"):
+        decode_received(stream, uids.HTJ2K, spec)
+
+
 def test_extensions_of_part_2_are_refused() -> None:
     spec = make_spec(16, 24, allocated=8, samples=3)
     plain = bytes(imagecodecs.jpeg2k_encode(make_frame(spec, "noise"), level=0, codecformat="j2k", reversible=True))
