@@ -101,7 +101,11 @@ class Evidence:
     library, decoder : str
         What encoded, and what decoded for the comparison, with versions.
     seconds : float
-        CPU or wall seconds the making and checking took.
+        How long making and checking took.
+    preset : str
+        What the codec was chosen by; '' when nothing was encoded.
+    encode_seconds : float
+        How much of ``seconds`` went by until all was written; 0 when it is not known.
     """
 
     data_set_digest: Digest | None = None
@@ -110,6 +114,8 @@ class Evidence:
     library: str = ""
     decoder: str = ""
     seconds: float = 0.0
+    preset: str = ""
+    encode_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,11 +48,7 @@ class Rle:
         with encoding(self.name):
             import imagecodecs
 
-            # One plane for each byte of each sample, the highest byte first.
-            size = values.dtype.itemsize
-            columns = values.astype(values.dtype.newbyteorder(">")).view(np.uint8)
-            planes = np.moveaxis(columns.reshape(spec.rows, spec.columns, spec.samples_per_pixel * size), -1, 0)
-            segments = [bytes(imagecodecs.packbits_encode(plane.copy(), axis=-1)) for plane in planes]
+            segments = [bytes(imagecodecs.packbits_encode(plane, axis=-1)) for plane in byte_planes(values)]
         return _joined(segments)
 
     def decode(self, stream: bytes, spec: FrameSpec, options: EncodeOptions) -> Samples:
@@ -71,6 +67,13 @@ def require_possible(stream: bytes, spec: FrameSpec) -> None:
     wanted = -(-spec.frame_bits // 8)
     if _MOST_EXPANSION * len(stream) < wanted:
         raise DecodeError(Rle.name, f"{len(stream)} bytes cannot hold a frame of {wanted}")
+
+
+def byte_planes(samples: Samples) -> list[Samples]:
+    """One plane for each byte of each sample, the highest byte first; shape (rows, columns), uint8, contiguous."""
+    columns = np.ascontiguousarray(samples, samples.dtype.newbyteorder(">")).view(np.uint8)
+    planes = columns.reshape(*samples.shape[:2], -1)
+    return [np.ascontiguousarray(planes[..., index]) for index in range(planes.shape[2])]
 
 
 def decode_received(stream: bytes, spec: FrameSpec) -> DecodedFrame:
