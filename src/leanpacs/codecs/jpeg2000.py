@@ -114,6 +114,8 @@ def decode_received(codec: str, stream: bytes, spec: FrameSpec) -> DecodedFrame:
     UnsupportedFrame
         If it has more bits than the decoder is exact for, or extensions of part 2.
     """
+    if codec == Jpeg2000.name:
+        readable_header(stream, spec)
     return as_received(*_decoded(codec, stream, spec), spec)
 
 
@@ -139,8 +141,6 @@ def _decoded(codec: str, stream: bytes, spec: FrameSpec) -> tuple[Samples, Jpeg2
     header.shape.require(codec, spec)
     if codec == HTJ2K.name:
         require_sound_main_header(codec, stream)
-    else:
-        require_readable(codec, stream, header)
     with decoding(codec):
         import imagecodecs
 
@@ -164,25 +164,15 @@ def readable_header(stream: bytes, spec: FrameSpec) -> Jpeg2000Header:
     DecodeError, UnsupportedFrame
         As :func:`decode_received`.
     """
-    header = jpeg2000_header(Jpeg2000.name, stream)
-    header.shape.require(Jpeg2000.name, spec)
-    require_readable(Jpeg2000.name, stream, header)
-    return header
-
-
-def require_readable(codec: str, stream: bytes, header: Jpeg2000Header) -> None:
-    """Refuse what OpenJPEG would decode to other samples than were encoded.
-
-    Raises
-    ------
-    UnsupportedFrame
-        If there are too many bits, or extensions of part 2.
-    """
+    name = Jpeg2000.name
+    header = jpeg2000_header(name, stream)
+    header.shape.require(name, spec)
     if header.shape.precision > MOST_BITS:
-        raise UnsupportedFrame(f"{codec}: {header.shape.precision} bits a sample, OpenJPEG is exact up to {MOST_BITS}")
-    extensions = extension_markers(codec, stream)
+        raise UnsupportedFrame(f"{name}: {header.shape.precision} bits a sample, OpenJPEG is exact up to {MOST_BITS}")
+    extensions = extension_markers(name, stream)
     if extensions:
-        raise UnsupportedFrame(f"{codec}: extensions of JPEG 2000 part 2 ({', '.join(extensions)})")
+        raise UnsupportedFrame(f"{name}: extensions of JPEG 2000 part 2 ({', '.join(extensions)})")
+    return header
 
 
 def _is_rgb(spec: FrameSpec) -> bool:
