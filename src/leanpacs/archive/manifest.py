@@ -152,7 +152,7 @@ class Manifest:
             "pixel": _pixel_record(self),
             "fragments": list(self.fragments),
             "samples_sha256": self.samples_digest.hex if self.samples_digest else None,
-            "made": asdict(self.made) if self.made else None,
+            "made": _made_record(self),
         }
         record.update({key: value for key, value in optional.items() if value})
         return json.dumps(record, separators=(",", ":"), ensure_ascii=False).encode()
@@ -234,12 +234,25 @@ def _parse(record: dict[str, Any]) -> Manifest:
         extension=pixel["ext"] if coding else pixel.get("codec", ""),
         fragments=tuple(int(n) for n in record.get("fragments", ())),
         samples_digest=Digest.from_hex(record["samples_sha256"]) if "samples_sha256" in record else None,
-        made=_parse_made(record["made"]) if "made" in record else None,
+        made=_parse_made(record["made"], pixel.get("library", "")) if "made" in record else None,
     )
 
 
-def _parse_made(made: dict[str, Any]) -> Made:
-    return Made(made["at"], made["by"], float(made["seconds"]), made["preset"], made["decoder"])
+def _made_record(manifest: Manifest) -> dict[str, Any] | None:
+    """What is not said elsewhere: most frames are decoded by the library that encoded them."""
+    if manifest.made is None:
+        return None
+    record = asdict(manifest.made)
+    if not record["preset"]:
+        del record["preset"]
+    if manifest.pixel and record["decoder"] == manifest.pixel.library:
+        del record["decoder"]
+    return record
+
+
+def _parse_made(made: dict[str, Any], library: str) -> Made:
+    decoder = made.get("decoder", library)
+    return Made(made["at"], made["by"], float(made["seconds"]), made.get("preset", ""), decoder)
 
 
 def _parse_coding(pixel: dict[str, Any]) -> PixelCoding:
