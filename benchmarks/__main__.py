@@ -1,4 +1,4 @@
-"""``python -m benchmarks [size] [dense] [memory] [ingest]``: run what is named, or all; print and write the tables."""
+"""``python -m benchmarks [NAME...]``: run dense, ingest, memory, size, transcode, or all; print and write tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from benchmarks import comparison, dense, ingest, memory, size
+from benchmarks import comparison, dense, ingest, memory, size, transcode
 from benchmarks.load import DATA_VARIABLE, be_quiet, default_sources, make_load, read_load
 from benchmarks.report import Sheet, update_page, write_results
 from benchmarks.servers import PEERS
@@ -69,6 +69,11 @@ def run_size(arguments: argparse.Namespace) -> None:
     _report(arguments, "size", size.record(sizes), [size.sheet(sizes)])
 
 
+def run_transcode(arguments: argparse.Namespace) -> None:
+    lines = transcode.measure(console=console)
+    _report(arguments, "transcode", transcode.record(lines), [transcode.sheet(lines)])
+
+
 def run_dense(arguments: argparse.Namespace) -> None:
     jobs = os.cpu_count() or 1
     work = arguments.out / "dense"
@@ -80,6 +85,7 @@ BENCHMARKS: Final[dict[str, Callable[[argparse.Namespace], None]]] = {
     "size": run_size,
     "dense": run_dense,
     "memory": run_memory,
+    "transcode": run_transcode,
     "ingest": run_ingest,
 }
 

@@ -166,10 +166,36 @@ class SettleSettings(_Section):
         default=10.0, gt=0, description="The same budget while the backlog is above pressed_backlog_bytes."
     )
     pressed_backlog_bytes: Bytes = Field(default=8 << 20, description="Backlog above which the smaller budget holds.")
+    recode_effort: int = Field(
+        default=3,
+        ge=0,
+        le=9,
+        description="Effort of JPEG XL for received JPEG-LS, JPEG Lossless and RLE code streams, which are made again "
+        "from it byte for byte; 0 keeps these and received JPEG as they came, and so does a larger backlog.",
+    )
     drain_seconds: Seconds = Field(
         default=30.0,
         description="When the server stops, how long it goes on settling; the rest waits for the next start.",
     )
+
+
+class WorkerSettings(_Section):
+    """Worker processes, in which image codecs run: one that crashes, hangs or grows is replaced."""
+
+    decoders: int = Field(
+        default=0,
+        ge=0,
+        le=1024,
+        description="Worker processes that decode for retrieval, for each process that answers; 0 means one for each "
+        "CPU core. They are started when they are first needed.",
+    )
+    memory_bytes: int = Field(
+        default=4 << 30, ge=256 << 20, description="What a worker may need beyond what it has when it starts."
+    )
+    frame_seconds: Seconds = Field(
+        default=300.0, gt=0, description="What decoding one frame may take; small frames are given less."
+    )
+    instance_seconds: Seconds = Field(default=3600.0, gt=0, description="What settling one instance may take.")
 
 
 class DeleteSettings(_Section):
@@ -215,6 +241,7 @@ class Settings(BaseSettings):
     http: HttpSettings = HttpSettings()
     ingest: IngestSettings = IngestSettings()
     settle: SettleSettings = SettleSettings()
+    workers: WorkerSettings = WorkerSettings()
     delete: DeleteSettings = DeleteSettings()
     audit: AuditSettings = AuditSettings()
     log: LogSettings = LogSettings()

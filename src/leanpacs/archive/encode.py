@@ -15,6 +15,7 @@ from leanpacs.archive.manifest import Manifest
 from leanpacs.archive.packer import Packed, Packer
 from leanpacs.codecs import registry
 from leanpacs.codecs.codec import Codec, EncodeOptions
+from leanpacs.codecs.legacy import RECODABLE
 from leanpacs.codecs.levels import levels_of, precision_of
 from leanpacs.codecs.native import unpack
 from leanpacs.codecs.presets import QUICK, Preset, preset
@@ -80,14 +81,16 @@ class SeriesChoices:
 class Preferences:
     """How to encode: the series' choices, the budget for using or making one, dictionary scopes, the preset's name.
 
-    A budget of 0 is the preset's own. ``in_haste`` takes the preset ``fast`` whatever is named, and compresses heads
-    less, and faster.
+    ``recode_effort`` is that of JPEG XL for received code streams that can be made again from it; 0 keeps all as they
+    were received. A budget of 0 is the preset's own. ``in_haste`` takes the preset ``fast`` whatever is named, and
+    compresses heads less, and faster.
     """
 
     choices: SeriesChoices
     budget_seconds_per_gb: float
     scopes: tuple[str, ...]
     in_haste: bool = False
+    recode_effort: int = 0
     preset: str = QUICK.name
 
 
@@ -125,7 +128,7 @@ def encode(
             return Encoded(packer.whole(form.indivisible))
         return _smallest_native(packer, form, content, preferences, wanted)
     if isinstance(form, Streams):
-        packed = packer.streams(form)
+        packed = _smallest_streams(packer, form, content.layout.transfer_syntax, preferences)
         if packed.pixel_bytes < SMALL_FRAME * len(form.frames) and packer.whole_size() < packed.size_bytes:
             packed = packer.whole(WHOLE_IS_SMALLER)
         return Encoded(packed)
@@ -135,6 +138,16 @@ def encode(
 def encode_whole(content: Content, facts: Manifest, file: BinaryIO, compressor: Compressor, reason: str) -> Encoded:
     """Write a pack that holds the received bytes whole: the form that can hold anything."""
     return Encoded(Packer(content, facts, file, compressor, ()).whole(reason))
+
+
+def _smallest_streams(packer: Packer, form: Streams, transfer_syntax: str, preferences: Preferences) -> Packed:
+    """Recode the received code streams, or keep them and say why."""
+    if not preferences.recode_effort or transfer_syntax not in RECODABLE:
+        return packer.streams(form)
+    try:
+        return packer.recoded(form, preferences.recode_effort)
+    except CodecError as error:
+        return packer.streams(form, reason=str(error))
 
 
 def _smallest_native(

@@ -7,6 +7,7 @@ fields are only added, never changed.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from itertools import accumulate, pairwise
@@ -23,6 +24,9 @@ HEAD = "head.zst"
 TAIL = "tail.zst"
 SKELETON = "layout.zst"
 
+AS_RECEIVED = "received"
+"""Kind of the recipe of a frame that is held as it was received."""
+
 
 class Form(StrEnum):
     """How the data set is held in the pack."""
@@ -33,18 +37,21 @@ class Form(StrEnum):
     """Head, one code stream of ours for each native frame, tail."""
     STREAMS = "streams"
     """Head, the received code streams by frame, the skeleton of their encapsulation, tail."""
+    RECODED = "recoded"
+    """The same, but code streams from which the received ones can be made again."""
 
 
 @dataclass(frozen=True, slots=True)
 class PixelCoding:
-    """How native Pixel Data became code streams (form ``frames``).
+    """How frames became code streams of ours (forms ``frames`` and ``recoded``).
 
     Parameters
     ----------
     codec, effort, precision, library : str, int, int, str
-        What encoded the frames; ``precision`` is the number of bits the values were held to be in.
+        What encoded the frames; ``precision`` is the number of bits the values were held to be in (form ``recoded``:
+        of the first frame, each recipe says its own).
     spec : FrameSpec
-        The frames as they were laid out.
+        The frames as they were laid out, or as the data set says.
     big_endian : bool
         Whether samples were in big endian order.
     trailing : int
@@ -61,6 +68,44 @@ class PixelCoding:
     big_endian: bool
     trailing: int
     levels: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Recipes:
+    """How the received code streams are made again (form ``recoded``).
+
+    Parameters
+    ----------
+    distinct : tuple of mapping
+        Each different recipe once, as :mod:`leanpacs.codecs.legacy` gave it; kind ``received`` for a frame that is held
+        as it was, with the end of its entry's name in ``ext``.
+    of_frame : tuple of int
+        Index of each frame's recipe.
+    """
+
+    distinct: tuple[Mapping[str, Any], ...] = ()
+    of_frame: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, recipes: Sequence[Mapping[str, Any]]) -> Recipes:
+        """Those of all frames in order."""
+        places: dict[str, int] = {}
+        of_frame = tuple(places.setdefault(json.dumps(dict(recipe)), len(places)) for recipe in recipes)
+        return cls(tuple(json.loads(text) for text in places), of_frame)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes that they take in a manifest, about."""
+        indexes = self.of_frame if len(self.distinct) > 1 else ()
+        return len(json.dumps([self.distinct, indexes], separators=(",", ":")))
+
+    def __getitem__(self, number: int) -> Mapping[str, Any]:
+        """The recipe of frame ``number`` (from 1)."""
+        return self.distinct[self.of_frame[number - 1]]
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self.distinct)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +164,7 @@ class Manifest:
     extension: str = ""
     fragments: tuple[int, ...] = ()
     samples_digest: Digest | None = None
+    recipes: Recipes = Recipes()
     made: Made | None = None
 
     @property
@@ -128,7 +174,8 @@ class Manifest:
 
     def frame_name(self, number: int) -> str:
         """Entry name of frame ``number`` (from 1)."""
-        return f"frames/{number:05d}.{self.extension}"
+        extension = self.recipes[number].get("ext", self.extension) if self.recipes else self.extension
+        return f"frames/{number:05d}.{extension}"
 
     def to_json(self) -> bytes:
         """The manifest as compact UTF-8 JSON."""
@@ -152,6 +199,8 @@ class Manifest:
             "pixel": _pixel_record(self),
             "fragments": list(self.fragments),
             "samples_sha256": self.samples_digest.hex if self.samples_digest else None,
+            "recipes": list(self.recipes.distinct),
+            "recipe_of": list(self.recipes.of_frame) if len(self.recipes.distinct) > 1 else None,
             "made": _made_record(self),
         }
         record.update({key: value for key, value in optional.items() if value})
@@ -172,7 +221,7 @@ class Manifest:
             if version != FORMAT_VERSION:
                 raise PackError(f"the pack is of format {version}; this release reads format {FORMAT_VERSION}")
             return _parse(record)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise PackError(f"the manifest is not valid: {error!r}") from error
 
 
@@ -213,7 +262,7 @@ def _pixel_record(manifest: Manifest) -> dict[str, Any] | None:
 def _parse(record: dict[str, Any]) -> Manifest:
     form = Form(record["form"])
     pixel = record.get("pixel") or {}
-    coding = _parse_coding(pixel) if form is Form.FRAMES else None
+    coding = _parse_coding(pixel) if form in (Form.FRAMES, Form.RECODED) else None
     received = record["received"]
     return Manifest(
         study_uid=record["study"],
@@ -234,8 +283,17 @@ def _parse(record: dict[str, Any]) -> Manifest:
         extension=pixel["ext"] if coding else pixel.get("codec", ""),
         fragments=tuple(int(n) for n in record.get("fragments", ())),
         samples_digest=Digest.from_hex(record["samples_sha256"]) if "samples_sha256" in record else None,
+        recipes=_parse_recipes(record, coding.spec.number_of_frames) if coding and form is Form.RECODED else Recipes(),
         made=_parse_made(record["made"], pixel.get("library", "")) if "made" in record else None,
     )
+
+
+def _parse_recipes(record: dict[str, Any], frames: int) -> Recipes:
+    of_frame = tuple(int(index) for index in record.get("recipe_of", [0] * frames))
+    recipes = Recipes(tuple(record["recipes"]), of_frame)
+    if len(of_frame) != frames or not all(0 <= index < len(recipes.distinct) for index in of_frame):
+        raise PackError(f"the recipes are not those of {frames} frames")
+    return recipes
 
 
 def _made_record(manifest: Manifest) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Self
 
@@ -327,6 +327,23 @@ class Share:
     raw_frame_bytes: int = 0
     stored_head_bytes: int = 0
     stored_frame_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DayOfArrivals:
+    """What came in on one day (UTC) of one modality.
+
+    ``raw_bytes`` is the length of the data sets as received, ``stored_bytes`` that of all their stored forms now. A
+    study counts on the day on which its first instance of the modality came.
+    """
+
+    day: date
+    modality: str
+    studies: int
+    series: int
+    instances: int
+    raw_bytes: int
+    stored_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,9 +178,8 @@ def _attempts(spec: FrameSpec, effort: int) -> list[tuple[Codec, EncodeOptions]]
 def _difference(made: bytes, stream: bytes) -> str:
     if len(made) != len(stream):
         return f"has {len(made)} bytes, not {len(stream)}"
-    return (
-        f"differs from byte {next(at for at, pair in enumerate(zip(made, stream, strict=True)) if len(set(pair)) > 1)}"
-    )
+    differs = np.frombuffer(made, np.uint8) != np.frombuffer(stream, np.uint8)
+    return f"differs from byte {int(differs.argmax())}"
 
 
 # Scans: the recipe keeps what stands in segments; the rest is encoded again from it.
@@ -248,3 +247,6 @@ _KINDS: Final[Mapping[str, str]] = MappingProxyType(
         uids.RLE: "rle",
     }
 )
+
+RECODABLE: Final = frozenset({uids.JPEG_BASELINE, uids.JPEG_EXTENDED, *_KINDS})
+"""Transfer syntaxes whose code streams :func:`recode` may take."""
