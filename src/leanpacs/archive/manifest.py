@@ -201,7 +201,7 @@ class Manifest:
             "samples_sha256": self.samples_digest.hex if self.samples_digest else None,
             "recipes": list(self.recipes.distinct),
             "recipe_of": list(self.recipes.of_frame) if len(self.recipes.distinct) > 1 else None,
-            "made": asdict(self.made) if self.made else None,
+            "made": _made_record(self),
         }
         record.update({key: value for key, value in optional.items() if value})
         return json.dumps(record, separators=(",", ":"), ensure_ascii=False).encode()
@@ -284,7 +284,7 @@ def _parse(record: dict[str, Any]) -> Manifest:
         fragments=tuple(int(n) for n in record.get("fragments", ())),
         samples_digest=Digest.from_hex(record["samples_sha256"]) if "samples_sha256" in record else None,
         recipes=_parse_recipes(record, coding.spec.number_of_frames) if coding and form is Form.RECODED else Recipes(),
-        made=_parse_made(record["made"]) if "made" in record else None,
+        made=_parse_made(record["made"], pixel.get("library", "")) if "made" in record else None,
     )
 
 
@@ -296,8 +296,21 @@ def _parse_recipes(record: dict[str, Any], frames: int) -> Recipes:
     return recipes
 
 
-def _parse_made(made: dict[str, Any]) -> Made:
-    return Made(made["at"], made["by"], float(made["seconds"]), made["preset"], made["decoder"])
+def _made_record(manifest: Manifest) -> dict[str, Any] | None:
+    """What is not said elsewhere: most frames are decoded by the library that encoded them."""
+    if manifest.made is None:
+        return None
+    record = asdict(manifest.made)
+    if not record["preset"]:
+        del record["preset"]
+    if manifest.pixel and record["decoder"] == manifest.pixel.library:
+        del record["decoder"]
+    return record
+
+
+def _parse_made(made: dict[str, Any], library: str) -> Made:
+    decoder = made.get("decoder", library)
+    return Made(made["at"], made["by"], float(made["seconds"]), made.get("preset", ""), decoder)
 
 
 def _parse_coding(pixel: dict[str, Any]) -> PixelCoding:

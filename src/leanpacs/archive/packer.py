@@ -261,9 +261,9 @@ class Packer:
 
     def _made(self, manifest: Manifest) -> Made:
         return Made(
-            at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
             by=f"leanpacs {__version__}",
-            seconds=round(perf_counter() - self._began, 6),
+            seconds=round(perf_counter() - self._began, 4),
             preset=self._preset if manifest.pixel else "",
             decoder=manifest.pixel.library if manifest.pixel else Zstd().library(),
         )
