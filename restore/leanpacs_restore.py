@@ -13,7 +13,8 @@ Needs Python 3.9 or later and
 - for Zstandard: Python 3.14, or the module ``zstandard``, or the program ``zstd``;
 - for images: the module ``imagecodecs``, or the programs ``djxl`` (JPEG XL), ``dcmdjpls`` (JPEG-LS) and
   ``opj_decompress`` 2.5 or later (JPEG 2000, HTJ2K). Frames that are as received (form "streams") or under
-  Zstandard need neither.
+  Zstandard need neither. Received JPEG-LS, JPEG Lossless and RLE that was recoded (form "recoded") is encoded anew
+  by this program itself, at 1 to 5 MB of samples a second; recompressed JPEG needs ``djxl`` or ``imagecodecs``.
 
 The format is described in docs/reference/pack-format.md. Exit code: 0 when everything was restored, 1 when
 something was not, 2 when the arguments are wrong.
@@ -25,8 +26,10 @@ from __future__ import annotations
 
 import argparse
 import array
+import base64
 import hashlib
 import io
+import itertools
 import json
 import re
 import shutil
@@ -300,6 +303,17 @@ def widened(width: int, signed: bool, data: bytes, target: int, offset: int) -> 
     return in_order(out.tobytes(), target, sys.byteorder)
 
 
+def looked_up(width: int, data: bytes, target: int, levels: list[int]) -> bytes:
+    """Little endian values of ``target`` bytes, by their indexes."""
+    indexes = array.array({1: "B", 2: "H"}[width])
+    indexes.frombytes(in_order(data, width, sys.byteorder))
+    if max(indexes) >= len(levels):
+        raise Damaged("a code stream holds an index that has no level")
+    mask = (1 << 8 * target) - 1
+    out = array.array({1: "B", 2: "H"}[target], (levels[index] & mask for index in indexes))
+    return in_order(out.tobytes(), target, sys.byteorder)
+
+
 def native_frame(pixel: dict[str, Any], extension: str, stream: bytes, zstandard: Zstandard) -> bytes:
     """The bytes of one frame as they stood in Pixel Data."""
     if extension == "zst":
@@ -312,11 +326,423 @@ def native_frame(pixel: dict[str, Any], extension: str, stream: bytes, zstandard
     width, signed, data = decode_image(extension, stream, pixel["precision"])
     if len(data) != pixel["rows"] * pixel["columns"] * samples * width or width > target:
         raise Damaged("a code stream does not hold a frame of this image")
-    is_offset = pixel["signed"] and extension in ("jxl", "jls")
-    data = widened(width, signed, data, target, 1 << (pixel["precision"] - 1) if is_offset else 0)
+    if "levels" in pixel:
+        data = looked_up(width, data, target, list(itertools.accumulate(pixel["levels"])))
+    else:
+        is_offset = pixel["signed"] and extension in ("jxl", "jls")
+        data = widened(width, signed, data, target, 1 << (pixel["precision"] - 1) if is_offset else 0)
     if pixel["planar"] == 1 and samples > 1:
         data = planes(data, samples, target)
     return in_order(data, target, "big" if pixel["big_endian"] else "little")
+
+
+# ------------------------------------------------------------------------- received code streams made again
+#
+# Form "recoded" holds received code streams in fewer bytes. JPEG is in JPEG XL with reconstruction data. Of RLE, JPEG
+# Lossless and JPEG-LS the samples are held, and a recipe says how they were encoded: that is done again here, slowly.
+
+RUN, UP_TO_THREE = rb"(.)\1{1,127}", rb"(?:(.)(?!\1(?:\1|\Z))){1,128}"
+
+RLE_RULES = {
+    "two": (RUN, rb"(?<=(.))\1|(?:(.)(?!\2)){1,128}", None),
+    "three": (
+        rb"(.)\1(?:\1{1,126}|\Z)|(?<=(.)(.))(?=\2)\3\2",
+        rb"(?<=(.)(.))(?=\1)\2|(?:(.)(?!\3(?:\3|\Z))){1,128}",
+        None,
+    ),
+    "two-apart": (RUN, UP_TO_THREE, None),
+    "two-apart-128": (RUN, UP_TO_THREE, 128),
+}
+"""By name: what becomes a run, what is copied where none begins, how many bytes ahead the writer saw."""
+
+
+def received_stream(pixel: dict[str, Any], recipe: dict[str, Any], stream: bytes, zstandard: Zstandard) -> bytes:
+    """The code stream of one frame as it was received."""
+    kind = recipe["kind"]
+    if kind == "received":
+        return stream
+    if kind == "jpeg":
+        return reconstructed_jpeg(stream)
+    held = {**pixel, "precision": recipe["precision"], "planar": 0, "big_endian": 0}
+    data = native_frame(held, pixel["ext"], stream, zstandard)
+    width = pixel["allocated"] // 8
+    if kind == "rle":
+        return rle_stream(data, pixel["columns"], pixel["samples"], width, recipe)
+    if kind not in ("ljpeg", "jpegls"):
+        raise Damaged(f"unknown recipe {kind!r}")
+    *headers, trailer = (base64.b64decode(text) for text in recipe["segments"])
+    values = array.array({1: "B", 2: "H"}[width])
+    values.frombytes(in_order(data, width, sys.byteorder))
+    encoder = JpegScans(values, pixel["rows"], pixel["columns"], pixel["samples"])
+    return b"".join(header + encoder.scan(header) for header in headers) + trailer
+
+
+def reconstructed_jpeg(stream: bytes) -> bytes:
+    """The JPEG that a JPEG XL file was made of."""
+    try:
+        import imagecodecs
+    except ImportError:
+        return reconstructed_by_program(stream)
+    return bytes(imagecodecs.jpegxl_decode_jpeg(stream, numthreads=1))
+
+
+def reconstructed_by_program(stream: bytes) -> bytes:
+    """The same by ``djxl``."""
+    program = shutil.which("djxl")
+    if not program:
+        raise Damaged("recompressed JPEG needs the module imagecodecs or the program djxl")
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder, "in.jxl"), Path(folder, "out.jpg")
+        source.write_bytes(stream)
+        words = [program, str(source), str(target)]
+        done = subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
+        if done.returncode or not target.exists():
+            raise Damaged(f"djxl refuses a frame: {done.stderr.decode(errors='replace')[-200:]}")
+        return target.read_bytes()
+
+
+def rle_stream(data: bytes, columns: int, samples: int, width: int, recipe: dict[str, Any]) -> bytes:
+    """RLE Lossless (PS3.5 Annex G): a segment for each byte of each sample, the highest byte first."""
+    if recipe["rule"] not in RLE_RULES:
+        raise Damaged(f"unknown rule {recipe['rule']!r}")
+    offsets = recipe["offsets"]
+    out = bytearray(struct.pack("<16L", len(offsets), *offsets, *[0] * (15 - len(offsets))))
+    for index, end in enumerate([*offsets[1:], recipe["length"]]):
+        sample, byte = divmod(index, width)
+        plane = data[sample * width + width - 1 - byte :: samples * width]
+        for start in range(0, len(plane), columns):
+            out += packbits(plane[start : start + columns], *RLE_RULES[recipe["rule"]])
+        out += bytes(end - len(out))
+    return bytes(out)
+
+
+def packbits(row: bytes, run: bytes, literal: bytes, sees: int | None) -> bytes:
+    """One row under PackBits."""
+    runs, literals = re.compile(run, re.DOTALL), re.compile(literal, re.DOTALL)
+    out, position = bytearray(), 0
+    while position < len(row):
+        found = runs.match(row, position)
+        if found:
+            end = found.end()
+            out += bytes((257 + position - end, row[position]))
+        else:
+            copied = literals.match(row, position, min(position + (sees or len(row)), len(row)))
+            end = copied.end() if copied else position + 1
+            out += bytes((end - position - 1,)) + row[position:end]
+        position = end
+    return bytes(out)
+
+
+class Bits:
+    """Entropy-coded data in the making: the highest bit first; what is stuffed after a byte FF differs."""
+
+    def __init__(self, bits_after_ff: int) -> None:
+        self.out = bytearray()
+        self.value = self.count = 0
+        self.bits_after_ff = bits_after_ff  # JPEG-LS: 7, a zero bit is stuffed; JPEG: 0, a zero byte
+        self.room = 8
+
+    def put(self, value: int, count: int) -> None:
+        """Append the low ``count`` bits of ``value``."""
+        self.value = self.value << count | value
+        self.count += count
+        while self.count >= self.room:
+            self.count -= self.room
+            byte = self.value >> self.count
+            self.value &= (1 << self.count) - 1
+            self.out.append(byte)
+            self.room = 8
+            if byte == 0xFF:
+                if self.bits_after_ff:
+                    self.room = self.bits_after_ff
+                else:
+                    self.out.append(0)
+
+    def finish(self, fill: int) -> bytes:
+        """Fill the last byte with ones or zeros."""
+        if self.count or self.room == 7:
+            missing = self.room - self.count
+            self.put(fill * ((1 << missing) - 1), missing)
+        return bytes(self.out)
+
+
+class JpegScans:
+    """Encodes the scans of a JPEG Lossless or JPEG-LS code stream, of which it is given the headers in order."""
+
+    def __init__(self, values: array.array[int], rows: int, columns: int, samples: int) -> None:
+        self.rows, self.columns = rows, columns
+        self.planes = [values[sample::samples] for sample in range(samples)]
+        self.tables: dict[int, dict[int, tuple[int, int]]] = {}
+        self.preset = (0, 0, 0, 0, 0)
+        self.precision = self.restart = 0
+        self.identifiers = b""
+        self.is_jpegls = False
+
+    def scan(self, header: bytes) -> bytes:
+        """The entropy-coded data that follows ``header``."""
+        position, content = 2 if header[:2] == b"\xff\xd8" else 0, b""
+        while position + 4 <= len(header):
+            marker, end = (
+                header[position + 1],
+                position + 2 + int.from_bytes(header[position + 2 : position + 4], "big"),
+            )
+            content, position = header[position + 4 : end], end
+            if marker in (0xC3, 0xF7):
+                self.precision, self.identifiers, self.is_jpegls = content[0], content[6::3], marker == 0xF7
+            elif marker == 0xC4:
+                self._define_tables(content)
+            elif marker == 0xDD:
+                self.restart = int.from_bytes(content, "big")
+            elif marker == 0xF8 and content[0] == 1:
+                self.preset = struct.unpack(">5H", content[1:11])
+        count = content[0]
+        chosen = [self.identifiers.index(content[1 + 2 * index]) for index in range(count)]
+        mask = (1 << self.precision) - 1
+        planes = [[value & mask for value in self.planes[index]] for index in chosen]
+        if self.is_jpegls:
+            near, interleave = content[1 + 2 * count], content[2 + 2 * count]
+            coder = JpegLS((1 << self.precision) - 1, near, self.preset, count)
+            return coder.encode(planes, self.rows, self.columns, by_pixel=interleave == 2)
+        tables = [self.tables[content[2 + 2 * index] >> 4] for index in range(count)]
+        predictor, low = content[1 + 2 * count], content[3 + 2 * count] & 15
+        return self._lossless(planes, tables, predictor, low)
+
+    def _define_tables(self, content: bytes) -> None:
+        """Code and its length by symbol (ISO/IEC 10918-1 Annex C)."""
+        while content:
+            counts, table, code, position = content[1:17], {}, 0, 17
+            for length, number in enumerate(counts, 1):
+                for symbol in content[position : position + number]:
+                    table.setdefault(symbol, (code, length))
+                    code += 1
+                position += number
+                code <<= 1
+            self.tables[content[0]] = table
+            content = content[position:]
+
+    def _lossless(
+        self, planes: list[list[int]], tables: list[dict[int, tuple[int, int]]], predictor: int, low: int
+    ) -> bytes:
+        """ISO/IEC 10918-1 Annex H."""
+        columns, out = self.columns, bytearray()
+        step = self.restart // columns or self.rows
+        for number, first in enumerate(range(0, self.rows, step)):
+            bits = Bits(0)
+            for row in range(first, min(first + step, self.rows)):
+                for column in range(columns):
+                    at = row * columns + column
+                    for plane, table in zip(planes, tables):
+                        difference = (
+                            (plane[at] >> low) - self._predicted(plane, at, row > first, predictor, low)
+                        ) & 65535
+                        if difference > 32768:
+                            difference -= 65536
+                        size = abs(difference).bit_length()
+                        bits.put(*table[size])
+                        if 0 < size < 16:
+                            bits.put(difference if difference > 0 else difference + (1 << size) - 1, size)
+            out += (bytes((0xFF, 0xD0 + (number - 1) % 8)) if number else b"") + bits.finish(1)
+        return bytes(out)
+
+    def _predicted(self, plane: list[int], at: int, has_above: bool, predictor: int, low: int) -> int:
+        columns = self.columns
+        has_left = at % columns > 0
+        if not has_above:
+            return plane[at - 1] >> low if has_left else 1 << (self.precision - low - 1)
+        over = plane[at - columns] >> low
+        if not has_left:
+            return over
+        left, corner = plane[at - 1] >> low, plane[at - columns - 1] >> low
+        return (
+            left,
+            over,
+            corner,
+            left + over - corner,
+            left + ((over - corner) >> 1),
+            over + ((left - corner) >> 1),
+            (left + over) >> 1,
+        )[predictor - 1]
+
+
+class JpegLS:
+    """Encodes one scan of JPEG-LS (ISO/IEC 14495-1 Annex A); names are those of the standard where it has some."""
+
+    J = (0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 9, 10, 11, 12, 13, 14, 15)
+
+    def __init__(self, maxval: int, near: int, preset: tuple[int, ...], components: int) -> None:
+        self.maxval, self.near, self.step = preset[0] or maxval, near, 2 * near + 1
+        defaults = self._default_thresholds()
+        self.t1, self.t2, self.t3 = (given or usual for given, usual in zip(preset[1:4], defaults))
+        self.reset = preset[4] or 64
+        self.range = (self.maxval + 2 * near) // self.step + 1
+        self.qbpp = (self.range - 1).bit_length()
+        bpp = max(2, self.maxval.bit_length())
+        self.limit = 2 * (bpp + max(8, bpp))
+        self.a = [max(2, (self.range + 32) >> 6)] * 367
+        self.n, self.b, self.c, self.nn = [1] * 367, [0] * 365, [0] * 365, [0, 0]
+        self.run_index = [0] * components
+        self.bits = Bits(7)
+
+    def _default_thresholds(self) -> tuple[int, int, int]:
+        """C.2.4.1.1.1."""
+        maxval, near = self.maxval, self.near
+
+        def within(value: int, least: int) -> int:
+            return least if value > maxval or value < least else value
+
+        if maxval >= 128:
+            factor = (min(maxval, 4095) + 128) >> 8
+            usual = (factor + 2 + 3 * near, factor * 4 + 3 + 5 * near, factor * 17 + 4 + 7 * near)
+        else:
+            factor = 256 // (maxval + 1)
+            usual = (max(2, 3 // factor + 3 * near), max(3, 7 // factor + 5 * near), max(4, 21 // factor + 7 * near))
+        t1 = within(usual[0], near + 1)
+        t2 = within(usual[1], t1)
+        return t1, t2, within(usual[2], t2)
+
+    def encode(self, planes: list[list[int]], rows: int, columns: int, *, by_pixel: bool) -> bytes:
+        """The scan; components line by line, or pixel by pixel."""
+        # A sample before and one behind each line: those above at the edges (A.2.1).
+        before = [[0] * (columns + 2) for _ in planes]
+        for row in range(rows):
+            lines = [[above[1], *plane[row * columns : (row + 1) * columns], 0] for plane, above in zip(planes, before)]
+            for above in before:
+                above[-1] = above[-2]
+            if by_pixel:
+                self._line(lines, before, 0)
+            else:
+                for component, (line, above) in enumerate(zip(lines, before)):
+                    self._line([line], [above], component)
+            before = lines
+        return self.bits.finish(0)
+
+    def _line(self, lines: list[list[int]], above: list[list[int]], component: int) -> None:
+        at, end = 1, len(lines[0]) - 1
+        while at < end:
+            contexts = [self._context(line, over, at) for line, over in zip(lines, above)]
+            if any(contexts):
+                for line, over, context in zip(lines, above, contexts):
+                    self._regular(line, over, at, context)
+                at += 1
+            else:
+                at = self._run(lines, above, at, end, component)
+
+    def _context(self, line: list[int], over: list[int], at: int) -> int:
+        """Signed number of the context (A.3.3, A.3.4)."""
+        return (
+            81 * self._region(over[at + 1] - over[at])
+            + 9 * self._region(over[at] - over[at - 1])
+            + self._region(over[at - 1] - line[at - 1])
+        )
+
+    def _region(self, d: int) -> int:
+        size = abs(d)
+        if size <= self.near:
+            return 0
+        region = 1 if size < self.t1 else 2 if size < self.t2 else 3 if size < self.t3 else 4
+        return region if d > 0 else -region
+
+    def _regular(self, line: list[int], over: list[int], at: int, context: int) -> None:
+        """A.4 to A.6."""
+        left, up, corner = line[at - 1], over[at], over[at - 1]
+        if corner >= max(left, up):
+            predicted = min(left, up)
+        elif corner <= min(left, up):
+            predicted = max(left, up)
+        else:
+            predicted = left + up - corner
+        sign, q = (1, context) if context >= 0 else (-1, -context)
+        predicted = min(max(predicted + sign * self.c[q], 0), self.maxval)
+        error, line[at] = self._quantised(line[at] - predicted, predicted, sign)
+        a, n, b = self.a[q], self.n[q], self.b[q]
+        k = 0
+        while n << k < a:
+            k += 1
+        if self.near == 0 and k == 0 and 2 * b <= -n:
+            mapped = 2 * error + 1 if error >= 0 else -2 * (error + 1)
+        else:
+            mapped = 2 * error if error >= 0 else -2 * error - 1
+        self._golomb(mapped, k, self.limit)
+        b += error * self.step
+        a += abs(error)
+        if n == self.reset:
+            a, b, n = a >> 1, b >> 1, n >> 1
+        n += 1
+        if b <= -n:
+            b = max(b + n, 1 - n)
+            self.c[q] = max(self.c[q] - 1, -128)
+        elif b > 0:
+            b = min(b - n, 0)
+            self.c[q] = min(self.c[q] + 1, 127)
+        self.a[q], self.n[q], self.b[q] = a, n, b
+
+    def _quantised(self, error: int, predicted: int, sign: int) -> tuple[int, int]:
+        """The error in the sense of ``sign``, quantised and reduced, and the value that a decoder will have (A.4.4)."""
+        error *= sign
+        value = predicted + sign * error
+        if self.near:
+            error = (error + self.near) // self.step if error > 0 else -((self.near - error) // self.step)
+            value = min(max(predicted + sign * error * self.step, 0), self.maxval)
+        if error < 0:
+            error += self.range
+        if error >= (self.range + 1) >> 1:
+            error -= self.range
+        return error, value
+
+    def _golomb(self, value: int, k: int, limit: int) -> None:
+        """A.5.3."""
+        high = value >> k
+        if high < limit - self.qbpp - 1:
+            self.bits.put(1, high + 1)
+            self.bits.put(value & (1 << k) - 1, k)
+        else:
+            self.bits.put(1, limit - self.qbpp)
+            self.bits.put(value - 1, self.qbpp)
+
+    def _run(self, lines: list[list[int]], above: list[list[int]], at: int, end: int, component: int) -> int:
+        """A.7; returns where to go on."""
+        values, start = [line[at - 1] for line in lines], at
+        while at < end and all(abs(line[at] - value) <= self.near for line, value in zip(lines, values)):
+            for line, value in zip(lines, values):
+                line[at] = value
+            at += 1
+        length, index = at - start, self.run_index[component]
+        while length >= 1 << self.J[index]:
+            self.bits.put(1, 1)
+            length -= 1 << self.J[index]
+            index = min(index + 1, 31)
+        self.run_index[component] = index
+        if at == end:
+            if length:
+                self.bits.put(1, 1)
+            return at
+        self.bits.put(length, self.J[index] + 1)
+        for line, over in zip(lines, above):
+            self._interruption(line, over, at, index, alone=len(lines) == 1)
+        self.run_index[component] = max(index - 1, 0)
+        return at + 1
+
+    def _interruption(self, line: list[int], over: list[int], at: int, index: int, *, alone: bool) -> None:
+        """A.7.2: the sample that ended the run."""
+        left, up = line[at - 1], over[at]
+        kind = int(alone and abs(left - up) <= self.near)
+        sign = -1 if not kind and left > up else 1
+        error, line[at] = self._quantised(line[at] - (left if kind else up), left if kind else up, sign)
+        q = 365 + kind
+        total = self.a[q] + (self.n[q] >> 1 if kind else 0)
+        k = 0
+        while self.n[q] << k < total:
+            k += 1
+        is_odd = (error > 0 and k == 0 and 2 * self.nn[kind] < self.n[q]) or (
+            error < 0 and (k != 0 or 2 * self.nn[kind] >= self.n[q])
+        )
+        mapped = 2 * abs(error) - kind - int(is_odd)
+        self._golomb(mapped, k, self.limit - self.J[index] - 1)
+        self.nn[kind] += error < 0
+        self.a[q] += (mapped + 1 - kind) >> 1
+        if self.n[q] == self.reset:
+            self.a[q], self.n[q], self.nn[kind] = self.a[q] >> 1, self.n[q] >> 1, self.nn[kind] >> 1
+        self.n[q] += 1
 
 
 # ---------------------------------------------------------------------------------------------- packs
@@ -347,7 +773,7 @@ class Pack:
         yield from self._head()
         if self.manifest["form"] == "frames":
             yield from self._frames()
-        elif self.manifest["form"] == "streams":
+        elif self.manifest["form"] in ("streams", "recoded"):
             yield from self._streams()
         elif self.manifest["form"] != "whole":
             raise Damaged(f"unknown form {self.manifest['form']!r}")
@@ -374,10 +800,22 @@ class Pack:
         for name in self._entries(pixel["ext"]):
             yield native_frame(pixel, pixel["ext"], self.zip.read(name), self.zstandard)
 
+    def _received(self) -> Iterator[bytes]:
+        """The received code streams, frame by frame."""
+        pixel = self.manifest["pixel"]
+        if self.manifest["form"] == "streams":
+            yield from (self.zip.read(name) for name in self._entries(pixel["codec"]))
+            return
+        recipes = self.manifest["recipes"]
+        for number, index in enumerate(self.manifest.get("recipe_of", [0] * pixel["frames"]), 1):
+            recipe = recipes[index]
+            entry = f"frames/{number:05d}.{recipe.get('ext', pixel['ext'])}"
+            yield received_stream(pixel, recipe, self.zip.read(entry), self.zstandard)
+
     def _streams(self) -> Iterator[bytes]:
         """Item headers, offset table and delimiter from the skeleton, payloads of fragments from the streams."""
         skeleton = self._unpacked("layout.zst")
-        payload = _Payload(self.zip.read(name) for name in self._entries(self.manifest["pixel"]["codec"]))
+        payload = _Payload(self._received())
         position, is_table = 0, True
         while skeleton[position : position + 4] == b"\xfe\xff\x00\xe0":
             (length,) = struct.unpack_from("<L", skeleton, position + 4)

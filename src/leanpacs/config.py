@@ -151,16 +151,28 @@ class SettleSettings(_Section):
     """Settling: encode, decode back, compare, pack."""
 
     workers: int = Field(default=0, ge=0, le=1024, description="Worker processes; 0 means one for each CPU core.")
-    preset: Literal["fast"] = Field(default="fast", description="Named set of encoders to choose from.")
+    preset: str = Field(
+        default="fast",
+        pattern=r"^[a-z0-9]+(:[0-9]{1,2})?$",
+        description="What frames are encoded with: 'fast', 'balanced', 'dense', or one codec, such as 'jpegxl:7'. "
+        "While the backlog is above pressed_backlog_bytes it is 'fast'.",
+    )
     budget_seconds_per_gb: Seconds = Field(
-        default=60.0,
-        gt=0,
-        description="CPU seconds for each GB of samples that encoding and decoding back may take.",
+        default=0.0,
+        description="CPU seconds for each GB of samples that encoding and decoding back may take; "
+        "0 takes what the preset allows (fast 60, balanced 250, dense 2000).",
     )
     pressed_budget_seconds_per_gb: Seconds = Field(
         default=10.0, gt=0, description="The same budget while the backlog is above pressed_backlog_bytes."
     )
     pressed_backlog_bytes: Bytes = Field(default=8 << 20, description="Backlog above which the smaller budget holds.")
+    recode_effort: int = Field(
+        default=3,
+        ge=0,
+        le=9,
+        description="Effort of JPEG XL for received JPEG-LS, JPEG Lossless and RLE code streams, which are made again "
+        "from it byte for byte; 0 keeps these and received JPEG as they came, and so does a larger backlog.",
+    )
     drain_seconds: Seconds = Field(
         default=30.0,
         description="When the server stops, how long it goes on settling; the rest waits for the next start.",

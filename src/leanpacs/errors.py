@@ -271,3 +271,7 @@ class RefusedByPolicy(LeanPACSError):
     def __init__(self, policy: str, message: str) -> None:
         super().__init__(message)
         self.policy = policy
+
+
+class ReportError(LeanPACSError):
+    """A file that a report is made from cannot be read, or holds something else."""

@@ -7,8 +7,10 @@ fields are only added, never changed.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from enum import StrEnum
+from itertools import accumulate, pairwise
 from typing import Any
 
 from leanpacs.dicom.frames import FrameSpec
@@ -22,6 +24,9 @@ HEAD = "head.zst"
 TAIL = "tail.zst"
 SKELETON = "layout.zst"
 
+AS_RECEIVED = "received"
+"""Kind of the recipe of a frame that is held as it was received."""
+
 
 class Form(StrEnum):
     """How the data set is held in the pack."""
@@ -32,22 +37,27 @@ class Form(StrEnum):
     """Head, one code stream of ours for each native frame, tail."""
     STREAMS = "streams"
     """Head, the received code streams by frame, the skeleton of their encapsulation, tail."""
+    RECODED = "recoded"
+    """The same, but code streams from which the received ones can be made again."""
 
 
 @dataclass(frozen=True, slots=True)
 class PixelCoding:
-    """How native Pixel Data became code streams (form ``frames``).
+    """How frames became code streams of ours (forms ``frames`` and ``recoded``).
 
     Parameters
     ----------
     codec, effort, precision, library : str, int, int, str
-        What encoded the frames; ``precision`` is the number of bits the values were held to be in.
+        What encoded the frames; ``precision`` is the number of bits the values were held to be in (form ``recoded``:
+        of the first frame, each recipe says its own).
     spec : FrameSpec
-        The frames as they were laid out.
+        The frames as they were laid out, or as the data set says.
     big_endian : bool
         Whether samples were in big endian order.
     trailing : int
         Number of bytes of the value after the last frame; they stand at the start of the unpacked tail.
+    levels : tuple of int
+        Stored values, ascending, whose indexes the code streams hold; () when they hold the values themselves.
     """
 
     codec: str
@@ -57,6 +67,45 @@ class PixelCoding:
     spec: FrameSpec
     big_endian: bool
     trailing: int
+    levels: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Recipes:
+    """How the received code streams are made again (form ``recoded``).
+
+    Parameters
+    ----------
+    distinct : tuple of mapping
+        Each different recipe once, as :mod:`leanpacs.codecs.legacy` gave it; kind ``received`` for a frame that is held
+        as it was, with the end of its entry's name in ``ext``.
+    of_frame : tuple of int
+        Index of each frame's recipe.
+    """
+
+    distinct: tuple[Mapping[str, Any], ...] = ()
+    of_frame: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, recipes: Sequence[Mapping[str, Any]]) -> Recipes:
+        """Those of all frames in order."""
+        places: dict[str, int] = {}
+        of_frame = tuple(places.setdefault(json.dumps(dict(recipe)), len(places)) for recipe in recipes)
+        return cls(tuple(json.loads(text) for text in places), of_frame)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes that they take in a manifest, about."""
+        indexes = self.of_frame if len(self.distinct) > 1 else ()
+        return len(json.dumps([self.distinct, indexes], separators=(",", ":")))
+
+    def __getitem__(self, number: int) -> Mapping[str, Any]:
+        """The recipe of frame ``number`` (from 1)."""
+        return self.distinct[self.of_frame[number - 1]]
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self.distinct)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +115,31 @@ class Received:
     at: str
     sender: str
     door: str
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """How a pack came to be; only packs that passed the check are kept.
+
+    Parameters
+    ----------
+    at : str
+        ISO 8601 UTC time when the frames had been encoded.
+    by : str
+        Program and version.
+    seconds : float
+        How long choosing a codec and encoding took.
+    preset : str
+        What the codec was chosen by; '' when nothing was encoded.
+    decoder : str
+        What decoded the pack for the check.
+    """
+
+    at: str
+    by: str
+    seconds: float
+    preset: str
+    decoder: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +164,8 @@ class Manifest:
     extension: str = ""
     fragments: tuple[int, ...] = ()
     samples_digest: Digest | None = None
+    recipes: Recipes = Recipes()
+    made: Made | None = None
 
     @property
     def frames(self) -> int:
@@ -98,7 +174,8 @@ class Manifest:
 
     def frame_name(self, number: int) -> str:
         """Entry name of frame ``number`` (from 1)."""
-        return f"frames/{number:05d}.{self.extension}"
+        extension = self.recipes[number].get("ext", self.extension) if self.recipes else self.extension
+        return f"frames/{number:05d}.{extension}"
 
     def to_json(self) -> bytes:
         """The manifest as compact UTF-8 JSON."""
@@ -122,6 +199,9 @@ class Manifest:
             "pixel": _pixel_record(self),
             "fragments": list(self.fragments),
             "samples_sha256": self.samples_digest.hex if self.samples_digest else None,
+            "recipes": list(self.recipes.distinct),
+            "recipe_of": list(self.recipes.of_frame) if len(self.recipes.distinct) > 1 else None,
+            "made": _made_record(self),
         }
         record.update({key: value for key, value in optional.items() if value})
         return json.dumps(record, separators=(",", ":"), ensure_ascii=False).encode()
@@ -141,7 +221,7 @@ class Manifest:
             if version != FORMAT_VERSION:
                 raise PackError(f"the pack is of format {version}; this release reads format {FORMAT_VERSION}")
             return _parse(record)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise PackError(f"the manifest is not valid: {error!r}") from error
 
 
@@ -152,7 +232,7 @@ def _pixel_record(manifest: Manifest) -> dict[str, Any] | None:
             return None
         return {"frames": manifest.stream_frames, "codec": manifest.extension}
     spec = coding.spec
-    return {
+    record = {
         "codec": coding.codec,
         "ext": manifest.extension,
         "effort": coding.effort,
@@ -173,12 +253,16 @@ def _pixel_record(manifest: Manifest) -> dict[str, Any] | None:
         "trailing": coding.trailing,
         "full_chroma": int(spec.full_chroma),
     }
+    if coding.levels:
+        steps = [after - before for before, after in pairwise(coding.levels)]
+        record["levels"] = [coding.levels[0], *steps]
+    return record
 
 
 def _parse(record: dict[str, Any]) -> Manifest:
     form = Form(record["form"])
     pixel = record.get("pixel") or {}
-    coding = _parse_coding(pixel) if form is Form.FRAMES else None
+    coding = _parse_coding(pixel) if form in (Form.FRAMES, Form.RECODED) else None
     received = record["received"]
     return Manifest(
         study_uid=record["study"],
@@ -199,7 +283,34 @@ def _parse(record: dict[str, Any]) -> Manifest:
         extension=pixel["ext"] if coding else pixel.get("codec", ""),
         fragments=tuple(int(n) for n in record.get("fragments", ())),
         samples_digest=Digest.from_hex(record["samples_sha256"]) if "samples_sha256" in record else None,
+        recipes=_parse_recipes(record, coding.spec.number_of_frames) if coding and form is Form.RECODED else Recipes(),
+        made=_parse_made(record["made"], pixel.get("library", "")) if "made" in record else None,
     )
+
+
+def _parse_recipes(record: dict[str, Any], frames: int) -> Recipes:
+    of_frame = tuple(int(index) for index in record.get("recipe_of", [0] * frames))
+    recipes = Recipes(tuple(record["recipes"]), of_frame)
+    if len(of_frame) != frames or not all(0 <= index < len(recipes.distinct) for index in of_frame):
+        raise PackError(f"the recipes are not those of {frames} frames")
+    return recipes
+
+
+def _made_record(manifest: Manifest) -> dict[str, Any] | None:
+    """What is not said elsewhere: most frames are decoded by the library that encoded them."""
+    if manifest.made is None:
+        return None
+    record = asdict(manifest.made)
+    if not record["preset"]:
+        del record["preset"]
+    if manifest.pixel and record["decoder"] == manifest.pixel.library:
+        del record["decoder"]
+    return record
+
+
+def _parse_made(made: dict[str, Any], library: str) -> Made:
+    decoder = made.get("decoder", library)
+    return Made(made["at"], made["by"], float(made["seconds"]), made.get("preset", ""), decoder)
 
 
 def _parse_coding(pixel: dict[str, Any]) -> PixelCoding:
@@ -225,4 +336,5 @@ def _parse_coding(pixel: dict[str, Any]) -> PixelCoding:
         spec=spec,
         big_endian=bool(pixel["big_endian"]),
         trailing=int(pixel["trailing"]),
+        levels=tuple(accumulate(int(step) for step in pixel.get("levels", ()))),
     )

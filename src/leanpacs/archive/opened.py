@@ -63,9 +63,9 @@ class SettledInstance:
 
     def frame(self, number: int) -> bytes:
         """See `OpenInstance`."""
-        if self._packed.manifest.form is Form.STREAMS:
-            return self._packed.stream(number)
-        return self._packed.native_frame(number)
+        if self._packed.manifest.form is Form.FRAMES:
+            return self._packed.native_frame(number)
+        return self._packed.received_stream(number)
 
 
 @contextmanager

@@ -5,24 +5,48 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from itertools import chain
-from typing import BinaryIO
+from time import perf_counter
+from typing import Any, BinaryIO
 
-from leanpacs.archive.manifest import HEAD, MANIFEST, SKELETON, TAIL, Form, Manifest, PixelCoding
+from leanpacs import __version__
+from leanpacs.archive.manifest import (
+    AS_RECEIVED,
+    HEAD,
+    MANIFEST,
+    SKELETON,
+    TAIL,
+    Form,
+    Made,
+    Manifest,
+    PixelCoding,
+    Recipes,
+)
+from leanpacs.codecs.bytewise import Zstd
 from leanpacs.codecs.codec import Codec, EncodeOptions
+from leanpacs.codecs.legacy import Recoded, recode
 from leanpacs.codecs.native import little_endian
-from leanpacs.codecs.registry import encode_frame
+from leanpacs.codecs.registry import by_name, encode_frame
 from leanpacs.dicom.encapsulation import skeleton
+from leanpacs.dicom.frames import FrameSpec, frame_spec
 from leanpacs.dicom.uids import transfer_syntax
+from leanpacs.errors import CodecError, UnsupportedFrame
 from leanpacs.refs import Digest
 from leanpacs.storage.dictionary import Compressor, dictionary_id
 from leanpacs.storage.pack import Entry, PackWriter
-from leanpacs.transcode.content import Content, Native, Streams
+from leanpacs.transcode.content import LARGEST_FRAME, Content, Native, Streams
 
 IN_MEMORY = 8 << 20
 """Heads up to this many bytes are compressed in one piece, with a dictionary; larger ones are streamed."""
 
 COPY_BYTES = 1 << 20
+
+TRIALS = 4
+"""When none of so many first frames can be recoded, the others are not tried."""
+
+LEAST_SAVED = 512
+"""Bytes that recoding must save: less is lost on the manifest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +80,8 @@ class Packer:
         For head, tail and everything that is no frame.
     scopes : tuple of str
         Whose dictionaries fit, best first.
+    preset : str
+        What codecs are chosen by, for the record.
     """
 
     def __init__(
@@ -65,12 +91,15 @@ class Packer:
         file: BinaryIO,
         compressor: Compressor,
         scopes: tuple[str, ...],
+        preset: str = "",
     ) -> None:
         self._content = content
         self._facts = facts
         self._file = file
         self._compressor = compressor
         self._scopes = scopes
+        self._preset = preset
+        self._began = perf_counter()
 
     def whole(self, reason: str) -> Packed:
         """Hold the data set whole, under Zstandard."""
@@ -113,32 +142,101 @@ class Packer:
             form.spec,
             form.big_endian,
             form.frames.trailing,
+            options.levels,
         )
         manifest = replace(manifest, pixel=coding, samples_digest=Digest(samples.digest()))
         return self._finish(pack, manifest)
 
-    def streams(self, form: Streams) -> Packed:
-        """Hold head, the received code streams by frame, the skeleton of their encapsulation, and tail."""
-        layout, reader = self._content.layout, self._content.reader
-        pixel = layout.pixel
-        assert pixel is not None
+    def streams(self, form: Streams, reason: str = "") -> Packed:
+        """Hold head, the received code streams by frame, the skeleton of their encapsulation, and tail.
+
+        ``reason`` says why they are not recoded.
+        """
         pack = self._fresh()
-        pack.add(HEAD, self._compressed(reader, 0, pixel.value_offset))
-        extension = transfer_syntax(layout.transfer_syntax).extension
-        counts = tuple(len(indexes) for indexes in form.frames)
+        self._add_head(pack)
         manifest = replace(
             self._facts,
             form=Form.STREAMS,
-            extension=extension,
+            reason=reason,
+            extension=self._received_extension,
             stream_frames=len(form.frames),
-            fragments=counts if any(count != 1 for count in counts) else (),
+            fragments=form.fragment_counts,
         )
         for number, indexes in enumerate(form.frames, 1):
             pack.add(manifest.frame_name(number), self._fragments(form, indexes))
-        bones = skeleton(reader, form.encapsulation, pixel.value_offset, pixel.value_end)
+        self._add_layout_and_tail(pack, form)
+        return self._finish(pack, manifest)
+
+    def recoded(self, form: Streams, effort: int) -> Packed:
+        """Hold code streams from which the received ones can be made again; a frame that has none stays as it is.
+
+        Raises
+        ------
+        UnsupportedFrame
+            If that saves nothing; says why. The file is to be written anew.
+        """
+        assert self._content.layout.pixel is not None
+        spec = frame_spec(self._content.layout.elements, self._content.layout.pixel)
+        pack = self._fresh()
+        self._add_head(pack)
+        recipes: list[Mapping[str, Any]] = []
+        first, reason, saved = None, "", 0
+        for number, indexes in enumerate(form.frames, 1):
+            pieces = self._fragments(form, indexes)
+            received = pieces if isinstance(pieces, bytes) else b"".join(pieces)
+            made = self._recoded_frame(received, spec, effort)
+            if isinstance(made, Recoded):
+                first, saved = first or made, saved + len(received) - len(made.stream)
+                recipes.append(made.recipe)
+                pack.add(f"frames/{number:05d}.{made.extension}", made.stream)
+            else:
+                reason = reason or made
+                recipes.append({"kind": AS_RECEIVED, "ext": self._received_extension})
+                pack.add(f"frames/{number:05d}.{self._received_extension}", received)
+            if number == TRIALS and first is None:
+                break
+        if first is None:
+            raise UnsupportedFrame(reason)
+        manifest = replace(
+            self._facts,
+            form=Form.RECODED,
+            reason=reason,
+            extension=first.extension,
+            fragments=form.fragment_counts,
+            recipes=Recipes.of(recipes),
+            pixel=PixelCoding(
+                first.codec, first.effort, first.precision, by_name(first.codec).library(), spec, False, 0
+            ),
+        )
+        saved -= manifest.recipes.size_bytes
+        if saved < LEAST_SAVED:
+            raise UnsupportedFrame(f"recoding would save no more than {max(saved, 0)} bytes")
+        self._add_layout_and_tail(pack, form)
+        return self._finish(pack, manifest)
+
+    def _recoded_frame(self, received: bytes, spec: FrameSpec, effort: int) -> Recoded | str:
+        """The frame recoded, or why it is not."""
+        if spec.frame_bits > 8 * LARGEST_FRAME:
+            return f"a frame of {spec.frame_bits // 8} bytes is too large for the image codecs"
+        try:
+            return recode(received, self._content.layout.transfer_syntax, spec, effort)
+        except CodecError as error:
+            return str(error)
+
+    @property
+    def _received_extension(self) -> str:
+        return transfer_syntax(self._content.layout.transfer_syntax).extension
+
+    def _add_head(self, pack: PackWriter) -> None:
+        assert self._content.layout.pixel is not None
+        pack.add(HEAD, self._compressed(self._content.reader, 0, self._content.layout.pixel.value_offset))
+
+    def _add_layout_and_tail(self, pack: PackWriter, form: Streams) -> None:
+        layout, pixel = self._content.layout, self._content.layout.pixel
+        assert pixel is not None
+        bones = skeleton(self._content.reader, form.encapsulation, pixel.value_offset, pixel.value_end)
         pack.add(SKELETON, self._compressor.compress(bones))
         self._add(pack, TAIL, pixel.value_end, layout.length)
-        return self._finish(pack, manifest)
 
     def _fresh(self) -> PackWriter:
         self._file.seek(0)
@@ -146,6 +244,7 @@ class Packer:
         return PackWriter(self._file)
 
     def _finish(self, pack: PackWriter, manifest: Manifest) -> Packed:
+        manifest = replace(manifest, made=self._made(manifest))
         pack.add(MANIFEST, manifest.to_json())
         size = pack.close()
         pixel = self._content.layout.pixel
@@ -158,6 +257,15 @@ class Packer:
             raw_head_bytes=self._content.layout.length - pixel_bytes,
             pixel_bytes=pixel_bytes,
             dictionary_id=dictionary_id(_read(self._file, head.offset, head.offset + min(head.length, 32))),
+        )
+
+    def _made(self, manifest: Manifest) -> Made:
+        return Made(
+            at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+            by=f"leanpacs {__version__}",
+            seconds=round(perf_counter() - self._began, 4),
+            preset=self._preset if manifest.pixel else "",
+            decoder=manifest.pixel.library if manifest.pixel else Zstd().library(),
         )
 
     def _all(self) -> bytes | Iterator[bytes]:

@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import BinaryIO
 
-from leanpacs.archive.manifest import HEAD, MANIFEST, SKELETON, TAIL, Form, Manifest
-from leanpacs.codecs import registry
+from leanpacs.archive.manifest import AS_RECEIVED, HEAD, MANIFEST, SKELETON, TAIL, Form, Manifest
+from leanpacs.codecs import legacy, registry
 from leanpacs.codecs.codec import EncodeOptions
 from leanpacs.dicom.encapsulation import weave
 from leanpacs.errors import FrameNotFound, PackError
@@ -51,6 +51,8 @@ class PackedInstance:
 
     def pixel_bytes(self) -> int:
         """Bytes of the value of Pixel Data, as far as it is held apart (0 when packed whole)."""
+        if self.manifest.form is Form.RECODED:
+            return self.manifest.length - len(self.head()) - len(self.tail())
         if self.manifest.pixel is not None:
             frame_bytes = self.manifest.pixel.spec.frame_bytes or 0
             return frame_bytes * self.manifest.frames + self._trailing_bytes
@@ -69,7 +71,7 @@ class PackedInstance:
         return bytes(taken[:wanted])
 
     def head(self) -> bytes:
-        """Bytes of the data set before the value of Pixel Data (forms ``frames`` and ``streams``)."""
+        """Bytes of the data set before the value of Pixel Data (all forms but ``whole``)."""
         return self._unpacked(HEAD)[self.manifest.preface :]
 
     def trailing(self) -> bytes:
@@ -94,16 +96,13 @@ class PackedInstance:
                 for number in range(1, self.manifest.frames + 1):
                     yield self.native_frame(number)
                 yield self._unpacked(TAIL)
-            case Form.STREAMS:
+            case Form.STREAMS | Form.RECODED:
                 yield self.head()
-                yield from weave(self._unpacked(SKELETON), self._streams())
+                yield from weave(self._unpacked(SKELETON), self._received_streams())
                 yield self._unpacked(TAIL)
 
     def native_frame(self, number: int) -> bytes:
         """Bytes of frame ``number`` (from 1) as they were laid out and ordered when received (form ``frames``)."""
-        coding = self.manifest.pixel
-        if coding is None:
-            raise PackError("the pack holds no native frames")
         return decode_native(self.manifest, self.stream(number))
 
     def stream(self, number: int) -> bytes:
@@ -112,6 +111,22 @@ class PackedInstance:
             raise FrameNotFound(number, self.manifest.frames)
         return self._pack.read(self.manifest.frame_name(number))
 
+    def received_stream(self, number: int) -> bytes:
+        """The code stream of frame ``number`` (from 1) as it was received (forms ``streams`` and ``recoded``).
+
+        Raises
+        ------
+        DecodeError, UnsupportedFrame
+            If it cannot be made again: the pack is damaged.
+        """
+        stream, manifest = self.stream(number), self.manifest
+        if manifest.form is not Form.RECODED:
+            return stream
+        recipe = manifest.recipes[number]
+        if manifest.pixel is None or recipe["kind"] == AS_RECEIVED:
+            return stream
+        return legacy.rebuild(stream, recipe, manifest.pixel.codec, manifest.pixel.spec)
+
     def digest(self) -> Digest:
         """SHA-256 of the rebuilt data set, decoding everything."""
         sha = hashlib.sha256()
@@ -119,8 +134,8 @@ class PackedInstance:
             sha.update(chunk)
         return Digest(sha.digest())
 
-    def _streams(self) -> Iterator[bytes]:
-        return (self.stream(number) for number in range(1, self.manifest.frames + 1))
+    def _received_streams(self) -> Iterator[bytes]:
+        return (self.received_stream(number) for number in range(1, self.manifest.frames + 1))
 
     def _after_preface(self) -> Iterator[bytes]:
         skip = self.manifest.preface
@@ -149,8 +164,8 @@ def decode_native(manifest: Manifest, stream: bytes) -> bytes:
         If the stream does not decode to a frame of the manifest's shape.
     """
     coding = manifest.pixel
-    if coding is None:
+    if coding is None or manifest.form is not Form.FRAMES:
         raise PackError("the pack holds no native frames")
     codec = registry.by_name(coding.codec)
-    options = EncodeOptions(coding.effort, coding.precision)
+    options = EncodeOptions(coding.effort, coding.precision, coding.levels)
     return registry.decode_frame(codec, stream, coding.spec, options, big_endian=coding.big_endian)

@@ -67,6 +67,8 @@ def represent(
             library=coding.library if coding else "",
             decoder=decoder,
             seconds=seconds,
+            preset=manifest.made.preset if manifest.made else "",
+            encode_seconds=manifest.made.seconds if manifest.made else 0.0,
         ),
         reason=manifest.reason,
     )
@@ -86,9 +88,10 @@ def dictionary_row(dictionary: Dictionary) -> DictionaryRow:
 
 
 def codec_name(manifest: Manifest) -> str:
-    """What people call the coding of a pack: ``jpegxl``, ``as received (jpg)``, ``zstd``."""
+    """What people call the coding of a pack: ``jpegxl``, ``as received (jpg)``, ``recoded (jpegxl)``."""
     if manifest.pixel is not None:
-        return manifest.pixel.codec
+        recoded = manifest.form is Form.RECODED
+        return f"recoded ({manifest.pixel.codec})" if recoded else manifest.pixel.codec
     return f"as received ({manifest.extension})" if manifest.form is Form.STREAMS else "zstd"
 
 

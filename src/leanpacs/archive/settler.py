@@ -13,7 +13,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -45,9 +45,15 @@ BATCH = 32
 BATCH_SECONDS = 0.25
 """Packs are committed this many at a time, or this often, or when nothing else is under way."""
 
+MOST_UNCOMMITTED = 4 * BATCH
+AHEAD = 4
+"""Tasks for each worker that are under way: enough that none idles while packs are claimed."""
+
 CLAIM_BYTES = 1 << 30
 ATTEMPTS = 3
 """After so many failed attempts an instance is packed whole, which no encoder can fail on."""
+
+_Proven = tuple[LandedWork, Settled]
 
 
 class Settler:
@@ -101,7 +107,10 @@ class Settler:
         self._choices: dict[int, SeriesChoices] = {}
         self._names: tuple[str, ...] = ()
         self._pressed = False
-        self._proven: list[tuple[LandedWork, Settled]] = []
+        self._proven: list[_Proven] = []
+        self._committer: Executor | None = None
+        self._committing: Future[None] | None = None
+        self._in_commit: list[_Proven] = []
         self._committed_at = float("-inf")
         self._dropped = False
         self._failures = 0
@@ -137,6 +146,9 @@ class Settler:
 
     def close(self) -> None:
         """Stop the workers."""
+        if self._committer is not None:
+            self._committer.shutdown()
+            self._committer = None
         if self._executor is not None:
             self._executor.shutdown(wait=True, cancel_futures=True)
             self._executor = None
@@ -181,13 +193,15 @@ class Settler:
 
     def _commit_all(self) -> None:
         """Commit what is proven, and delete what that drops."""
+        self._await_commit()
         while self._proven or self._dropped:
-            self._commit()
+            self._start_commit()
+            self._await_commit()
 
     def _claim(self) -> None:
         """Claim a batch when little is left of the last; hold on to what is claimed."""
         now = datetime.now(UTC)
-        held = len(self._claimed) + len(self._running) + len(self._proven)
+        held = len(self._claimed) + len(self._running) + len(self._proven) + len(self._in_commit)
         if held and now - self._held_at > LEASE / 4:
             self._hold(now)
         if len(self._claimed) > CLAIMED_AT_ONCE // 2:
@@ -210,11 +224,12 @@ class Settler:
 
     def _feed(self) -> None:
         """Give the workers something to do, late enough that what was learnt of a series is used for the next."""
-        while self._claimed and len(self._running) < 2 * self._workers:
+        while self._claimed and len(self._running) < AHEAD * self._workers:
             self._submit(self._claimed.popleft())
 
     def _hold(self, now: datetime) -> None:
-        works = [*self._claimed, *self._running.values(), *(work for work, _ in self._proven)]
+        proven = [*self._proven, *self._in_commit]
+        works = [*self._claimed, *self._running.values(), *(work for work, _ in proven)]
         mine = [work.representation.id for work in works]
         with self._catalog.writing() as transaction:
             transaction.extend_claims(self._owner, mine, now + LEASE)
@@ -238,8 +253,16 @@ class Settler:
     def _preferences(self, work: LandedWork) -> Preferences:
         settings = self._settings
         budget = settings.pressed_budget_seconds_per_gb if self._pressed else settings.budget_seconds_per_gb
+        effort = 0 if self._pressed else settings.recode_effort
         choices = self._choices.get(work.instance.series_id) or SeriesChoices.from_json(work.series_choice)
-        return Preferences(choices, budget, (work.instance.sop_class,), in_haste=self._pressed)
+        return Preferences(
+            choices,
+            budget,
+            (work.instance.sop_class,),
+            in_haste=self._pressed,
+            preset=settings.preset,
+            recode_effort=effort,
+        )
 
     def _finish(self, done: set[Future[Settled]]) -> None:
         finished = [(self._running.pop(future), future) for future in done]
@@ -253,7 +276,10 @@ class Settler:
         self._proven += proven
         waited = time.monotonic() - self._committed_at
         if len(self._proven) >= BATCH or (self._proven and (waited > BATCH_SECONDS or not self._running)):
-            self._commit()
+            if len(self._proven) > MOST_UNCOMMITTED:
+                self._await_commit()
+            if self._committing is None or self._committing.done():
+                self._start_commit()
 
     def _learn(self, work: LandedWork, choice: SeriesChoice) -> None:
         series_id = work.instance.series_id
@@ -262,9 +288,25 @@ class Settler:
         if len(self._choices) > SERIES_REMEMBERED:
             self._choices.pop(next(iter(self._choices)))
 
-    def _commit(self) -> None:
+    def _start_commit(self) -> None:
+        """Commit what is proven on a thread of its own, so that the workers are fed meanwhile."""
+        self._await_commit()
+        self._in_commit, self._proven = self._proven, []
+        if self._committer is None:
+            self._committer = ThreadPoolExecutor(1, "settler-commit")
+        self._committing = self._committer.submit(self._commit, self._in_commit)
+
+    def _await_commit(self) -> None:
+        """Wait for the commit under way, and raise what it raised."""
+        committing, self._committing = self._committing, None
+        if committing is not None:
+            try:
+                committing.result()
+            finally:
+                self._in_commit = []
+
+    def _commit(self, proven: Sequence[_Proven]) -> None:
         """Name packs in place of landed files, and delete the files that earlier commits have dropped."""
-        proven, self._proven = self._proven, []
         blobs = self._taken_over([settled for _, settled in proven])
         self._step("stored")
         now, aside = datetime.now(UTC), list[Path]()
@@ -288,6 +330,7 @@ class Settler:
         self._committed_at = time.monotonic()
         self._step("swap committed")
         unlink_all(aside)
+        self._step("landed form deleted")
         for (_, settled), blob in zip(proven, blobs, strict=True):
             self._count(settled, blob)
 

@@ -152,7 +152,9 @@ def _attempt(
         Path(name).unlink(missing_ok=True)
         raise
     step("proven")
-    return Settled(Path(name), digest, encoded, datetime.now(UTC), f"leanpacs {__version__}", perf_counter() - started)
+    made = encoded.packed.manifest.made
+    decoder = f"leanpacs {__version__}" + (f"; {made.decoder}" if made else "")
+    return Settled(Path(name), digest, encoded, datetime.now(UTC), decoder, perf_counter() - started)
 
 
 def prove(pack: BinaryIO, dictionaries: Sequence[Dictionary], expected: Digest) -> PackedInstance:

@@ -8,7 +8,19 @@ from typing import Annotated, Final
 import typer
 
 from leanpacs import __version__, errors
-from leanpacs.cli import care, codecs, dictionaries, giveback, intake, output, serving, transcode
+from leanpacs.cli import (
+    analyze,
+    care,
+    codecs,
+    dictionaries,
+    evidence,
+    giveback,
+    intake,
+    output,
+    serving,
+    simulate,
+    transcode,
+)
 
 OK: Final = 0
 PROBLEMS_FOUND: Final = 1
@@ -53,8 +65,11 @@ app.command("transcode")(transcode.transcode)
 app.command("codecs")(codecs.codecs)
 app.command("status")(care.status)
 app.command("verify")(care.verify)
+app.command("evidence")(evidence.evidence)
 app.command("delete")(care.delete)
 app.command("rebuild-catalog")(care.rebuild_catalog)
+app.command("analyze")(analyze.analyze_)
+app.command("simulate")(simulate.simulate)
 app.add_typer(care.quarantine, name="quarantine")
 app.add_typer(dictionaries.app, name="dictionary")
 

@@ -91,7 +91,10 @@ def transcode(
     effort: Annotated[
         int | None, typer.Option(min=1, max=9, help="1 fast to 9 small, for JPEG XL and Deflated Image Frame.")
     ] = None,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Worker processes. [default: one for each CPU core]")] = 0,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", min=1, help="Worker processes. [default: one for each CPU core]", show_default=False),
+    ] = None,
     verify: Annotated[
         Verify, typer.Option(help="Read each written frame back: not, by the first decoder, or by a second one, too.")
     ] = Verify.FIRST,

@@ -232,6 +232,16 @@ def extension_markers(codec: str, stream: bytes) -> list[str]:
     return found
 
 
+def is_reversible(codec: str, stream: bytes) -> bool:
+    """Whether the wavelet transform of a JPEG 2000 code stream loses nothing (COD segment, ISO/IEC 15444-1 A.6.1)."""
+    position = 2 + (_code_stream_in_jp2(codec, stream) if stream.startswith(_JP2_SIGNATURE) else 0)
+    while (marker := stream[position : position + 2]) != _SOT and marker:
+        if marker == _COD:
+            return stream[position + 13 : position + 14] == b"\x01"
+        position += 2 + max(2, int.from_bytes(stream[position + 2 : position + 4]))
+    return False
+
+
 def _code_stream_in_jp2(codec: str, stream: bytes) -> int:
     for kind, start, _ in boxes(codec, stream):
         if kind == b"jp2c":

@@ -8,6 +8,7 @@ from leanpacs.codecs.codec import DecodedFrame, EncodeOptions, Samples, decoding
 from leanpacs.codecs.headers import (
     Jpeg2000Header,
     extension_markers,
+    is_reversible,
     jpeg2000_header,
     require_all_tile_parts,
     require_sound_main_header,
@@ -120,6 +121,8 @@ def decode_received(codec: str, stream: bytes, spec: FrameSpec) -> DecodedFrame:
     UnsupportedFrame
         If it has more bits than the decoder is exact for, or extensions of part 2.
     """
+    if codec == Jpeg2000.name:
+        readable_header(stream, spec)
     return as_received(*_decoded(codec, stream, spec), spec)
 
 
@@ -128,10 +131,18 @@ def decode_received_htj2k(stream: bytes, spec: FrameSpec, *, is_lossless: bool) 
 
     What is lossy may go beyond the range of the samples, and imagecodecs lets that wrap around: OpenJPEG, which clips
     it, decodes all that it can read.
+
+    Raises
+    ------
+    DecodeError, UnsupportedFrame
+        As :func:`decode_received`; also lossy code streams of more bits than OpenJPEG reads are not supported.
     """
     bits = jpeg2000_header(HTJ2K.name, stream).shape.precision
-    decoder = HTJ2K.name if is_lossless or bits > MOST_HTJ2K_BITS else Jpeg2000.name
-    return decode_received(decoder, stream, spec)
+    if is_lossless or (bits > MOST_HTJ2K_BITS and is_reversible(HTJ2K.name, stream)):
+        return decode_received(HTJ2K.name, stream, spec)
+    if bits > MOST_HTJ2K_BITS:
+        raise UnsupportedFrame(f"{HTJ2K.name}: lossy with {bits} bits a sample")
+    return decode_received(Jpeg2000.name, stream, spec)
 
 
 def as_received(samples: Samples, header: Jpeg2000Header, spec: FrameSpec) -> DecodedFrame:
@@ -145,8 +156,6 @@ def _decoded(codec: str, stream: bytes, spec: FrameSpec) -> tuple[Samples, Jpeg2
     header.shape.require(codec, spec)
     if codec == HTJ2K.name:
         require_sound_main_header(codec, stream)
-    else:
-        require_readable(codec, stream, header)
     require_all_tile_parts(codec, stream)
     with decoding(codec):
         import imagecodecs
@@ -192,25 +201,15 @@ def readable_header(stream: bytes, spec: FrameSpec) -> Jpeg2000Header:
     DecodeError, UnsupportedFrame
         As :func:`decode_received`.
     """
-    header = jpeg2000_header(Jpeg2000.name, stream)
-    header.shape.require(Jpeg2000.name, spec)
-    require_readable(Jpeg2000.name, stream, header)
-    return header
-
-
-def require_readable(codec: str, stream: bytes, header: Jpeg2000Header) -> None:
-    """Refuse what OpenJPEG would decode to other samples than were encoded.
-
-    Raises
-    ------
-    UnsupportedFrame
-        If there are too many bits, or extensions of part 2.
-    """
+    name = Jpeg2000.name
+    header = jpeg2000_header(name, stream)
+    header.shape.require(name, spec)
     if header.shape.precision > MOST_BITS:
-        raise UnsupportedFrame(f"{codec}: {header.shape.precision} bits a sample, OpenJPEG is exact up to {MOST_BITS}")
-    extensions = extension_markers(codec, stream)
+        raise UnsupportedFrame(f"{name}: {header.shape.precision} bits a sample, OpenJPEG is exact up to {MOST_BITS}")
+    extensions = extension_markers(name, stream)
     if extensions:
-        raise UnsupportedFrame(f"{codec}: extensions of JPEG 2000 part 2 ({', '.join(extensions)})")
+        raise UnsupportedFrame(f"{name}: extensions of JPEG 2000 part 2 ({', '.join(extensions)})")
+    return header
 
 
 def _is_rgb(spec: FrameSpec) -> bool:

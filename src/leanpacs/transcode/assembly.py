@@ -7,20 +7,17 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from leanpacs.codecs.native import pack_bits, unpack
-from leanpacs.codecs.samples import decoded_spec
-from leanpacs.codecs.writing import write_refusal
 from leanpacs.dicom.frames import DOUBLE_FLOAT_PIXEL_DATA, FLOAT_PIXEL_DATA, FrameSpec, word_size
 from leanpacs.dicom.reencode import Changes, element_header, reencode
 from leanpacs.dicom.tree import Encoding
-from leanpacs.dicom.uids import JPEG_XL_RECOMPRESSION, transfer_syntax
+from leanpacs.dicom.uids import transfer_syntax
 from leanpacs.dicom.write import read_head
 from leanpacs.errors import UnsupportedTransferSyntax
 from leanpacs.transcode.account import Account
 from leanpacs.transcode.frames import FrameResult, FrameTask
 from leanpacs.transcode.headers import ONLY_ENCAPSULATED, image_pixel_changes, lossy_changes, once_lossy_changes
 from leanpacs.transcode.icons import IconTranscoder
-from leanpacs.transcode.pixels import SourcePixels, swapped
-from leanpacs.transcode.recompression import is_rewrapped
+from leanpacs.transcode.pixels import SourcePixels, require_writable, swapped
 from leanpacs.transcode.source import OpenInstance
 from leanpacs.transcode.spool import StreamSpool
 from leanpacs.transcode.target import REFINED, Target
@@ -102,7 +99,7 @@ class Assembly:
             for number in range(1, pixels.count + 1):
                 spool.add(self._source.frame(number))
             return {**changes, **spool.table_changes()}
-        self._require_writable(pixels)
+        require_writable(pixels, self._target)
         results = convert(pixels.tasks(self._target))
         first = next(results)
         for result in self._of_one_kind(first, results):
@@ -176,19 +173,6 @@ class Assembly:
         received = self._source.layout.transfer_syntax
         is_refined = received in REFINED.get(self._target.transfer_syntax, ())
         return pixels.span.encapsulated and is_refined and not (self._target.is_lossy or self._target.anew)
-
-    def _require_writable(self, pixels: SourcePixels) -> None:
-        wanted = self._target.transfer_syntax
-        received = self._source.layout.transfer_syntax
-        if pixels.span.encapsulated and is_rewrapped(received, wanted):
-            return
-        if wanted == JPEG_XL_RECOMPRESSION:
-            raise UnsupportedTransferSyntax(wanted, "it holds nothing but JPEG code streams (Baseline, Extended)")
-        if pixels.span.tag in _NATIVE_VRS:
-            raise UnsupportedTransferSyntax(wanted, "floating point Pixel Data is never encapsulated")
-        reason = write_refusal(decoded_spec(pixels.spec), wanted, self._target.options)
-        if reason is not None:
-            raise UnsupportedTransferSyntax(wanted, reason)
 
     def _newly_lossy(self, pixels: SourcePixels, spool: StreamSpool) -> dict[str, Any]:
         native_bytes = pixels.spec.frame_bits * pixels.count / 8

@@ -112,6 +112,12 @@ class Streams:
     encapsulation: Encapsulation
     frames: tuple[tuple[int, ...], ...]
 
+    @property
+    def fragment_counts(self) -> tuple[int, ...]:
+        """Number of fragments of each frame; () when each has one."""
+        counts = tuple(len(indexes) for indexes in self.frames)
+        return counts if any(count != 1 for count in counts) else ()
+
 
 def parts(content: Content) -> Whole | Native | Streams:
     """Say what the Pixel Data of a data set is, and where its frames are."""

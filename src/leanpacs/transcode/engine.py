@@ -16,7 +16,7 @@ from leanpacs.errors import DicomError, UnsupportedTransferSyntax
 from leanpacs.transcode.account import Account
 from leanpacs.transcode.assembly import Assembly
 from leanpacs.transcode.frames import FrameResult, FrameTask, in_order
-from leanpacs.transcode.pixels import SourcePixels
+from leanpacs.transcode.pixels import SourcePixels, require_writable
 from leanpacs.transcode.source import OpenInstance
 from leanpacs.transcode.spool import StreamSpool
 from leanpacs.transcode.target import NATIVE_ENCODINGS, Target
@@ -128,7 +128,10 @@ class Transcoder:
             As :meth:`data_set`.
         """
         _require_readable(source, target)
-        task = SourcePixels(source, target.transfer_syntax).task(number, target)
+        pixels = SourcePixels(source, target.transfer_syntax)
+        if not target.is_native:
+            require_writable(pixels, target)
+        task = pixels.task(number, target)
         if task.source is None and task.target is None:
             return FrameResult(task.data, task.spec)
         return next(self._converted(iter([task])))

@@ -7,10 +7,21 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from leanpacs.codecs.native import little_endian
-from leanpacs.dicom.frames import FrameSpec, frame_spec, native_frames, word_size
+from leanpacs.codecs.samples import decoded_spec
+from leanpacs.codecs.writing import write_refusal
+from leanpacs.dicom.frames import (
+    DOUBLE_FLOAT_PIXEL_DATA,
+    FLOAT_PIXEL_DATA,
+    FrameSpec,
+    frame_spec,
+    native_frames,
+    word_size,
+)
 from leanpacs.dicom.instance import PixelSpan
+from leanpacs.dicom.uids import JPEG_XL_RECOMPRESSION
 from leanpacs.errors import UnsupportedTransferSyntax
 from leanpacs.transcode.frames import FrameTask
+from leanpacs.transcode.recompression import is_rewrapped
 from leanpacs.transcode.source import OpenInstance
 from leanpacs.transcode.target import Target
 
@@ -37,6 +48,7 @@ class SourcePixels:
         if source.layout.pixel is None:
             raise UnsupportedTransferSyntax(wanted, "the instance has no Pixel Data")
         self._source = source
+        self.transfer_syntax = source.layout.transfer_syntax
         self.span: PixelSpan = source.layout.pixel
         self.spec: FrameSpec = frame_spec(source.layout.elements, self.span)
         self._word_bytes = 1 if source.layout.little_endian else word_size(self.span.vr, self.spec)
@@ -48,7 +60,7 @@ class SourcePixels:
 
     def task(self, number: int, target: Target) -> FrameTask:
         """What is to be done with frame ``number`` (from 1)."""
-        syntax = self._source.layout.transfer_syntax if self.span.encapsulated else None
+        syntax = self.transfer_syntax if self.span.encapsulated else None
         wanted = None if target.is_native else target.transfer_syntax
         return FrameTask(number, self._frame(number), syntax, self.spec, wanted, target.options, target.verify)
 
@@ -70,6 +82,28 @@ class SourcePixels:
         value = b"".join(self.little_endian_value())
         frames = native_frames(replace(self.span, value_offset=0, value_end=len(value)), self.spec)
         return frames.read(io.BytesIO(value), number - 1)
+
+
+def require_writable(pixels: SourcePixels, target: Target) -> None:
+    """Refuse, before any work, what an encapsulated target cannot hold exactly (or not as lossy as asked for).
+
+    Raises
+    ------
+    UnsupportedTransferSyntax
+        With the reason.
+    """
+    wanted = target.transfer_syntax
+    reason: str | None
+    if pixels.span.encapsulated and is_rewrapped(pixels.transfer_syntax, wanted):
+        return
+    if wanted == JPEG_XL_RECOMPRESSION:
+        reason = "it holds nothing but JPEG code streams (Baseline, Extended)"
+    elif pixels.span.tag in (FLOAT_PIXEL_DATA, DOUBLE_FLOAT_PIXEL_DATA):
+        reason = "floating point Pixel Data is never encapsulated"
+    else:
+        reason = write_refusal(decoded_spec(pixels.spec), wanted, target.options)
+    if reason is not None:
+        raise UnsupportedTransferSyntax(wanted, reason)
 
 
 def swapped(pieces: Iterable[bytes], word_bytes: int) -> Iterator[bytes]:

@@ -75,7 +75,8 @@ class _Coder:
             content = content[end:]
 
     def _rows_in(self, interval: int) -> int:
-        rows, rest = divmod(interval, self._values.shape[1])
+        columns: int = self._values.shape[1]
+        rows, rest = divmod(interval, columns)
         if rest:
             raise UnsupportedFrame("restart intervals that are no whole rows")
         return rows

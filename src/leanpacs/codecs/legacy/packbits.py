@@ -1,7 +1,7 @@
 """RLE code streams made again (PS3.5 Annex G): the standard leaves open what becomes a run, and writers differ.
 
-Each rule says, by two regular expressions over the bytes of a row, what is written next: a run, if one matches here, else
-a literal. Rows are coded by themselves (PS3.5 G.3.1).
+Each rule says, by two regular expressions over the bytes of a row, what is written next: a run, if one matches here,
+else a literal. Rows are coded by themselves (PS3.5 G.3.1).
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
     {
         # Two equal bytes are a run always. What is left of a long run, one byte, stands by itself.
         "two": _rule(rb"(.)\1{1,127}", rb"(?<=(.))\1|(?:(.)(?!\2)){1,128}"),
-        # Three equal bytes are a run, two are one only at the end of a row; what is left of a long run stands by itself.
+        # Three equal bytes are a run, two only at the end of a row; what is left of a long run stands by itself.
         "three": _rule(
             rb"(.)\1(?:\1{1,126}|\Z)|(?<=(.)(.))(?=\2)\3\2",
             rb"(?<=(.)(.))(?=\1)\2|(?:(.)(?!\3(?:\3|\Z))){1,128}",

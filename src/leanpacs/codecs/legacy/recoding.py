@@ -20,10 +20,10 @@ from leanpacs.codecs.legacy import jpegls, lossless, packbits
 from leanpacs.codecs.legacy.scans import SOF3, SOF55, segments, split
 from leanpacs.codecs.registry import decode_received
 from leanpacs.codecs.rle import byte_planes
-from leanpacs.codecs.samples import decoded_spec, dtype_of
+from leanpacs.codecs.samples import decoded_spec
 from leanpacs.dicom import uids
 from leanpacs.dicom.frames import FrameSpec
-from leanpacs.errors import CodecError, UnsupportedFrame
+from leanpacs.errors import UnsupportedFrame
 
 Recipe = Mapping[str, Any]
 """How decoded samples become the received code stream again; JSON, described in docs/reference/pack-format.md."""
@@ -178,9 +178,8 @@ def _attempts(spec: FrameSpec, effort: int) -> list[tuple[Codec, EncodeOptions]]
 def _difference(made: bytes, stream: bytes) -> str:
     if len(made) != len(stream):
         return f"has {len(made)} bytes, not {len(stream)}"
-    return (
-        f"differs from byte {next(at for at, pair in enumerate(zip(made, stream, strict=True)) if len(set(pair)) > 1)}"
-    )
+    differs = np.frombuffer(made, np.uint8) != np.frombuffer(stream, np.uint8)
+    return f"differs from byte {int(differs.argmax())}"
 
 
 # Scans: the recipe keeps what stands in segments; the rest is encoded again from it.
@@ -248,3 +247,6 @@ _KINDS: Final[Mapping[str, str]] = MappingProxyType(
         uids.RLE: "rle",
     }
 )
+
+RECODABLE: Final = frozenset({uids.JPEG_BASELINE, uids.JPEG_EXTENDED, *_KINDS})
+"""Transfer syntaxes whose code streams :func:`recode` may take."""

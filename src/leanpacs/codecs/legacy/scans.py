@@ -11,8 +11,8 @@ from leanpacs.errors import UnsupportedFrame
 
 SOI, EOI, SOS, DHT, DRI, SOF3, SOF55 = 0xD8, 0xD9, 0xDA, 0xC4, 0xDD, 0xC3, 0xF7
 
-# Entropy-coded data goes on after stuffing and restart markers: a zero byte is stuffed in JPEG (ISO/IEC 10918-1 B.1.1.5),
-# a zero bit in JPEG-LS (ISO/IEC 14495-1 A.1).
+# Entropy-coded data goes on after stuffing and restart markers: a zero byte is stuffed in JPEG (ISO/IEC 10918-1
+# B.1.1.5), a zero bit in JPEG-LS (ISO/IEC 14495-1 A.1).
 _END_JPEG: Final = re.compile(rb"\xff[\x01-\xcf\xd8-\xff]")
 _END_JPEG_LS: Final = re.compile(rb"\xff[\x80-\xcf\xd8-\xff]")
 
