@@ -37,6 +37,7 @@ EXIT_CODES: Final[dict[type[errors.LeanPACSError], int]] = {
     errors.InstanceNotFound: 9,
     errors.RefusedByPolicy: 10,
     errors.WorkerError: 11,
+    errors.ReportError: 12,
 }
 """Exit codes by kind of error; the nearest class counts. 0 is success, 1 problems were found, 2 wrong usage."""
 
