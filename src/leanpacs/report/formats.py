@@ -233,7 +233,7 @@ def _lzma() -> General:
 
 
 def _deflate() -> FrameFormat:
-    return Coded("deflate", "Deflated Image Frame", DeflatedFrame(), 6, uids.DEFLATED_FRAME)
+    return Coded("deflate", "Deflated frames", DeflatedFrame(), 6, uids.DEFLATED_FRAME)
 
 
 def _jpeg_lossless() -> FrameFormat:

@@ -20,8 +20,10 @@ def size(count: float) -> str:
 
 def duration(seconds: float) -> str:
     """A time with two digits or so."""
-    if seconds < 0.095:
+    if seconds < 0.0095:
         return f"{seconds * 1000:.2g} ms"
+    if seconds < 0.95:
+        return f"{seconds * 1000:.0f} ms"
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     if seconds < 119.5:

@@ -124,7 +124,7 @@ def _data(analysis: Analysis) -> str:
         "lossy": [dataclasses.asdict(one) for one in analysis.lossy],
         "progressive": [dataclasses.asdict(one) for one in analysis.progressive],
     }
-    return json.dumps(data, allow_nan=False).replace("</", "<\\/").replace("<!--", "<\\!--")
+    return json.dumps(data, allow_nan=False).replace("<", "\\u003c")
 
 
 def _speed(seconds_per_gb: float | None) -> float | None:

@@ -12,7 +12,7 @@
   }
   function seconds(value) {
     if (value === 0) return "0";
-    if (value < 0.095) return `${Number((value * 1000).toPrecision(2))} ms`;
+    if (value < 0.95) return `${Number((value * 1000).toPrecision(2))} ms`;
     if (value < 9.95) return `${value.toFixed(1)} s`;
     if (value < 119.5) return `${Math.round(value)} s`;
     return value < 5400 ? `${Math.round(value / 60)} min` : `${(value / 3600).toFixed(1)} h`;
@@ -116,14 +116,13 @@
     },
 
     lossy(width) {
-      if (!data.lossy.length) return null;
-      return lines(width, data.lossy.map((d) => ({x: d.ratio, y: d.windowed_ssim, z: d.family, name: `${d.family} ${d.setting}, ${d.modality}`})), "part of raw", data.lossy);
+      return multiples(width, data.lossy.map((d) => ({modality: d.modality, x: d.ratio, y: d.windowed_ssim, z: d.family,
+        name: `${d.family} ${d.setting}: ${percent(d.ratio)} of raw, SSIM ${d.windowed_ssim.toFixed(4)}`})), "part of raw");
     },
 
     progressive(width) {
-      if (!data.progressive.length) return null;
-      const points = data.progressive.flatMap((d) => d.stages.map((s) => ({x: s.received, y: s.ssim, z: `${d.label}, ${d.modality}`, name: `${d.label}, ${d.modality}: ${percent(s.received)} of raw, SSIM ${s.ssim.toFixed(4)}`})));
-      return lines(width, points, "bytes received, part of the raw frame");
+      return multiples(width, data.progressive.flatMap((d) => d.stages.map((s) => ({modality: d.modality, x: s.received, y: s.ssim, z: d.label,
+        name: `${d.label}: ${percent(s.received)} of raw, SSIM ${s.ssim.toFixed(4)}`}))), "bytes received, part of the raw frame");
     },
   };
 
@@ -135,7 +134,7 @@
     const front = rows.filter((d) => d.front.includes(kind)).sort((a, b) => a[kind] - b[kind]);
     const labelled = placed(rows, kind, width);
     return Plot.plot(common(width, {
-      height: 380, marginLeft: 48, marginRight: 76, marginTop: 16, marginBottom: 40,
+      height: 390, marginLeft: 48, marginRight: 84, marginTop: 28, marginBottom: 40,
       x: {type: "log", label: "MB/s, one core →", grid: true, ticks: 4, tickFormat: (d) => String(d), labelAnchor: "right", nice: true},
       y: {label: "↑ of raw", tickFormat: percent, grid: true, nice: true, zero: false},
       marks: [
@@ -162,10 +161,13 @@
     });
   }
 
-  function lines(width, points, label) {
-    const names = [...new Set(points.map((d) => d.z))];
-    const shades = names.map((_, at) => [colour("leanpacs"), colour("image"), colour("general"), colour("web"), colour("bad"), colour("soft")][at % 6]);
-    const low = Math.max(0, Math.min(0.9, ...points.map((d) => d.y)));
+  // One chart for each of the modalities with most bytes, all with the same colours.
+  function multiples(width, points, label) {
+    const known = data.modalities.map((d) => d.name);
+    const modalities = [...new Set([...known, ...points.map((d) => d.modality)])].filter((name) => points.some((d) => d.modality === name)).slice(0, 4);
+    if (!modalities.length) return null;
+    const names = [...new Set(points.map((d) => d.z))].sort();
+    const shades = names.map((_, at) => colour(["leanpacs", "image", "general", "web", "bad", "soft"][at % 6]));
     const box = document.createElement("div");
     const keys = document.createElement("div");
     keys.className = "keys";
@@ -176,17 +178,29 @@
       key.append(mark, name);
       keys.append(key);
     });
-    box.append(keys, Plot.plot(common(width, {
-      height: 340, marginLeft: 52, marginRight: 16, marginTop: 16, marginBottom: 40,
-      x: {type: "log", label: `${label} →`, tickFormat: (d) => `${Number((100 * d).toPrecision(2))} %`, ticks: width < 560 ? 3 : 6, grid: true},
-      y: {label: "↑ SSIM, windowed", domain: [low, 1], grid: true},
-      color: {domain: names, range: shades},
-      marks: [
-        ...[0.9, 0.98].filter((y) => y >= low).map((y) => Plot.ruleY([y], {stroke: colour("soft"), strokeDasharray: "2 3"})),
-        Plot.line(points, {x: "x", y: "y", z: "z", stroke: "z", strokeWidth: 1.8, sort: "x"}),
-        Plot.dot(points, {x: "x", y: "y", fill: "z", r: 3.5, title: "name"}),
-      ],
-    })));
+    const grid = document.createElement("div");
+    grid.className = "pair";
+    const each = modalities.length > 1 && width > 740 ? (width - 32) / 2 : width;
+    for (const modality of modalities) {
+      const ours = points.filter((d) => d.modality === modality);
+      const low = Math.max(0, Math.min(0.88, ...ours.map((d) => d.y)));
+      const part = document.createElement("div");
+      const title = document.createElement("h3");
+      title.textContent = modality;
+      part.append(title, Plot.plot(common(each, {
+        height: 300, marginLeft: 48, marginRight: 20, marginTop: 26, marginBottom: 40,
+        x: {type: "log", label: `${label} →`, tickFormat: (d) => `${Number((100 * d).toPrecision(2))} %`, ticks: 3, grid: true},
+        y: {label: "↑ SSIM, windowed", domain: [low, 1], grid: true},
+        color: {domain: names, range: shades},
+        marks: [
+          ...[0.9, 0.98].filter((y) => y >= low).map((y) => Plot.ruleY([y], {stroke: colour("soft"), strokeDasharray: "2 3"})),
+          Plot.line(ours, {x: "x", y: "y", z: "z", stroke: "z", strokeWidth: 1.8, sort: "x"}),
+          Plot.dot(ours, {x: "x", y: "y", fill: "z", r: 3.5, title: "name"}),
+        ],
+      })));
+      grid.append(part);
+    }
+    box.append(keys, grid);
     return box;
   }
 
