@@ -167,6 +167,25 @@ class SettleSettings(_Section):
     )
 
 
+class WorkerSettings(_Section):
+    """Worker processes, in which image codecs run: one that crashes, hangs or grows is replaced."""
+
+    decoders: int = Field(
+        default=0,
+        ge=0,
+        le=1024,
+        description="Worker processes that decode for retrieval, for each process that answers; 0 means one for each "
+        "CPU core. They are started when they are first needed.",
+    )
+    memory_bytes: int = Field(
+        default=4 << 30, ge=256 << 20, description="What a worker may need beyond what it has when it starts."
+    )
+    frame_seconds: Seconds = Field(
+        default=300.0, gt=0, description="What decoding one frame may take; small frames are given less."
+    )
+    instance_seconds: Seconds = Field(default=3600.0, gt=0, description="What settling one instance may take.")
+
+
 class DeleteSettings(_Section):
     """Deleting: tombstone first, blobs later."""
 
@@ -210,6 +229,7 @@ class Settings(BaseSettings):
     http: HttpSettings = HttpSettings()
     ingest: IngestSettings = IngestSettings()
     settle: SettleSettings = SettleSettings()
+    workers: WorkerSettings = WorkerSettings()
     delete: DeleteSettings = DeleteSettings()
     audit: AuditSettings = AuditSettings()
     log: LogSettings = LogSettings()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from leanpacs.archive.opened import open_landed, open_pack
 from leanpacs.archive.settling import dictionaries_of
@@ -15,6 +16,9 @@ from leanpacs.errors import BlobNotFound, DecodeError, DicomError, InstanceNotFo
 from leanpacs.storage.dictionary import Dictionary
 from leanpacs.storage.local import LocalStore
 from leanpacs.transcode.source import OpenInstance
+
+if TYPE_CHECKING:
+    from leanpacs.transcode.engine import Transcoder
 
 OPEN_ATTEMPTS = 3
 """An instance may be settled between looking up where it is and opening it; then it is looked up again."""
@@ -48,12 +52,17 @@ class Retriever:
         Which blobs hold an instance.
     limit_inflated_bytes : int
         Deflated data sets that inflate to more are only given as received.
+    workers : Executor, optional
+        Where frames are decoded; in this process by default.
     """
 
-    def __init__(self, store: LocalStore, catalog: Catalog, *, limit_inflated_bytes: int) -> None:
+    def __init__(
+        self, store: LocalStore, catalog: Catalog, *, limit_inflated_bytes: int, workers: Executor | None = None
+    ) -> None:
         self._store = store
         self._catalog = catalog
         self._limit_inflated_bytes = limit_inflated_bytes
+        self._workers = workers
 
     def as_received(self, instance: InstanceRow) -> Part10:
         """The exact bytes that were received, preamble and file meta included if there were any."""
@@ -165,16 +174,21 @@ class Retriever:
         return Part10(EXPLICIT_LE, None, _rejoined(first, chunks))
 
     def _transcoded(self, instance: InstanceRow, *, with_meta: bool) -> Iterator[bytes]:
-        from leanpacs.transcode.engine import Transcoder
         from leanpacs.transcode.target import Target
 
         with self.opened(instance) as opened, _told_as_unsupported(EXPLICIT_LE):
-            pieces = Transcoder().data_set(opened, Target(EXPLICIT_LE)).pieces
+            pieces = self._transcoder().data_set(opened, Target(EXPLICIT_LE)).pieces
             if with_meta:
                 from leanpacs.dicom.write import file_meta
 
                 yield file_meta(instance.sop_class, instance.sop_uid, EXPLICIT_LE)
             yield from pieces
+
+    def _transcoder(self) -> Transcoder:
+        from leanpacs.codecs.isolated import FUZZED_CLEAN
+        from leanpacs.transcode.engine import Transcoder
+
+        return Transcoder(self._workers, in_process=FUZZED_CLEAN)
 
     @contextmanager
     def opened(self, instance: InstanceRow) -> Iterator[OpenInstance]:

@@ -13,9 +13,8 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from datetime import UTC, datetime, timedelta
-from multiprocessing import get_context
 from pathlib import Path
 
 from leanpacs.archive.delete import sweep, unlink_all
@@ -24,11 +23,12 @@ from leanpacs.archive.manifest import Form, Manifest, Received
 from leanpacs.archive.representing import codec_name, represent
 from leanpacs.archive.settling import Settled, SettleTask, settle, warm_up
 from leanpacs.catalog import Catalog, LandedWork, NewRepresentation
-from leanpacs.config import SettleSettings
+from leanpacs.config import SettleSettings, WorkerSettings
 from leanpacs.errors import LeanPACSError
 from leanpacs.refs import BlobRef
 from leanpacs.storage.local import LocalStore
 from leanpacs.telemetry import Metrics
+from leanpacs.workers import WorkerPool
 
 log = logging.getLogger(__name__)
 
@@ -61,12 +61,14 @@ class Settler:
         What has landed.
     settings : SettleSettings
         Workers and budgets.
+    limits : WorkerSettings
+        What a worker may use.
     limit_inflated_bytes : int
         Deflated data sets that inflate to more are packed as they are.
     metrics : Metrics, optional
         Counts what is settled.
     executor : callable, optional
-        Makes the executor that runs :func:`leanpacs.archive.settling.settle`; a process pool by default.
+        Makes the executor that runs :func:`leanpacs.archive.settling.settle`; a pool of worker processes by default.
     step : callable, optional
         Called with a name between every two steps; tests stop the process there.
     """
@@ -76,6 +78,7 @@ class Settler:
         store: LocalStore,
         catalog: Catalog,
         settings: SettleSettings,
+        limits: WorkerSettings = WorkerSettings(),  # noqa: B008 -- it is frozen
         *,
         limit_inflated_bytes: int,
         metrics: Metrics | None = None,
@@ -85,10 +88,11 @@ class Settler:
         self._store = store
         self._catalog = catalog
         self._settings = settings
+        self._limits = limits
         self._limit_inflated_bytes = limit_inflated_bytes
         self._workers = settings.workers or os.cpu_count() or 1
         self._metrics = metrics
-        self._make_executor = executor or self._process_pool
+        self._make_executor = executor or self._worker_pool
         self._step = step
         self._owner = uuid.uuid4().hex
         self._executor: Executor | None = None
@@ -229,10 +233,7 @@ class Settler:
         )
         if self._executor is None:
             self._executor = self._make_executor()
-        try:
-            self._running[self._executor.submit(settle, task)] = work
-        except BrokenExecutor:
-            self._replace_executor()
+        self._running[self._executor.submit(settle, task)] = work
 
     def _preferences(self, work: LandedWork) -> Preferences:
         settings = self._settings
@@ -314,28 +315,21 @@ class Settler:
             "settling failed; the landed form stays",
             extra={"action": "settle", "sop_uid": work.instance.sop_uid, "error": repr(error)},
         )
-        if isinstance(error, BrokenExecutor):
-            self._replace_executor()
-        elif not isinstance(error, LeanPACSError | OSError | MemoryError):
+        if not isinstance(error, LeanPACSError | OSError | MemoryError):
             log.error("unexpected error while settling", exc_info=error)
         # It is tried again after a while, by whoever comes first; each claim counts as an attempt.
         retry_at = datetime.now(UTC) + RETRY * work.representation.attempts
         with self._catalog.writing() as transaction:
             transaction.release_claims(self._owner, [work.representation.id], retry_at)
 
-    def _replace_executor(self) -> None:
-        if self._executor is not None:
-            self._executor.shutdown(wait=False, cancel_futures=True)
-        self._executor = None
-
-    def _process_pool(self) -> Executor:
-        # Spawned, not forked: this process has threads, and the workers stay small.
-        return ProcessPoolExecutor(self._workers, get_context("spawn"), initializer=_yield_to_the_doors)
-
-
-def _yield_to_the_doors() -> None:
-    """Give receiving and answering precedence over settling."""
-    os.nice(19)
+    def _worker_pool(self) -> Executor:
+        # Receiving and answering have precedence over settling.
+        return WorkerPool(
+            self._workers,
+            memory_limit_bytes=self._limits.memory_bytes,
+            time_limit_seconds=self._limits.instance_seconds,
+            nice=19,
+        )
 
 
 def _facts(work: LandedWork) -> Manifest:

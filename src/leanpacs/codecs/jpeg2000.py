@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from leanpacs.codecs.codec import DecodedFrame, EncodeOptions, Samples, decoding, encoding
 from leanpacs.codecs.headers import (
     Jpeg2000Header,
     extension_markers,
     jpeg2000_header,
+    require_all_tile_parts,
     require_sound_main_header,
 )
 from leanpacs.codecs.samples import (
@@ -19,7 +22,7 @@ from leanpacs.codecs.samples import (
     narrowed,
 )
 from leanpacs.dicom.frames import FrameSpec
-from leanpacs.errors import UnsupportedFrame
+from leanpacs.errors import DecodeError, UnsupportedFrame
 
 _LEAST_BITS = 8
 """OpenJPEG reserves too little for noise of one or two bits."""
@@ -141,14 +144,36 @@ def _decoded(codec: str, stream: bytes, spec: FrameSpec) -> tuple[Samples, Jpeg2
     header.shape.require(codec, spec)
     if codec == HTJ2K.name:
         require_sound_main_header(codec, stream)
+    require_all_tile_parts(codec, stream)
     with decoding(codec):
         import imagecodecs
 
         if codec == HTJ2K.name:
-            samples = imagecodecs.htj2k_decode(stream, planar=False)
+            samples = _to_the_end(stream, header)
         else:
             samples = imagecodecs.jpeg2k_decode(stream, planar=False, numthreads=1)
     return fitting(codec, samples, spec), header
+
+
+def _to_the_end(stream: bytes, header: Jpeg2000Header) -> Samples:
+    """Decode with OpenJPH, and see that it came to the end.
+
+    When OpenJPH gives up within a damaged code stream, imagecodecs says nothing and returns the rows it has got. The
+    last row is written last, so it is marked before; when the mark is still there, another one must be overwritten.
+    """
+    import imagecodecs
+
+    shape = header.shape
+    width = 1 if shape.precision <= 8 else 2 if shape.precision <= 16 else 4
+    size = (shape.rows, shape.columns) if shape.samples == 1 else (shape.rows, shape.columns, shape.samples)
+    samples = np.empty(size, f"{'i' if header.is_signed else 'u'}{width}")
+    last = samples[-1] if shape.samples == 1 else samples[-1, :, -1]
+    for mark in (0x55, 0x2A):
+        last[:] = mark
+        imagecodecs.htj2k_decode(stream, planar=False, out=samples)
+        if not (last == mark).all():
+            return samples
+    raise DecodeError(HTJ2K.name, "the code stream is damaged: OpenJPH did not come to its end")
 
 
 def is_transformed(spec: FrameSpec) -> bool:

@@ -43,15 +43,17 @@ class Assembly:
         What is wanted.
     account : Account
         Completed on the way.
+    call : callable
+        Calls a codec with its arguments, for icons.
     """
 
-    def __init__(self, source: OpenInstance, target: Target, account: Account) -> None:
+    def __init__(self, source: OpenInstance, target: Target, account: Account, call: Callable[..., Any]) -> None:
         self._source = source
         self._target = target
         self._account = account
         layout = source.layout
         self._received = Encoding(layout.implicit_vr, layout.little_endian)
-        self._icons = IconTranscoder(layout.transfer_syntax, None if target.is_native else target.transfer_syntax)
+        self._icons = IconTranscoder(layout.transfer_syntax, None if target.is_native else target.transfer_syntax, call)
 
     def without_pixels(self) -> Iterator[bytes]:
         """A data set without Pixel Data."""

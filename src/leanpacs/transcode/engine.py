@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from leanpacs.dicom import uids
 from leanpacs.dicom.write import file_meta
@@ -21,7 +21,7 @@ from leanpacs.transcode.source import OpenInstance
 from leanpacs.transcode.spool import StreamSpool
 from leanpacs.transcode.target import NATIVE_ENCODINGS, Target
 
-_HARMLESS: Final = frozenset({None, uids.ENCAPSULATED_UNCOMPRESSED, uids.DEFLATED_FRAME})
+_HARMLESS: Final = frozenset({uids.ENCAPSULATED_UNCOMPRESSED, uids.DEFLATED_FRAME})
 """Forms of a frame that need no image codec, so that no worker process has to be put at risk for them."""
 _SOP_CLASS: Final = (0x00080016, 0x00020002)
 _SOP_INSTANCE: Final = (0x00080018, 0x00020003)
@@ -49,12 +49,22 @@ class Transcoder:
         Frames given to the executor beyond the one that is waited for: twice its workers keeps them busy.
     spool : Path, optional
         Folder for code streams on their way; that of the system by default.
+    in_process : frozenset of str
+        UIDs of transfer syntaxes whose frames are decoded here all the same.
     """
 
-    def __init__(self, executor: Executor | None = None, *, ahead: int = 4, spool: Path | None = None) -> None:
+    def __init__(
+        self,
+        executor: Executor | None = None,
+        *,
+        ahead: int = 4,
+        spool: Path | None = None,
+        in_process: frozenset[str] = _HARMLESS,
+    ) -> None:
         self._executor = executor
         self._ahead = ahead
         self._spool = spool
+        self._in_process = in_process
 
     def file(self, source: OpenInstance, target: Target) -> Transcoded:
         """As :meth:`data_set`, with preamble and file meta information; those as received when nothing changes."""
@@ -127,7 +137,7 @@ class Transcoder:
         return next(self._converted(iter([task])))
 
     def _pieces(self, source: OpenInstance, target: Target, account: Account) -> Iterator[bytes]:
-        assembly = Assembly(source, target, account)
+        assembly = Assembly(source, target, account, self._call)
         if source.layout.pixel is None:
             return assembly.without_pixels()
         pixels = SourcePixels(source, target.transfer_syntax)
@@ -137,9 +147,13 @@ class Transcoder:
             return assembly.decapsulated(pixels, self._converted)
         return assembly.reordered(pixels)
 
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a codec where frames are converted, too."""
+        return function(*arguments) if self._executor is None else self._executor.submit(function, *arguments).result()
+
     def _converted(self, tasks: Iterator[FrameTask]) -> Iterator[FrameResult]:
         first = next(tasks)
-        is_harmless = first.source in _HARMLESS and first.target in _HARMLESS
+        is_harmless = first.source in {None, *self._in_process} and first.target in {None, *_HARMLESS}
         yield from in_order(chain([first], tasks), None if is_harmless else self._executor, ahead=self._ahead)
 
 

@@ -28,6 +28,7 @@ from leanpacs.errors import (
     UnsupportedFrame,
     UnsupportedTransferSyntax,
     VerificationError,
+    WorkerError,
 )
 from leanpacs.transcode.recompression import is_rewrapped, rewrapped
 from leanpacs.transcode.target import Verify, name_of
@@ -117,21 +118,36 @@ def in_order(tasks: Iterable[FrameTask], executor: Executor | None, *, ahead: in
         Where they are converted; here when None.
     ahead : int
         Frames that are given to the executor beyond the one that is waited for.
+
+    Raises
+    ------
+    DecodeError, EncodeError
+        Also if a worker process was lost.
     """
     if executor is None:
         yield from map(convert, tasks)
         return
-    waiting: deque[Future[FrameResult]] = deque()
+    waiting: deque[tuple[FrameTask, Future[FrameResult]]] = deque()
     try:
         for task in tasks:
-            waiting.append(executor.submit(convert, task))
+            waiting.append((task, executor.submit(convert, task)))
             if len(waiting) > ahead:
-                yield waiting.popleft().result()
+                yield _result(*waiting.popleft())
         while waiting:
-            yield waiting.popleft().result()
+            yield _result(*waiting.popleft())
     finally:
-        for future in waiting:
+        for _, future in waiting:
             future.cancel()
+
+
+def _result(task: FrameTask, future: Future[FrameResult]) -> FrameResult:
+    try:
+        return future.result()
+    except WorkerError as error:
+        message = f"frame {task.number}: {error}"
+        if task.source is None:
+            raise EncodeError(name_of(task.target or EXPLICIT_LE), message) from error
+        raise DecodeError(name_of(task.source), message) from error
 
 
 def _rewrapped(task: FrameTask) -> FrameResult:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from leanpacs.codecs.writing import WriteOptions, write_frame
 from leanpacs.dicom.encapsulation import encapsulate
 from leanpacs.dicom.frames import FrameSpec
 from leanpacs.dicom.reencode import NestedPixels
-from leanpacs.errors import CodecError, DicomError
+from leanpacs.errors import CodecError, DicomError, WorkerError
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -33,10 +34,13 @@ class IconTranscoder:
         UID of the transfer syntax of the instance.
     target : str or None
         UID of the encapsulated transfer syntax wanted; None when icons are to be native.
+    call : callable
+        Calls a codec with its arguments: in a worker process, or here.
     """
 
     source: str
     target: str | None
+    call: Callable[..., Any] = lambda function, *arguments: function(*arguments)
     undecoded: int = field(default=0, init=False)
     """Icons that no codec decodes, which were left out."""
 
@@ -45,7 +49,7 @@ class IconTranscoder:
         is_encapsulated = item["PixelData"].is_undefined_length
         try:
             decoded = self._decoded(item, is_encapsulated=is_encapsulated)
-        except (CodecError, DicomError, AttributeError, ValueError, TypeError, StopIteration):
+        except (CodecError, DicomError, WorkerError, AttributeError, ValueError, TypeError, StopIteration):
             self.undecoded += is_encapsulated
             return None
         return self._encoded(item, decoded) or (_native(item, decoded) if is_encapsulated else None)
@@ -56,7 +60,7 @@ class IconTranscoder:
         spec = _spec_of(item)
         if is_encapsulated:
             stream = next(generate_frames(item.PixelData, number_of_frames=1))
-            return registry.decode_received(stream, self.source, spec)
+            return cast("DecodedFrame", self.call(registry.decode_received, stream, self.source, spec))
         length = -(-spec.frame_bits // 8)
         if not length <= len(item.PixelData) <= length + 1 or not item.original_encoding[1]:
             raise DicomError("no icon in little endian order and of the length that its attributes say")
@@ -66,9 +70,9 @@ class IconTranscoder:
         if self.target is None:
             return None
         try:
-            written = write_frame(decoded.samples, decoded.spec, self.target, WriteOptions())
-            again = registry.decode_received(written.stream, self.target, written.spec)
-        except CodecError:
+            written = self.call(write_frame, decoded.samples, decoded.spec, self.target, WriteOptions())
+            again = self.call(registry.decode_received, written.stream, self.target, written.spec)
+        except (CodecError, WorkerError):
             return None
         if not np.array_equal(again.samples, decoded.samples):
             return None

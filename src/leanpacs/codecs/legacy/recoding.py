@@ -178,7 +178,9 @@ def _attempts(spec: FrameSpec, effort: int) -> list[tuple[Codec, EncodeOptions]]
 def _difference(made: bytes, stream: bytes) -> str:
     if len(made) != len(stream):
         return f"has {len(made)} bytes, not {len(stream)}"
-    return f"differs from byte {next(at for at, pair in enumerate(zip(made, stream, strict=True)) if len(set(pair)) > 1)}"
+    return (
+        f"differs from byte {next(at for at, pair in enumerate(zip(made, stream, strict=True)) if len(set(pair)) > 1)}"
+    )
 
 
 # Scans: the recipe keeps what stands in segments; the rest is encoded again from it.
