@@ -1,4 +1,4 @@
-"""``python -m benchmarks [ingest] [memory] [size]``: run the benchmarks named, or all; print and write the tables."""
+"""``python -m benchmarks [NAME...]``: run dense, ingest, memory, size, transcode, or all; print and write tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from benchmarks import comparison, ingest, memory, size
+from benchmarks import comparison, dense, ingest, memory, size, transcode
 from benchmarks.load import DATA_VARIABLE, be_quiet, default_sources, make_load, read_load
 from benchmarks.report import Sheet, update_page, write_results
 from benchmarks.servers import PEERS
@@ -69,9 +69,23 @@ def run_size(arguments: argparse.Namespace) -> None:
     _report(arguments, "size", size.record(sizes), [size.sheet(sizes)])
 
 
+def run_transcode(arguments: argparse.Namespace) -> None:
+    lines = transcode.measure(console=console)
+    _report(arguments, "transcode", transcode.record(lines), [transcode.sheet(lines)])
+
+
+def run_dense(arguments: argparse.Namespace) -> None:
+    jobs = os.cpu_count() or 1
+    work = arguments.out / "dense"
+    result = dense.measure_all(_sources(arguments), work, arguments.frames_each, jobs, console=console)
+    _report(arguments, "dense", dense.record(result), dense.sheets(result, arguments.frames_each))
+
+
 BENCHMARKS: Final[dict[str, Callable[[argparse.Namespace], None]]] = {
     "size": run_size,
+    "dense": run_dense,
     "memory": run_memory,
+    "transcode": run_transcode,
     "ingest": run_ingest,
 }
 
@@ -97,6 +111,8 @@ def _arguments() -> argparse.Namespace:
     )
     sending.add_argument("--only", action="append", metavar="NAME", help="only this server")
     sending.add_argument("--doors", nargs="+", choices=[door.key for door in ingest.DOORS], help="only these")
+    packed = parser.add_argument_group("dense")
+    packed.add_argument("--frames-each", type=int, default=4, help="frames of each image [%(default)s]")
     large = parser.add_argument_group("memory")
     large.add_argument("--frames", type=int, default=memory.FRAMES, help="512 kB frames of the instance [%(default)s]")
     arguments = parser.parse_args()

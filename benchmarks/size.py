@@ -113,13 +113,13 @@ def _natives(paths: Sequence[Path], folder: Path, console: Console) -> tuple[lis
     taken: set[str] = set()
     for number, path in enumerate(track(paths, "native", console=console, transient=True)):
         try:
-            ds = _read(path)
+            ds = read_image(path)
             if "PixelData" not in ds:
                 continue
-            _make_native(ds)
+            make_native(ds)
             _make_unique(ds, taken, number)
             target = folder / f"{number:05d}.dcm"
-            _write(ds, target)
+            write_native(ds, target)
         except Exception as error:
             left_out.append(f"{path.name}: {error!r}"[:200])
             continue
@@ -128,7 +128,7 @@ def _natives(paths: Sequence[Path], folder: Path, console: Console) -> tuple[lis
     return found, left_out
 
 
-def _read(path: Path) -> Dataset:
+def read_image(path: Path) -> Dataset:
     """Read a file, one without file meta too: those come uncompressed (PS3.10 leaves no other way)."""
     ds = pydicom.dcmread(path, force=True)
     if "TransferSyntaxUID" not in ds.file_meta:
@@ -138,7 +138,8 @@ def _read(path: Path) -> Dataset:
     return ds
 
 
-def _make_native(ds: Dataset) -> None:
+def make_native(ds: Dataset) -> None:
+    """Decompress it; samples become little endian."""
     syntax = ds.file_meta.TransferSyntaxUID
     if syntax.is_compressed and not syntax.is_deflated:
         ds.decompress(as_rgb=False, generate_instance_uid=False)
@@ -152,7 +153,8 @@ def _make_native(ds: Dataset) -> None:
             del ds[element.tag]
 
 
-def _write(ds: Dataset, path: Path) -> None:
+def write_native(ds: Dataset, path: Path) -> None:
+    """Write a Part 10 file in Explicit VR Little Endian."""
     ds.preamble = bytes(128)
     ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
     validate_file_meta(ds.file_meta, enforce_standard=True)

@@ -30,6 +30,7 @@ import array
 import base64
 import hashlib
 import io
+import itertools
 import json
 import re
 import shutil
@@ -303,6 +304,17 @@ def widened(width: int, signed: bool, data: bytes, target: int, offset: int) -> 
     return in_order(out.tobytes(), target, sys.byteorder)
 
 
+def looked_up(width: int, data: bytes, target: int, levels: list[int]) -> bytes:
+    """Little endian values of ``target`` bytes, by their indexes."""
+    indexes = array.array({1: "B", 2: "H"}[width])
+    indexes.frombytes(in_order(data, width, sys.byteorder))
+    if max(indexes) >= len(levels):
+        raise Damaged("a code stream holds an index that has no level")
+    mask = (1 << 8 * target) - 1
+    out = array.array({1: "B", 2: "H"}[target], (levels[index] & mask for index in indexes))
+    return in_order(out.tobytes(), target, sys.byteorder)
+
+
 def native_frame(pixel: dict[str, Any], extension: str, stream: bytes, zstandard: Zstandard) -> bytes:
     """The bytes of one frame as they stood in Pixel Data."""
     if extension == "zst":
@@ -315,8 +327,11 @@ def native_frame(pixel: dict[str, Any], extension: str, stream: bytes, zstandard
     width, signed, data = decode_image(extension, stream, pixel["precision"])
     if len(data) != pixel["rows"] * pixel["columns"] * samples * width or width > target:
         raise Damaged("a code stream does not hold a frame of this image")
-    is_offset = pixel["signed"] and extension in ("jxl", "jls")
-    data = widened(width, signed, data, target, 1 << (pixel["precision"] - 1) if is_offset else 0)
+    if "levels" in pixel:
+        data = looked_up(width, data, target, list(itertools.accumulate(pixel["levels"])))
+    else:
+        is_offset = pixel["signed"] and extension in ("jxl", "jls")
+        data = widened(width, signed, data, target, 1 << (pixel["precision"] - 1) if is_offset else 0)
     if pixel["planar"] == 1 and samples > 1:
         data = planes(data, samples, target)
     return in_order(data, target, "big" if pixel["big_endian"] else "little")

@@ -1,8 +1,7 @@
-"""Decoders of others: what pydicom's plugins, GDCM, dcmtk and stand-alone programs make of a frame that was written here."""
+"""Decoders of others: what pydicom, dcmtk and stand-alone programs make of a frame that was written here."""
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -66,35 +65,50 @@ def by_dcmtk(written: WrittenFrame, transfer_syntax: str, program: str, folder: 
     """Stored words after one of dcmtk's programs made them native."""
     source, target = folder / "source.dcm", folder / "target.dcm"
     dicom_file(written, transfer_syntax).save_as(source, enforce_file_format=True)
-    command = [shutil.which(program) or program, *options, str(source), str(target)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(done.stderr)
+    _run(program, *options, str(source), str(target))
     return native_samples(pydicom.dcmread(target), written.spec)
 
 
-def by_gdcm(written: WrittenFrame, transfer_syntax: str, folder: Path) -> NDArray[Any]:
-    """Stored words after GDCM made them native."""
-    import gdcm
+def by_openjpeg(written: WrittenFrame) -> NDArray[Any]:
+    """Samples as OpenJPEG gives them, colour transform undone."""
+    import openjpeg
 
-    source = folder / "source.dcm"
-    dicom_file(written, transfer_syntax).save_as(source, enforce_file_format=True)
-    reader = gdcm.ImageReader()
-    reader.SetFileName(str(source))
-    if not reader.Read():
-        raise RuntimeError("GDCM cannot read the file")
-    change = gdcm.ImageChangeTransferSyntax()
-    change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.ExplicitVRLittleEndian))
-    change.SetInput(reader.GetImage())
-    if not change.Change():
-        raise RuntimeError("GDCM cannot decode the frame")
-    writer = gdcm.ImageWriter()
-    writer.SetFileName(str(folder / "target.dcm"))
-    writer.SetFile(reader.GetFile())
-    writer.SetImage(change.GetOutput())
-    if not writer.Write():
-        raise RuntimeError("GDCM cannot write the frame")
-    return native_samples(pydicom.dcmread(folder / "target.dcm"), written.spec)
+    return openjpeg.decode(written.stream)
+
+
+def by_opj_decompress(written: WrittenFrame, folder: Path) -> NDArray[Any]:
+    """Samples as OpenJPEG's program writes them: plane after plane, signed ones without their upper bits."""
+    source, target = folder / "frame.j2k", folder / "frame.rawl"
+    source.write_bytes(written.stream)
+    _run("opj_decompress", "-i", str(source), "-o", str(target))
+    spec = written.spec
+    kind = "i" if spec.pixel_representation else "u"
+    values = np.frombuffer(target.read_bytes(), f"<{kind}{1 if spec.bits_stored <= 8 else 2}")
+    planes = np.moveaxis(values.reshape(spec.samples_per_pixel, spec.rows, spec.columns), 0, -1)
+    if spec.pixel_representation:
+        unused = 8 * values.itemsize - spec.bits_stored
+        planes = planes << unused >> unused
+    return planes if spec.samples_per_pixel > 1 else planes[..., 0]
+
+
+def by_djxl(written: WrittenFrame, folder: Path) -> NDArray[Any]:
+    """Unsigned samples as libjxl's program writes them: stretched to 8 or 16 bits, whatever the largest value is."""
+    spec = written.spec
+    source, target = folder / "frame.jxl", folder / ("frame.ppm" if spec.samples_per_pixel == 3 else "frame.pgm")
+    source.write_bytes(written.stream)
+    _run("djxl", str(source), str(target))
+    header, values = target.read_bytes().split(b"\n", 3)[:3], target.read_bytes().split(b"\n", 3)[3]
+    largest = int(header[2])
+    stretched = np.frombuffer(values, ">u2" if largest > 255 else "u1").astype(np.float64)
+    samples = np.rint(stretched * largest / (65535 if largest > 255 else 255))
+    shape = (spec.rows, spec.columns, spec.samples_per_pixel)
+    return samples.astype(np.int64).reshape(shape if spec.samples_per_pixel > 1 else shape[:2])
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr or done.stdout)
 
 
 def native_samples(dataset: Dataset, spec: FrameSpec) -> NDArray[Any]:

@@ -151,11 +151,16 @@ class SettleSettings(_Section):
     """Settling: encode, decode back, compare, pack."""
 
     workers: int = Field(default=0, ge=0, le=1024, description="Worker processes; 0 means one for each CPU core.")
-    preset: Literal["fast"] = Field(default="fast", description="Named set of encoders to choose from.")
+    preset: str = Field(
+        default="fast",
+        pattern=r"^[a-z0-9]+(:[0-9]{1,2})?$",
+        description="What frames are encoded with: 'fast', 'balanced', 'dense', or one codec, such as 'jpegxl:7'. "
+        "While the backlog is above pressed_backlog_bytes it is 'fast'.",
+    )
     budget_seconds_per_gb: Seconds = Field(
-        default=60.0,
-        gt=0,
-        description="CPU seconds for each GB of samples that encoding and decoding back may take.",
+        default=0.0,
+        description="CPU seconds for each GB of samples that encoding and decoding back may take; "
+        "0 takes what the preset allows (fast 60, balanced 250, dense 2000).",
     )
     pressed_budget_seconds_per_gb: Seconds = Field(
         default=10.0, gt=0, description="The same budget while the backlog is above pressed_backlog_bytes."
@@ -172,6 +177,25 @@ class SettleSettings(_Section):
         default=30.0,
         description="When the server stops, how long it goes on settling; the rest waits for the next start.",
     )
+
+
+class WorkerSettings(_Section):
+    """Worker processes, in which image codecs run: one that crashes, hangs or grows is replaced."""
+
+    decoders: int = Field(
+        default=0,
+        ge=0,
+        le=1024,
+        description="Worker processes that decode for retrieval, for each process that answers; 0 means one for each "
+        "CPU core. They are started when they are first needed.",
+    )
+    memory_bytes: int = Field(
+        default=4 << 30, ge=256 << 20, description="What a worker may need beyond what it has when it starts."
+    )
+    frame_seconds: Seconds = Field(
+        default=300.0, gt=0, description="What decoding one frame may take; small frames are given less."
+    )
+    instance_seconds: Seconds = Field(default=3600.0, gt=0, description="What settling one instance may take.")
 
 
 class DeleteSettings(_Section):
@@ -217,6 +241,7 @@ class Settings(BaseSettings):
     http: HttpSettings = HttpSettings()
     ingest: IngestSettings = IngestSettings()
     settle: SettleSettings = SettleSettings()
+    workers: WorkerSettings = WorkerSettings()
     delete: DeleteSettings = DeleteSettings()
     audit: AuditSettings = AuditSettings()
     log: LogSettings = LogSettings()

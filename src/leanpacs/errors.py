@@ -31,6 +31,10 @@ Facts are attributes; the text is for people. ``transient`` tells a caller wheth
         FrameNotFound                .number
         InvalidQuery                 .keyword
         CatalogUnavailable           transient
+      WorkerError                    .task          a worker process was lost; only the task it ran fails
+        WorkerCrashed
+        WorkerTimeout                .limit_seconds
+        WorkerOutOfMemory            .limit_bytes
       RefusedByPolicy                .policy
 """
 
@@ -228,9 +232,46 @@ class CatalogUnavailable(CatalogError):
     transient = True
 
 
+class WorkerError(LeanPACSError):
+    """A worker process was lost with the task that it ran; other tasks are not touched by that."""
+
+    def __init__(self, task: str, message: str) -> None:
+        super().__init__(f"{task}: {message}")
+        self.task = task
+
+
+class WorkerCrashed(WorkerError):
+    """The worker process ended before the task did. Keep the input, it is likely to do that again, and report it."""
+
+    def __init__(self, task: str, how: str) -> None:
+        super().__init__(task, f"the worker process crashed ({how}); keep the input as it is and report it")
+
+
+class WorkerTimeout(WorkerError):
+    """The task took longer than it may. Allow more time, or keep the input as it is."""
+
+    def __init__(self, task: str, limit_seconds: float) -> None:
+        super().__init__(task, f"not done within {limit_seconds:g} s; allow more time or keep the input as it is")
+        self.limit_seconds = limit_seconds
+
+
+class WorkerOutOfMemory(WorkerError):
+    """The task needs more memory than it may have. Allow more, or keep the input as it is."""
+
+    def __init__(self, task: str, limit_bytes: int) -> None:
+        super().__init__(
+            task, f"needs more than {limit_bytes / 1e6:.0f} MB of memory; allow more or keep the input as it is"
+        )
+        self.limit_bytes = limit_bytes
+
+
 class RefusedByPolicy(LeanPACSError):
     """A rule of the archive forbids the operation."""
 
     def __init__(self, policy: str, message: str) -> None:
         super().__init__(message)
         self.policy = policy
+
+
+class ReportError(LeanPACSError):
+    """A file that a report is made from cannot be read, or holds something else."""

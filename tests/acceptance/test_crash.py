@@ -32,6 +32,7 @@ STEPS = (
     "proven",
     "swapped",
     "swap committed",
+    "landed form set aside",
     "landed form deleted",
 )
 SETTINGS = Settings(storage={"minimum_free_bytes": 0}, delete={"grace_seconds": 0})

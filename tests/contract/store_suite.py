@@ -198,6 +198,17 @@ class StoreSuite:
         assert store.adopt(path, Digest.of(DATA)).digest == Digest.of(DATA)
         assert store.read(Digest.of(DATA)) == DATA
 
+    def test_adopt_several(self, store: BlobStore) -> None:
+        paths = [store.spool_folder() / str(number) for number in range(4)]
+        contents = [b"one", DATA, b"three", DATA]
+        for path, content in zip(paths, contents, strict=True):
+            path.write_bytes(content)
+        digests = [None, Digest.of(DATA), None, Digest.of(DATA)]
+        refs = store.adopt_all(list(zip(paths, digests, strict=True)))
+        assert [store.read(ref.digest) for ref in refs] == contents
+        assert [ref.size_bytes for ref in refs] == [len(content) for content in contents]
+        assert not any(path.exists() for path in paths)
+
     def test_adopt_from_elsewhere(self, store: BlobStore, tmp_path: Path) -> None:
         path = tmp_path / "elsewhere"
         path.write_bytes(DATA)

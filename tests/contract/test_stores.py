@@ -313,6 +313,28 @@ def test_adopt_that_fails_leaves_the_file(local: LocalStore, monkeypatch: pytest
     assert path.read_bytes() == DATA
 
 
+def test_good_bytes_take_the_place_of_damaged_ones(local: LocalStore) -> None:
+    ref = local.put(DATA)
+    local._path(ref.digest).write_bytes(bytes(len(DATA)))
+    path = local.spool_folder() / "again"
+    path.write_bytes(DATA)
+    assert local.adopt(path) == ref
+    assert local.read(ref.digest) == DATA
+
+
+def test_set_aside(local: LocalStore) -> None:
+    ref = local.put(DATA)
+    with local.open(ref.digest) as reader:
+        aside = local.set_aside(ref.digest)
+        assert aside is not None
+        assert not local.exists(ref.digest)
+        assert list(local.list()) == []
+        assert reader.read() == DATA
+    assert local.set_aside(ref.digest) is None
+    assert local.sweep_temporary(datetime.now(UTC) + timedelta(minutes=1)) == 1
+    assert not aside.exists()
+
+
 def test_adopt_of_nothing(local: LocalStore) -> None:
     with pytest.raises(StoreUnavailable):
         local.adopt(local.spool_folder() / "nothing")

@@ -16,11 +16,17 @@ import typer
 
 from leanpacs.cli.main import app
 from leanpacs.config import load_settings
+from leanpacs.report.policies import Policy
+from leanpacs.report.quantities import parse_toml
+from leanpacs.report.workload import Workload
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 BLOCK = re.compile(r"^```(\w*)(.*?)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+KINDS = {"workload": Workload, "policy": Policy}
+"""What a block of TOML is when it says so; else it is a part of the settings."""
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
@@ -57,8 +63,11 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @each_page
 def test_settings_in_pages_exist(page: Path, tmp_path: Path) -> None:
-    for _, content in blocks(page, "toml"):
+    for kind, content in blocks(page, "toml"):
         tomllib.loads(content)
+        if kind:
+            parse_toml(KINDS[kind], content, str(page))
+            continue
         file = tmp_path / "leanpacs.toml"
         file.write_text(content, encoding="utf-8")
         load_settings(file=file)

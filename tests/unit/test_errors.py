@@ -23,7 +23,14 @@ def tree(error: type[LeanPACSError] = LeanPACSError, depth: int = 0) -> Iterator
 
 ALL = [error for error, _ in tree()]
 LEAVES = [error for error in ALL if not error.__subclasses__()]
-SAMPLE_ARGUMENTS = {"offset": 7, "dictionary_id": 7, "number": 7, "number_of_frames": 3}
+SAMPLE_ARGUMENTS = {
+    "offset": 7,
+    "dictionary_id": 7,
+    "number": 7,
+    "number_of_frames": 3,
+    "limit_seconds": 7.0,
+    "limit_bytes": 7,
+}
 
 
 def make(error: type[LeanPACSError]) -> LeanPACSError:

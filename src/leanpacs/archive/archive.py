@@ -19,10 +19,12 @@ from leanpacs.archive.status import ArchiveStatus, status
 from leanpacs.archive.verify import Verifier
 from leanpacs.audit import AuditTrail
 from leanpacs.catalog import open_catalog
+from leanpacs.codecs.isolated import FrameWorkers
 from leanpacs.config import Settings
 from leanpacs.storage.dictionary import load_all, save, shipped
 from leanpacs.storage.local import LocalStore
 from leanpacs.telemetry import Metrics
+from leanpacs.workers import WorkerPool
 
 CATALOG_FILE = "catalog.sqlite"
 HOT_FOLDER = "hot"
@@ -62,8 +64,20 @@ class Archive:
         # Only taking in is refused when the disk is nearly full: settling is what makes room.
         guarded = LocalStore(data / HOT_FOLDER, minimum_free_bytes=settings.storage.minimum_free_bytes)
         self._ingest = Ingest(guarded, self.catalog, settings.ingest, self.audit, grace=self.grace, step=step)
+        self._decoders = WorkerPool(
+            settings.workers.decoders or os.cpu_count() or 1,
+            memory_limit_bytes=settings.workers.memory_bytes,
+            time_limit_seconds=settings.workers.frame_seconds,
+        )
         self.retriever = Retriever(
-            self.store, self.catalog, limit_inflated_bytes=settings.ingest.largest_inflated_bytes
+            self.store,
+            self.catalog,
+            limit_inflated_bytes=settings.ingest.largest_inflated_bytes,
+            workers=FrameWorkers(
+                self._decoders,
+                memory_limit_bytes=settings.workers.memory_bytes,
+                time_limit_seconds=settings.workers.frame_seconds,
+            ),
         )
 
     @property
@@ -90,6 +104,7 @@ class Archive:
             self.store,
             self.catalog,
             self.settings.settle,
+            self.settings.workers,
             limit_inflated_bytes=self.settings.ingest.largest_inflated_bytes,
             metrics=metrics,
             step=self._step,
@@ -108,7 +123,8 @@ class Archive:
         return status(self.store, self.catalog)
 
     def close(self) -> None:
-        """Close the catalog; safe to call twice."""
+        """Close the catalog and stop the workers; safe to call twice."""
+        self._decoders.shutdown()
         self.catalog.close()
         self._in_use.close()
 

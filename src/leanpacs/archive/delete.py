@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from leanpacs.audit import AuditAction, AuditEvent, AuditOutcome, AuditTrail
 from leanpacs.catalog import Catalog, Deleted, Transaction
@@ -77,9 +79,10 @@ class Deleter:
         removed = 0
         while True:
             with self._catalog.writing() as transaction:
-                swept = sweep(self._store, transaction, now)
-            removed += swept
-            if swept < BATCH:
+                aside = sweep(self._store, transaction, now)
+            unlink_all(aside)
+            removed += len(aside)
+            if not aside:
                 return removed
 
     def sweep_orphans(self, before: datetime) -> int:
@@ -108,14 +111,20 @@ class Deleter:
         return len(unknown)
 
 
-def sweep(store: LocalStore, transaction: Transaction, now: datetime) -> int:
-    """Delete a batch of blobs that are due and that nothing refers to; returns how many.
+def sweep(store: LocalStore, transaction: Transaction, now: datetime) -> list[Path]:
+    """Take a batch of blobs that are due and that nothing refers to out of the store; the files left to delete.
 
-    Looking and deleting stand inside one write transaction, as does every new reference to a blob, so that no blob
-    is deleted that somebody has begun to refer to.
+    Looking and taking out stand inside one write transaction, as does every new reference to a blob, so that no blob
+    is deleted that somebody has begun to refer to. Deleting the bytes takes longer and keeps nobody waiting: the
+    caller does it after the transaction.
     """
     due = transaction.collect_garbage(now, BATCH)
-    for blob in due:
-        store.delete(blob.digest)
+    aside = [store.set_aside(blob.digest) for blob in due]
     transaction.forget_garbage(due)
-    return len(due)
+    return [path for path in aside if path is not None]
+
+
+def unlink_all(files: Iterable[Path]) -> None:
+    """Delete what `sweep` has taken out."""
+    for path in files:
+        path.unlink(missing_ok=True)

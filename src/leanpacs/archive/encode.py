@@ -11,16 +11,18 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import BinaryIO
 
-from leanpacs.archive.content import Content, Native, Streams, Whole, parts
 from leanpacs.archive.manifest import Manifest
 from leanpacs.archive.packer import Packed, Packer
 from leanpacs.codecs import registry
-from leanpacs.codecs.choice import measure
 from leanpacs.codecs.codec import Codec, EncodeOptions
 from leanpacs.codecs.legacy import RECODABLE
+from leanpacs.codecs.levels import levels_of, precision_of
+from leanpacs.codecs.native import unpack
+from leanpacs.codecs.presets import QUICK, Preset, preset
 from leanpacs.dicom.frames import FrameSpec
 from leanpacs.errors import CodecError
 from leanpacs.storage.dictionary import Compressor
+from leanpacs.transcode.content import Content, Native, Streams, Whole, parts
 
 DEFLATED = "it came deflated: other zlib builds would deflate it to other bytes"
 WHOLE_IS_SMALLER = "the whole is smaller than frame by frame"
@@ -30,15 +32,22 @@ SMALL_FRAME = 16 << 10
 
 @dataclass(frozen=True, slots=True)
 class SeriesChoice:
-    """The codec chosen for frames of one kind under one budget, kept for the rest of the series.
+    """The codec chosen for frames of one kind by one preset under one budget, kept for the rest of the series.
 
-    ``kind`` says for which frames it was measured: samples, bits allocated, sign.
+    ``kind`` says for which frames it was measured: samples, bits allocated, sign. ``indexed`` tells that they use few
+    of the values in their range (:mod:`leanpacs.codecs.levels`).
     """
 
     kind: str
     budget_seconds_per_gb: float
     codec: str
     effort: int
+    preset: str = QUICK.name
+    indexed: bool = False
+
+    def is_for(self, kind: str, preset: str, budget_seconds_per_gb: float) -> bool:
+        """Whether it was made under these conditions."""
+        return (self.kind, self.preset, self.budget_seconds_per_gb) == (kind, preset, budget_seconds_per_gb)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,27 +65,25 @@ class SeriesChoices:
         """The choices as JSON text, for the catalog."""
         return json.dumps([asdict(choice) for choice in self.choices])
 
-    def find(self, kind: str, budget_seconds_per_gb: float) -> SeriesChoice | None:
-        """The choice for a kind of frame under a budget."""
-        wanted = (kind, budget_seconds_per_gb)
-        return next((one for one in self.choices if (one.kind, one.budget_seconds_per_gb) == wanted), None)
+    def find(self, kind: str, preset: str, budget_seconds_per_gb: float) -> SeriesChoice | None:
+        """The choice for a kind of frame by a preset under a budget."""
+        return next((one for one in self.choices if one.is_for(kind, preset, budget_seconds_per_gb)), None)
 
     def having(self, choice: SeriesChoice) -> SeriesChoices:
-        """These and one more, in place of one for the same kind and budget."""
+        """These and one more, in place of one for the same kind, preset and budget."""
         others = [
-            one
-            for one in self.choices
-            if (one.kind, one.budget_seconds_per_gb) != (choice.kind, choice.budget_seconds_per_gb)
+            one for one in self.choices if not one.is_for(choice.kind, choice.preset, choice.budget_seconds_per_gb)
         ]
         return SeriesChoices((*others, choice))
 
 
 @dataclass(frozen=True, slots=True)
 class Preferences:
-    """How to encode: the series' choices, the budget for using or making one, dictionary scopes.
+    """How to encode: the series' choices, the budget for using or making one, dictionary scopes, the preset's name.
 
     ``recode_effort`` is that of JPEG XL for received code streams that can be made again from it; 0 keeps all as they
-    were received. ``in_haste`` compresses heads less, and faster.
+    were received. A budget of 0 is the preset's own. ``in_haste`` takes the preset ``fast`` whatever is named, and
+    compresses heads less, and faster.
     """
 
     choices: SeriesChoices
@@ -84,6 +91,7 @@ class Preferences:
     scopes: tuple[str, ...]
     in_haste: bool = False
     recode_effort: int = 0
+    preset: str = QUICK.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +121,12 @@ def encode(
         What the series uses already, and how much CPU time may be spent.
     """
     form = Whole(DEFLATED) if content.layout.deflated else parts(content)
-    packer = Packer(content, facts, file, compressor, preferences.scopes)
+    wanted = QUICK if preferences.in_haste else preset(preferences.preset)
+    packer = Packer(content, facts, file, compressor, preferences.scopes, wanted.name)
     if isinstance(form, Native):
         if form.indivisible:
             return Encoded(packer.whole(form.indivisible))
-        return _smallest_native(packer, form, content, preferences)
+        return _smallest_native(packer, form, content, preferences, wanted)
     if isinstance(form, Streams):
         packed = _smallest_streams(packer, form, content.layout.transfer_syntax, preferences)
         if packed.pixel_bytes < SMALL_FRAME * len(form.frames) and packer.whole_size() < packed.size_bytes:
@@ -141,13 +150,16 @@ def _smallest_streams(packer: Packer, form: Streams, transfer_syntax: str, prefe
         return packer.streams(form, reason=str(error))
 
 
-def _smallest_native(packer: Packer, form: Native, content: Content, preferences: Preferences) -> Encoded:
+def _smallest_native(
+    packer: Packer, form: Native, content: Content, preferences: Preferences, wanted: Preset
+) -> Encoded:
     """Encode by the series' choice, or measure first; whole under Zstandard where that is smaller."""
     measured = None
-    choice = preferences.choices.find(frame_kind(form.spec), preferences.budget_seconds_per_gb)
+    budget = preferences.budget_seconds_per_gb or wanted.seconds_per_gb
+    choice = preferences.choices.find(frame_kind(form.spec), wanted.name, budget)
     if choice is None:
-        choice = measured = _measured(form, content, preferences.budget_seconds_per_gb)
-    for codec, options in _attempts(choice, form.spec):
+        choice = measured = measured_choice(form, content, wanted, budget)
+    for codec, options in attempts(choice, form, content):
         try:
             packed = packer.frames(form, codec, options)
         except CodecError:
@@ -164,17 +176,27 @@ def frame_kind(spec: FrameSpec) -> str:
     return f"{spec.samples_per_pixel}x{spec.bits_allocated}{sign}-{spec.kind}"
 
 
-def _measured(form: Native, content: Content, budget_seconds_per_gb: float) -> SeriesChoice:
-    # The middle frame: the first and last ones of a volume are often empty.
+def measured_choice(form: Native, content: Content, wanted: Preset, budget_seconds_per_gb: float) -> SeriesChoice:
+    """Measure what the preset offers on the middle frame: the first and last ones of a volume are often empty."""
     frame = form.frames.read(content.reader, form.frames.count // 2)
-    best = measure(frame, form.spec, budget_seconds_per_gb, big_endian=form.big_endian)
-    return SeriesChoice(frame_kind(form.spec), budget_seconds_per_gb, best.codec, best.effort)
+    best = wanted.choose(frame, form.spec, budget_seconds_per_gb=budget_seconds_per_gb, big_endian=form.big_endian)
+    return SeriesChoice(
+        frame_kind(form.spec), budget_seconds_per_gb, best.codec, best.effort, wanted.name, bool(best.levels)
+    )
 
 
-def _attempts(choice: SeriesChoice, spec: FrameSpec) -> Iterator[tuple[Codec, EncodeOptions]]:
+def attempts(choice: SeriesChoice, form: Native, content: Content) -> Iterator[tuple[Codec, EncodeOptions]]:
     """The choice, the same with room for bits above Bits Stored, then what holds anything."""
-    codec = registry.by_name(choice.codec)
+    codec, spec = registry.by_name(choice.codec), form.spec
+    if choice.indexed and (levels := _levels(form, content)):
+        yield codec, EncodeOptions(choice.effort, precision_of(levels), levels)
     yield codec, EncodeOptions(choice.effort, spec.bits_stored)
     if spec.bits_stored != spec.bits_allocated:
         yield codec, EncodeOptions(choice.effort, spec.bits_allocated)
     yield registry.by_name("zstd"), EncodeOptions(3, spec.bits_allocated)
+
+
+def _levels(form: Native, content: Content) -> tuple[int, ...]:
+    """The levels of all frames together."""
+    frames = (form.frames.read(content.reader, index) for index in range(form.frames.count))
+    return levels_of((unpack(frame, form.spec, big_endian=form.big_endian) for frame in frames), form.spec)

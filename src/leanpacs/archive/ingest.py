@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import shutil
+import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO, Literal, cast
 
+from leanpacs.archive.together import Together
 from leanpacs.audit import AuditAction, AuditEvent, AuditOutcome, AuditTrail
 from leanpacs.catalog import Arrival, Catalog, DuplicateInstance, InstanceRow, Landing, Transaction
 from leanpacs.config import DuplicatePolicy, IngestSettings
 from leanpacs.dicom.attributes import InstanceIndex, index
 from leanpacs.dicom.instance import Layout, scan
-from leanpacs.errors import DicomError, StoreFull, StoreUnavailable
+from leanpacs.errors import DicomError, LeanPACSError, StoreFull, StoreUnavailable
 from leanpacs.refs import BlobRef, Digest
 from leanpacs.storage.local import LocalStore
 
@@ -105,13 +106,18 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """A file that was read and is durable, to be named in the catalog; ``index`` is None when it is no DICOM."""
+    """A complete file in the spool that was read; ``found`` and ``layout`` are None when it is no DICOM."""
 
     incoming: Incoming
-    blob: BlobRef
-    index: InstanceIndex | None
-    landing: Landing | None
-    reason: str
+    path: Path
+    digest: Digest | None
+    found: InstanceIndex | None = None
+    layout: Layout | None = None
+    data_set_digest: Digest | None = None
+    reason: str = ""
+
+
+_Batch = Sequence[_Prepared | Receipt]
 
 
 class Ingest:
@@ -150,6 +156,7 @@ class Ingest:
         self._grace = grace
         self._step = step
         self._gate = BacklogGate(catalog, settings)
+        self._together = Together(self._land_all)
 
     def land(self, incoming: Incoming) -> Receipt:
         """Land one file; see :meth:`land_many`."""
@@ -157,6 +164,8 @@ class Ingest:
 
     def land_many(self, batch: Sequence[Incoming]) -> list[Receipt]:
         """Make files durable and name them in the catalog, in one transaction.
+
+        What other threads bring meanwhile goes into the same transaction.
 
         Returns
         -------
@@ -168,23 +177,21 @@ class Ingest:
         StorageError, CatalogError
             Nothing is promised for any of them, and nothing of them stays.
         """
+        prepared: list[_Prepared | Receipt] = []
         try:
             self._gate.wait()
-            prepared = [self._prepare(incoming) for incoming in batch]
-            self._step("adopted")
-            with self._catalog.writing() as transaction:
-                receipts = [self._record(transaction, item) for item in prepared]
-                self._step("recorded")
-            self._step("committed")
+            prepared.extend(map(self._prepare, batch))
+            receipts = self._together(prepared)
             self._tell(batch, receipts)
             return receipts
         finally:
-            for incoming in batch:
-                if not incoming.stays:
-                    incoming.path.unlink(missing_ok=True)
+            spooled = {incoming.path for incoming in batch if not incoming.stays}
+            spooled |= {item.path for item in prepared if isinstance(item, _Prepared)}
+            for path in spooled:
+                path.unlink(missing_ok=True)
 
     def _prepare(self, incoming: Incoming) -> _Prepared | Receipt:
-        """Read one file and make it durable, unless what it holds is here already."""
+        """Read one file, and copy it into the spool if it is not there; nothing is durable yet."""
         size = incoming.path.stat().st_size
         try:
             with incoming.path.open("rb") as reader:
@@ -197,16 +204,47 @@ class Ingest:
                 digests = incoming.digests
                 if digests is None or digests.preface_length != layout.preface_length:
                     digests = _digests(reader, layout.preface_length)
-            file_digest, data_set_digest = digests.file, digests.data_set
-            found = index(layout, data_set_digest)
+            found = index(layout, digests.data_set)
         except DicomError as error:
-            blob = self._take(incoming, None)
-            return _Prepared(incoming, blob, None, None, str(error))
-        if incoming.stays and (receipt := self._known(found, data_set_digest, size)) is not None:
+            return _Prepared(incoming, self._spooled(incoming, None), None, reason=str(error))
+        if incoming.stays and (receipt := self._known(found, digests.data_set, size)) is not None:
             return receipt
         self._step("read")
-        blob = self._take(incoming, file_digest)
-        return _Prepared(incoming, blob, found, _landing(incoming, layout, blob, data_set_digest), "")
+        path = self._spooled(incoming, digests.file)
+        return _Prepared(incoming, path, digests.file, found, layout, digests.data_set)
+
+    def _land_all(self, batches: Sequence[_Batch]) -> Sequence[list[Receipt] | Exception]:
+        """Land what several threads have brought: each folder is synced once, and there is one commit."""
+        items = [item for batch in batches for item in batch if isinstance(item, _Prepared)]
+        blobs = self._store.adopt_all([(item.path, item.digest) for item in items])
+        blob_of = dict(zip(map(id, items), blobs, strict=True))
+        self._step("adopted")
+        try:
+            return self._record_all(batches, blob_of)
+        except LeanPACSError as error:
+            if len(batches) == 1:
+                return [error]
+        # One thread's trouble is not to be another's.
+        return [self._record_alone(batch, blob_of) for batch in batches]
+
+    def _record_alone(self, batch: _Batch, blob_of: Mapping[int, BlobRef]) -> list[Receipt] | Exception:
+        try:
+            return self._record_all([batch], blob_of)[0]
+        except LeanPACSError as error:
+            return error
+
+    def _record_all(self, batches: Sequence[_Batch], blob_of: Mapping[int, BlobRef]) -> list[list[Receipt]]:
+        with self._catalog.writing() as transaction:
+            receipts = [
+                [
+                    item if isinstance(item, Receipt) else self._record(transaction, item, blob_of[id(item)])
+                    for item in batch
+                ]
+                for batch in batches
+            ]
+            self._step("recorded")
+        self._step("committed")
+        return receipts
 
     def _known(self, found: InstanceIndex, data_set_digest: Digest, size_bytes: int) -> Receipt | None:
         """Answer for what need not be copied: an import that is run again finds most of it here.
@@ -223,31 +261,37 @@ class Ingest:
     def _scratch(self) -> BinaryIO:
         return cast("BinaryIO", tempfile.TemporaryFile(dir=self._store.spool_folder()))
 
-    def _take(self, incoming: Incoming, digest: Digest | None) -> BlobRef:
-        """Make the file durable in the store."""
+    def _spooled(self, incoming: Incoming, digest: Digest | None) -> Path:
+        """The file itself when the archive may have it, else a copy in the spool."""
         if not incoming.stays:
-            return self._store.adopt(incoming.path, digest)
-        with incoming.path.open("rb") as source, self._store.writer() as writer:
-            shutil.copyfileobj(source, writer.file, READ_BYTES)
-            blob = writer.commit()
-        if digest not in (None, blob.digest):
-            raise StoreUnavailable(f"{incoming.name} changed while it was read; import it again")
-        return blob
-
-    def _record(self, transaction: Transaction, item: _Prepared | Receipt) -> Receipt:
-        """Name one durable file in the catalog."""
-        if isinstance(item, Receipt):
-            return item
-        if not self._store.exists(item.blob.digest):
-            # Swept between being adopted and now: it was there already, and nobody referred to it.
-            raise StoreUnavailable(f"blob {item.blob.digest} was swept while it was being taken in; send it again")
-        if item.index is None or item.landing is None:
-            return self._quarantined(transaction, item, Receipt(Outcome.QUARANTINED, item.blob.size_bytes))
+            return incoming.path
+        descriptor, name = tempfile.mkstemp(prefix="import-", dir=self._store.spool_folder())
+        copied = hashlib.sha256()
         try:
-            transaction.land(item.index, item.landing)
+            with os.fdopen(descriptor, "wb") as target, incoming.path.open("rb") as source:
+                while chunk := source.read(READ_BYTES):
+                    copied.update(chunk)
+                    target.write(chunk)
+            if digest not in (None, Digest(copied.digest())):
+                raise StoreUnavailable(f"{incoming.name} changed while it was read; import it again")
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        return Path(name)
+
+    def _record(self, transaction: Transaction, item: _Prepared, blob: BlobRef) -> Receipt:
+        """Name one durable file in the catalog."""
+        if not self._store.exists(blob.digest):
+            # Swept between being adopted and now: it was there already, and nobody referred to it.
+            raise StoreUnavailable(f"blob {blob.digest} was swept while it was being taken in; send it again")
+        if item.found is None:
+            return self._quarantined(transaction, item, blob, Receipt(Outcome.QUARANTINED, blob.size_bytes))
+        landing = _landing(item, blob)
+        try:
+            transaction.land(item.found, landing)
         except DuplicateInstance as duplicate:
-            return self._duplicate(transaction, item, item.index, item.landing, duplicate.existing)
-        return _receipt(Outcome.STORED, item.index, item.blob.size_bytes)
+            return self._duplicate(transaction, item, item.found, landing, duplicate.existing)
+        return _receipt(Outcome.STORED, item.found, blob.size_bytes)
 
     def _duplicate(
         self,
@@ -258,27 +302,28 @@ class Ingest:
         existing: InstanceRow,
     ) -> Receipt:
         """Decide about a SOP Instance UID that is held already."""
-        size, now = item.blob.size_bytes, landing.arrival.received_at
+        blob, now = landing.blob, landing.arrival.received_at
+        size = blob.size_bytes
         if existing.data_set_digest == landing.arrival.data_set_digest:
-            transaction.discard(item.blob, now=now, due_at=now)
+            transaction.discard(blob, now=now, due_at=now)
             return _receipt(Outcome.DUPLICATE, found, size)
         match self._settings.duplicates:
             case DuplicatePolicy.REFUSE:
-                transaction.discard(item.blob, now=now, due_at=now)
+                transaction.discard(blob, now=now, due_at=now)
                 return _receipt(Outcome.REFUSED, found, size, _OTHER_BYTES)
             case DuplicatePolicy.KEEP:
                 receipt = _receipt(Outcome.KEPT_BOTH, found, size, _OTHER_BYTES)
-                return self._quarantined(transaction, item, receipt)
+                return self._quarantined(transaction, item, blob, receipt)
             case DuplicatePolicy.REPLACE:
                 transaction.replace_instance(
                     found, landing, actor=item.incoming.sender, reason=_OTHER_BYTES, due_at=now + self._grace
                 )
                 return _receipt(Outcome.REPLACED, found, size, _OTHER_BYTES)
 
-    def _quarantined(self, transaction: Transaction, item: _Prepared, receipt: Receipt) -> Receipt:
+    def _quarantined(self, transaction: Transaction, item: _Prepared, blob: BlobRef, receipt: Receipt) -> Receipt:
         reason = item.reason or receipt.reason
         transaction.quarantine(
-            item.blob,
+            blob,
             name=item.incoming.name,
             sender=item.incoming.sender,
             door=item.incoming.door,
@@ -343,15 +388,18 @@ def _digests(reader: BinaryIO, preface_length: int) -> Digests:
     return Digests(preface_length, Digest(whole.digest()), Digest(data_set.digest()))
 
 
-def _landing(incoming: Incoming, layout: Layout, blob: BlobRef, data_set_digest: Digest) -> Landing:
+def _landing(item: _Prepared, blob: BlobRef) -> Landing:
+    layout, data_set_digest = item.layout, item.data_set_digest
+    assert layout is not None
+    assert data_set_digest is not None
     pixel_bytes = layout.pixel.length if layout.pixel else 0
     arrival = Arrival(
         transfer_syntax=layout.transfer_syntax,
         data_set_length=blob.size_bytes - layout.preface_length,
         data_set_digest=data_set_digest,
         received_at=datetime.now(UTC),
-        sender=incoming.sender,
-        door=incoming.door,
+        sender=item.incoming.sender,
+        door=item.incoming.door,
         warning=layout.problem or "",
     )
     return Landing(arrival, blob, layout.preface_length, layout.length - pixel_bytes, pixel_bytes)

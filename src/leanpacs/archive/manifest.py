@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
+from itertools import accumulate, pairwise
 from typing import Any
 
 from leanpacs.dicom.frames import FrameSpec
@@ -55,6 +56,8 @@ class PixelCoding:
         Whether samples were in big endian order.
     trailing : int
         Number of bytes of the value after the last frame; they stand at the start of the unpacked tail.
+    levels : tuple of int
+        Stored values, ascending, whose indexes the code streams hold; () when they hold the values themselves.
     """
 
     codec: str
@@ -64,6 +67,7 @@ class PixelCoding:
     spec: FrameSpec
     big_endian: bool
     trailing: int
+    levels: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,31 @@ class Received:
 
 
 @dataclass(frozen=True, slots=True)
+class Made:
+    """How a pack came to be; only packs that passed the check are kept.
+
+    Parameters
+    ----------
+    at : str
+        ISO 8601 UTC time when the frames had been encoded.
+    by : str
+        Program and version.
+    seconds : float
+        How long choosing a codec and encoding took.
+    preset : str
+        What the codec was chosen by; '' when nothing was encoded.
+    decoder : str
+        What decoded the pack for the check.
+    """
+
+    at: str
+    by: str
+    seconds: float
+    preset: str
+    decoder: str
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """All facts of a pack; see docs/reference/pack-format.md for each field."""
 
@@ -136,6 +165,7 @@ class Manifest:
     fragments: tuple[int, ...] = ()
     samples_digest: Digest | None = None
     recipes: Recipes = Recipes()
+    made: Made | None = None
 
     @property
     def frames(self) -> int:
@@ -171,6 +201,7 @@ class Manifest:
             "samples_sha256": self.samples_digest.hex if self.samples_digest else None,
             "recipes": list(self.recipes.distinct),
             "recipe_of": list(self.recipes.of_frame) if len(self.recipes.distinct) > 1 else None,
+            "made": _made_record(self),
         }
         record.update({key: value for key, value in optional.items() if value})
         return json.dumps(record, separators=(",", ":"), ensure_ascii=False).encode()
@@ -201,7 +232,7 @@ def _pixel_record(manifest: Manifest) -> dict[str, Any] | None:
             return None
         return {"frames": manifest.stream_frames, "codec": manifest.extension}
     spec = coding.spec
-    return {
+    record = {
         "codec": coding.codec,
         "ext": manifest.extension,
         "effort": coding.effort,
@@ -222,6 +253,10 @@ def _pixel_record(manifest: Manifest) -> dict[str, Any] | None:
         "trailing": coding.trailing,
         "full_chroma": int(spec.full_chroma),
     }
+    if coding.levels:
+        steps = [after - before for before, after in pairwise(coding.levels)]
+        record["levels"] = [coding.levels[0], *steps]
+    return record
 
 
 def _parse(record: dict[str, Any]) -> Manifest:
@@ -249,6 +284,7 @@ def _parse(record: dict[str, Any]) -> Manifest:
         fragments=tuple(int(n) for n in record.get("fragments", ())),
         samples_digest=Digest.from_hex(record["samples_sha256"]) if "samples_sha256" in record else None,
         recipes=_parse_recipes(record, coding.spec.number_of_frames) if coding and form is Form.RECODED else Recipes(),
+        made=_parse_made(record["made"], pixel.get("library", "")) if "made" in record else None,
     )
 
 
@@ -258,6 +294,23 @@ def _parse_recipes(record: dict[str, Any], frames: int) -> Recipes:
     if len(of_frame) != frames or not all(0 <= index < len(recipes.distinct) for index in of_frame):
         raise PackError(f"the recipes are not those of {frames} frames")
     return recipes
+
+
+def _made_record(manifest: Manifest) -> dict[str, Any] | None:
+    """What is not said elsewhere: most frames are decoded by the library that encoded them."""
+    if manifest.made is None:
+        return None
+    record = asdict(manifest.made)
+    if not record["preset"]:
+        del record["preset"]
+    if manifest.pixel and record["decoder"] == manifest.pixel.library:
+        del record["decoder"]
+    return record
+
+
+def _parse_made(made: dict[str, Any], library: str) -> Made:
+    decoder = made.get("decoder", library)
+    return Made(made["at"], made["by"], float(made["seconds"]), made.get("preset", ""), decoder)
 
 
 def _parse_coding(pixel: dict[str, Any]) -> PixelCoding:
@@ -283,4 +336,5 @@ def _parse_coding(pixel: dict[str, Any]) -> PixelCoding:
         spec=spec,
         big_endian=bool(pixel["big_endian"]),
         trailing=int(pixel["trailing"]),
+        levels=tuple(accumulate(int(step) for step in pixel.get("levels", ()))),
     )

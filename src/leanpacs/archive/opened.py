@@ -1,4 +1,4 @@
-"""One instance opened for reading, whichever form it is kept in."""
+"""An instance of the archive opened for reading, whichever form it is kept in."""
 
 from __future__ import annotations
 
@@ -6,132 +6,20 @@ import io
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import BinaryIO, cast
 
-from leanpacs.archive.content import Content, Native, Streams, open_content, parts
 from leanpacs.archive.manifest import Form
 from leanpacs.archive.rebuild import PackedInstance
-from leanpacs.dicom.instance import Layout, scan
-from leanpacs.errors import FrameNotFound, UnsupportedTransferSyntax
+from leanpacs.dicom.instance import scan
 from leanpacs.refs import Digest
 from leanpacs.storage.dictionary import Dictionary
 from leanpacs.storage.local import LocalStore
+from leanpacs.transcode.content import open_content
+from leanpacs.transcode.source import OpenFile, OpenInstance
 
-COPY_BYTES = 1 << 20
 IN_MEMORY = 16 << 20
-
-
-class OpenInstance(Protocol):
-    """What every kept form of an instance can give."""
-
-    layout: Layout
-    """Encoding, elements and kind of Pixel Data; its offsets are of no use to others."""
-
-    def preface(self) -> bytes:
-        """Preamble and file meta as received, or b''."""
-        ...
-
-    def data_set(self) -> Iterator[bytes]:
-        """The data set as received."""
-        ...
-
-    def head(self) -> bytes:
-        """The data set (inflated) before the value of Pixel Data; all of it when there is none."""
-        ...
-
-    def tail(self) -> bytes:
-        """The data set (inflated) after the value of Pixel Data."""
-        ...
-
-    def native_length(self) -> int:
-        """Bytes in the value of native Pixel Data."""
-        ...
-
-    def native_value(self) -> Iterator[bytes]:
-        """The value of native Pixel Data as received, what follows the last frame included."""
-        ...
-
-    def frame_count(self) -> int:
-        """Number of frames that can be told apart.
-
-        Raises
-        ------
-        UnsupportedTransferSyntax
-            If they cannot be; says why.
-        """
-        ...
-
-    def frame(self, number: int) -> bytes:
-        """Frame ``number`` (from 1) as received: its code stream, or its native bytes."""
-        ...
-
-
-class LandedInstance:
-    """A file as received, or a data set that is packed whole, unpacked."""
-
-    def __init__(self, content: Content) -> None:
-        self._content = content
-        self._parts = parts(content)
-        self.layout = content.layout
-
-    def preface(self) -> bytes:
-        """See `OpenInstance`."""
-        return self._read(self._content.received, 0, self.layout.preface_length)
-
-    def data_set(self) -> Iterator[bytes]:
-        """See `OpenInstance`."""
-        position = self.layout.preface_length
-        while piece := self._read(self._content.received, position, position + COPY_BYTES):
-            yield piece
-            position += len(piece)
-
-    def head(self) -> bytes:
-        """See `OpenInstance`."""
-        return self._read(self._content.reader, self.layout.preface_length, self.layout.head_end)
-
-    def tail(self) -> bytes:
-        """See `OpenInstance`."""
-        return self._read(self._content.reader, self.layout.tail_start, self.layout.length)
-
-    def native_length(self) -> int:
-        """See `OpenInstance`."""
-        return self.layout.tail_start - self.layout.head_end
-
-    def native_value(self) -> Iterator[bytes]:
-        """See `OpenInstance`."""
-        position, end = self.layout.head_end, self.layout.tail_start
-        while position < end and (piece := self._read(self._content.reader, position, min(end, position + COPY_BYTES))):
-            yield piece
-            position += len(piece)
-
-    def frame_count(self) -> int:
-        """See `OpenInstance`."""
-        match self._parts:
-            case Native():
-                return self._parts.frames.count
-            case Streams():
-                return len(self._parts.frames)
-        reason = self._parts.reason or "it has no Pixel Data"
-        raise UnsupportedTransferSyntax(self.layout.transfer_syntax, f"no frames can be given: {reason}")
-
-    def frame(self, number: int) -> bytes:
-        """See `OpenInstance`."""
-        if not 1 <= number <= self.frame_count():
-            raise FrameNotFound(number, self.frame_count())
-        match self._parts:
-            case Native():
-                return self._parts.frames.read(self._content.reader, number - 1)
-            case Streams():
-                fragments = [self._parts.encapsulation.fragments[i] for i in self._parts.frames[number - 1]]
-                reader = self._content.reader
-                return b"".join(self._read(reader, f.offset, f.offset + f.length) for f in fragments)
-        raise FrameNotFound(number, 0)
-
-    @staticmethod
-    def _read(reader: BinaryIO, start: int, end: int) -> bytes:
-        reader.seek(start)
-        return reader.read(end - start)
 
 
 class SettledInstance:
@@ -140,7 +28,9 @@ class SettledInstance:
     def __init__(self, packed: PackedInstance) -> None:
         self._packed = packed
         self._head = packed.head()
-        self.layout = scan(io.BytesIO(self._head), transfer_syntax=packed.manifest.transfer_syntax)
+        # A head alone looks as if its Pixel Data were cut off; what is damaged is packed whole.
+        layout = scan(io.BytesIO(self._head), transfer_syntax=packed.manifest.transfer_syntax)
+        self.layout = replace(layout, problem=None)
 
     def preface(self) -> bytes:
         """See `OpenInstance`."""
@@ -179,15 +69,13 @@ class SettledInstance:
 
 
 @contextmanager
-def open_landed(
-    store: LocalStore, landed: Digest, syntax_uid: str, *, limit_inflated_bytes: int
-) -> Iterator[LandedInstance]:
+def open_landed(store: LocalStore, landed: Digest, syntax_uid: str, *, limit_inflated_bytes: int) -> Iterator[OpenFile]:
     """Open a landed file."""
     with (
         store.open(landed) as file,
         open_content(file, syntax_uid, spool=store.spool_folder(), limit_bytes=limit_inflated_bytes) as content,
     ):
-        yield LandedInstance(content)
+        yield OpenFile(content)
 
 
 @contextmanager
@@ -213,7 +101,7 @@ def open_pack(
             spool=store.spool_folder(),
             limit_bytes=limit_inflated_bytes,
         )
-        yield LandedInstance(stack.enter_context(content))
+        yield OpenFile(stack.enter_context(content))
 
 
 def _scratch(size_bytes: int, folder: Path) -> BinaryIO:

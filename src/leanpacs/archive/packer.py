@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from itertools import chain
+from time import perf_counter
 from typing import Any, BinaryIO
 
-from leanpacs.archive.content import LARGEST_FRAME, Content, Native, Streams
+from leanpacs import __version__
 from leanpacs.archive.manifest import (
     AS_RECEIVED,
     HEAD,
@@ -16,13 +18,15 @@ from leanpacs.archive.manifest import (
     SKELETON,
     TAIL,
     Form,
+    Made,
     Manifest,
     PixelCoding,
     Recipes,
 )
-from leanpacs.archive.rebuild import little_endian
+from leanpacs.codecs.bytewise import Zstd
 from leanpacs.codecs.codec import Codec, EncodeOptions
 from leanpacs.codecs.legacy import Recoded, recode
+from leanpacs.codecs.native import little_endian
 from leanpacs.codecs.registry import by_name, encode_frame
 from leanpacs.dicom.encapsulation import skeleton
 from leanpacs.dicom.frames import FrameSpec, frame_spec
@@ -31,6 +35,7 @@ from leanpacs.errors import CodecError, UnsupportedFrame
 from leanpacs.refs import Digest
 from leanpacs.storage.dictionary import Compressor, dictionary_id
 from leanpacs.storage.pack import Entry, PackWriter
+from leanpacs.transcode.content import LARGEST_FRAME, Content, Native, Streams
 
 IN_MEMORY = 8 << 20
 """Heads up to this many bytes are compressed in one piece, with a dictionary; larger ones are streamed."""
@@ -75,6 +80,8 @@ class Packer:
         For head, tail and everything that is no frame.
     scopes : tuple of str
         Whose dictionaries fit, best first.
+    preset : str
+        What codecs are chosen by, for the record.
     """
 
     def __init__(
@@ -84,12 +91,15 @@ class Packer:
         file: BinaryIO,
         compressor: Compressor,
         scopes: tuple[str, ...],
+        preset: str = "",
     ) -> None:
         self._content = content
         self._facts = facts
         self._file = file
         self._compressor = compressor
         self._scopes = scopes
+        self._preset = preset
+        self._began = perf_counter()
 
     def whole(self, reason: str) -> Packed:
         """Hold the data set whole, under Zstandard."""
@@ -132,6 +142,7 @@ class Packer:
             form.spec,
             form.big_endian,
             form.frames.trailing,
+            options.levels,
         )
         manifest = replace(manifest, pixel=coding, samples_digest=Digest(samples.digest()))
         return self._finish(pack, manifest)
@@ -233,6 +244,7 @@ class Packer:
         return PackWriter(self._file)
 
     def _finish(self, pack: PackWriter, manifest: Manifest) -> Packed:
+        manifest = replace(manifest, made=self._made(manifest))
         pack.add(MANIFEST, manifest.to_json())
         size = pack.close()
         pixel = self._content.layout.pixel
@@ -245,6 +257,15 @@ class Packer:
             raw_head_bytes=self._content.layout.length - pixel_bytes,
             pixel_bytes=pixel_bytes,
             dictionary_id=dictionary_id(_read(self._file, head.offset, head.offset + min(head.length, 32))),
+        )
+
+    def _made(self, manifest: Manifest) -> Made:
+        return Made(
+            at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+            by=f"leanpacs {__version__}",
+            seconds=round(perf_counter() - self._began, 4),
+            preset=self._preset if manifest.pixel else "",
+            decoder=manifest.pixel.library if manifest.pixel else Zstd().library(),
         )
 
     def _all(self) -> bytes | Iterator[bytes]:

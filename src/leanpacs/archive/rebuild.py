@@ -6,8 +6,6 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import BinaryIO
 
-import numpy as np
-
 from leanpacs.archive.manifest import AS_RECEIVED, HEAD, MANIFEST, SKELETON, TAIL, Form, Manifest
 from leanpacs.codecs import legacy, registry
 from leanpacs.codecs.codec import EncodeOptions
@@ -169,12 +167,5 @@ def decode_native(manifest: Manifest, stream: bytes) -> bytes:
     if coding is None or manifest.form is not Form.FRAMES:
         raise PackError("the pack holds no native frames")
     codec = registry.by_name(coding.codec)
-    options = EncodeOptions(coding.effort, coding.precision)
+    options = EncodeOptions(coding.effort, coding.precision, coding.levels)
     return registry.decode_frame(codec, stream, coding.spec, options, big_endian=coding.big_endian)
-
-
-def little_endian(frame: bytes, word_bytes: int) -> bytes:
-    """Reverse the bytes of every word of ``word_bytes`` (big endian samples to little endian, or back)."""
-    if word_bytes == 1:
-        return frame
-    return np.frombuffer(frame, dtype=f">u{word_bytes}").astype(f"<u{word_bytes}").tobytes()

@@ -67,6 +67,8 @@ def represent(
             library=coding.library if coding else "",
             decoder=decoder,
             seconds=seconds,
+            preset=manifest.made.preset if manifest.made else "",
+            encode_seconds=manifest.made.seconds if manifest.made else 0.0,
         ),
         reason=manifest.reason,
     )

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from leanpacs.archive.opened import OpenInstance, open_landed, open_pack
+from leanpacs.archive.opened import open_landed, open_pack
 from leanpacs.archive.settling import dictionaries_of
 from leanpacs.catalog import Catalog, InstanceRow, Kind
 from leanpacs.dicom.uids import EXPLICIT_LE
-from leanpacs.errors import BlobNotFound, InstanceNotFound, UnsupportedTransferSyntax
+from leanpacs.errors import BlobNotFound, DecodeError, DicomError, InstanceNotFound, UnsupportedTransferSyntax
 from leanpacs.storage.dictionary import Dictionary
 from leanpacs.storage.local import LocalStore
+from leanpacs.transcode.source import OpenInstance
+
+if TYPE_CHECKING:
+    from leanpacs.transcode.engine import Transcoder
 
 OPEN_ATTEMPTS = 3
 """An instance may be settled between looking up where it is and opening it; then it is looked up again."""
@@ -47,12 +52,17 @@ class Retriever:
         Which blobs hold an instance.
     limit_inflated_bytes : int
         Deflated data sets that inflate to more are only given as received.
+    workers : Executor, optional
+        Where frames are decoded; in this process by default.
     """
 
-    def __init__(self, store: LocalStore, catalog: Catalog, *, limit_inflated_bytes: int) -> None:
+    def __init__(
+        self, store: LocalStore, catalog: Catalog, *, limit_inflated_bytes: int, workers: Executor | None = None
+    ) -> None:
         self._store = store
         self._catalog = catalog
         self._limit_inflated_bytes = limit_inflated_bytes
+        self._workers = workers
 
     def as_received(self, instance: InstanceRow) -> Part10:
         """The exact bytes that were received, preamble and file meta included if there were any."""
@@ -106,9 +116,11 @@ class Retriever:
                 return FrameBytes(instance.transfer_syntax, opened.frame(number))
             if transfer_syntax not in (None, instance.transfer_syntax, EXPLICIT_LE):
                 raise UnsupportedTransferSyntax(transfer_syntax or "")
-            from leanpacs.archive.conversion import native_frame
+            from leanpacs.transcode.engine import Transcoder
+            from leanpacs.transcode.target import Target
 
-            return FrameBytes(EXPLICIT_LE, native_frame(opened, number))
+            with _told_as_unsupported(EXPLICIT_LE):
+                return FrameBytes(EXPLICIT_LE, Transcoder().frame(opened, Target(EXPLICIT_LE), number).data)
 
     def metadata(self, instance: InstanceRow, bulk_uri: Callable[[str], str]) -> dict[str, Any]:
         """DICOM JSON Model object of the instance (PS3.18 F); ``bulk_uri`` makes the URI of a path of tags."""
@@ -157,22 +169,26 @@ class Retriever:
             raise UnsupportedTransferSyntax(
                 transfer_syntax or "", f"this archive does not yet convert to {transfer_syntax}"
             )
-        chunks = self._native(instance, with_meta=with_meta)
+        chunks = self._transcoded(instance, with_meta=with_meta)
         first = next(chunks)
         return Part10(EXPLICIT_LE, None, _rejoined(first, chunks))
 
-    def _native(self, instance: InstanceRow, *, with_meta: bool) -> Iterator[bytes]:
-        from leanpacs.archive.conversion import native_data_set
-        from leanpacs.dicom.write import file_meta
+    def _transcoded(self, instance: InstanceRow, *, with_meta: bool) -> Iterator[bytes]:
+        from leanpacs.transcode.target import Target
 
-        with self.opened(instance) as opened:
-            chunks = native_data_set(opened)
-            first = next(chunks)
-            meta = b""
+        with self.opened(instance) as opened, _told_as_unsupported(EXPLICIT_LE):
+            pieces = self._transcoder().data_set(opened, Target(EXPLICIT_LE)).pieces
             if with_meta:
-                meta = file_meta(instance.sop_class, instance.sop_uid, EXPLICIT_LE)
-            yield meta + first
-            yield from chunks
+                from leanpacs.dicom.write import file_meta
+
+                yield file_meta(instance.sop_class, instance.sop_uid, EXPLICIT_LE)
+            yield from pieces
+
+    def _transcoder(self) -> Transcoder:
+        from leanpacs.codecs.isolated import FUZZED_CLEAN
+        from leanpacs.transcode.engine import Transcoder
+
+        return Transcoder(self._workers, in_process=FUZZED_CLEAN)
 
     @contextmanager
     def opened(self, instance: InstanceRow) -> Iterator[OpenInstance]:
@@ -207,6 +223,15 @@ class Retriever:
 
     def _dictionaries(self) -> tuple[Dictionary, ...]:
         return dictionaries_of(self._store, tuple(self._store.kept_names()))
+
+
+@contextmanager
+def _told_as_unsupported(transfer_syntax: str) -> Iterator[None]:
+    """What is damaged can still be given as it was received: tell receivers to ask for that."""
+    try:
+        yield
+    except (DecodeError, DicomError) as error:
+        raise UnsupportedTransferSyntax(transfer_syntax, str(error)) from error
 
 
 def _file_meta_of(opened: OpenInstance, instance: InstanceRow) -> bytes:

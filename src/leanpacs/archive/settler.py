@@ -12,21 +12,23 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
-from multiprocessing import get_context
+from pathlib import Path
 
-from leanpacs.archive.delete import sweep
+from leanpacs.archive.delete import sweep, unlink_all
 from leanpacs.archive.encode import Preferences, SeriesChoice, SeriesChoices
 from leanpacs.archive.manifest import Form, Manifest, Received
 from leanpacs.archive.representing import codec_name, represent
 from leanpacs.archive.settling import Settled, SettleTask, settle, warm_up
 from leanpacs.catalog import Catalog, LandedWork, NewRepresentation
-from leanpacs.config import SettleSettings
+from leanpacs.config import SettleSettings, WorkerSettings
 from leanpacs.errors import LeanPACSError
+from leanpacs.refs import BlobRef
 from leanpacs.storage.local import LocalStore
 from leanpacs.telemetry import Metrics
+from leanpacs.workers import WorkerPool
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +45,15 @@ BATCH = 32
 BATCH_SECONDS = 0.25
 """Packs are committed this many at a time, or this often, or when nothing else is under way."""
 
+MOST_UNCOMMITTED = 4 * BATCH
+AHEAD = 4
+"""Tasks for each worker that are under way: enough that none idles while packs are claimed."""
+
 CLAIM_BYTES = 1 << 30
 ATTEMPTS = 3
 """After so many failed attempts an instance is packed whole, which no encoder can fail on."""
+
+_Proven = tuple[LandedWork, Settled]
 
 
 class Settler:
@@ -59,12 +67,14 @@ class Settler:
         What has landed.
     settings : SettleSettings
         Workers and budgets.
+    limits : WorkerSettings
+        What a worker may use.
     limit_inflated_bytes : int
         Deflated data sets that inflate to more are packed as they are.
     metrics : Metrics, optional
         Counts what is settled.
     executor : callable, optional
-        Makes the executor that runs :func:`leanpacs.archive.settling.settle`; a process pool by default.
+        Makes the executor that runs :func:`leanpacs.archive.settling.settle`; a pool of worker processes by default.
     step : callable, optional
         Called with a name between every two steps; tests stop the process there.
     """
@@ -74,6 +84,7 @@ class Settler:
         store: LocalStore,
         catalog: Catalog,
         settings: SettleSettings,
+        limits: WorkerSettings = WorkerSettings(),  # noqa: B008 -- it is frozen
         *,
         limit_inflated_bytes: int,
         metrics: Metrics | None = None,
@@ -83,10 +94,11 @@ class Settler:
         self._store = store
         self._catalog = catalog
         self._settings = settings
+        self._limits = limits
         self._limit_inflated_bytes = limit_inflated_bytes
         self._workers = settings.workers or os.cpu_count() or 1
         self._metrics = metrics
-        self._make_executor = executor or self._process_pool
+        self._make_executor = executor or self._worker_pool
         self._step = step
         self._owner = uuid.uuid4().hex
         self._executor: Executor | None = None
@@ -95,7 +107,10 @@ class Settler:
         self._choices: dict[int, SeriesChoices] = {}
         self._names: tuple[str, ...] = ()
         self._pressed = False
-        self._proven: list[tuple[LandedWork, Settled]] = []
+        self._proven: list[_Proven] = []
+        self._committer: Executor | None = None
+        self._committing: Future[None] | None = None
+        self._in_commit: list[_Proven] = []
         self._committed_at = float("-inf")
         self._dropped = False
         self._failures = 0
@@ -131,6 +146,9 @@ class Settler:
 
     def close(self) -> None:
         """Stop the workers."""
+        if self._committer is not None:
+            self._committer.shutdown()
+            self._committer = None
         if self._executor is not None:
             self._executor.shutdown(wait=True, cancel_futures=True)
             self._executor = None
@@ -175,13 +193,15 @@ class Settler:
 
     def _commit_all(self) -> None:
         """Commit what is proven, and delete what that drops."""
+        self._await_commit()
         while self._proven or self._dropped:
-            self._commit()
+            self._start_commit()
+            self._await_commit()
 
     def _claim(self) -> None:
         """Claim a batch when little is left of the last; hold on to what is claimed."""
         now = datetime.now(UTC)
-        held = len(self._claimed) + len(self._running) + len(self._proven)
+        held = len(self._claimed) + len(self._running) + len(self._proven) + len(self._in_commit)
         if held and now - self._held_at > LEASE / 4:
             self._hold(now)
         if len(self._claimed) > CLAIMED_AT_ONCE // 2:
@@ -204,11 +224,12 @@ class Settler:
 
     def _feed(self) -> None:
         """Give the workers something to do, late enough that what was learnt of a series is used for the next."""
-        while self._claimed and len(self._running) < 2 * self._workers:
+        while self._claimed and len(self._running) < AHEAD * self._workers:
             self._submit(self._claimed.popleft())
 
     def _hold(self, now: datetime) -> None:
-        works = [*self._claimed, *self._running.values(), *(work for work, _ in self._proven)]
+        proven = [*self._proven, *self._in_commit]
+        works = [*self._claimed, *self._running.values(), *(work for work, _ in proven)]
         mine = [work.representation.id for work in works]
         with self._catalog.writing() as transaction:
             transaction.extend_claims(self._owner, mine, now + LEASE)
@@ -227,17 +248,21 @@ class Settler:
         )
         if self._executor is None:
             self._executor = self._make_executor()
-        try:
-            self._running[self._executor.submit(settle, task)] = work
-        except BrokenExecutor:
-            self._replace_executor()
+        self._running[self._executor.submit(settle, task)] = work
 
     def _preferences(self, work: LandedWork) -> Preferences:
         settings = self._settings
         budget = settings.pressed_budget_seconds_per_gb if self._pressed else settings.budget_seconds_per_gb
         effort = 0 if self._pressed else settings.recode_effort
         choices = self._choices.get(work.instance.series_id) or SeriesChoices.from_json(work.series_choice)
-        return Preferences(choices, budget, (work.instance.sop_class,), in_haste=self._pressed, recode_effort=effort)
+        return Preferences(
+            choices,
+            budget,
+            (work.instance.sop_class,),
+            in_haste=self._pressed,
+            preset=settings.preset,
+            recode_effort=effort,
+        )
 
     def _finish(self, done: set[Future[Settled]]) -> None:
         finished = [(self._running.pop(future), future) for future in done]
@@ -251,7 +276,10 @@ class Settler:
         self._proven += proven
         waited = time.monotonic() - self._committed_at
         if len(self._proven) >= BATCH or (self._proven and (waited > BATCH_SECONDS or not self._running)):
-            self._commit()
+            if len(self._proven) > MOST_UNCOMMITTED:
+                self._await_commit()
+            if self._committing is None or self._committing.done():
+                self._start_commit()
 
     def _learn(self, work: LandedWork, choice: SeriesChoice) -> None:
         series_id = work.instance.series_id
@@ -260,21 +288,39 @@ class Settler:
         if len(self._choices) > SERIES_REMEMBERED:
             self._choices.pop(next(iter(self._choices)))
 
-    def _commit(self) -> None:
+    def _start_commit(self) -> None:
+        """Commit what is proven on a thread of its own, so that the workers are fed meanwhile."""
+        self._await_commit()
+        self._in_commit, self._proven = self._proven, []
+        if self._committer is None:
+            self._committer = ThreadPoolExecutor(1, "settler-commit")
+        self._committing = self._committer.submit(self._commit, self._in_commit)
+
+    def _await_commit(self) -> None:
+        """Wait for the commit under way, and raise what it raised."""
+        committing, self._committing = self._committing, None
+        if committing is not None:
+            try:
+                committing.result()
+            finally:
+                self._in_commit = []
+
+    def _commit(self, proven: Sequence[_Proven]) -> None:
         """Name packs in place of landed files, and delete the files that earlier commits have dropped."""
-        proven, self._proven = self._proven, []
-        now = datetime.now(UTC)
+        blobs = self._taken_over([settled for _, settled in proven])
+        self._step("stored")
+        now, aside = datetime.now(UTC), list[Path]()
         with self._catalog.writing() as transaction:
             if self._dropped:
-                sweep(self._store, transaction, now)
-                self._step("landed form deleted")
-            for work, settled in proven:
-                if not self._store.exists(settled.blob.digest):
-                    # Equal to a blob that was there, unnamed, and has been swept since it was read back.
+                aside = sweep(self._store, transaction, now)
+                self._step("landed form set aside")
+            for (work, settled), blob in zip(proven, blobs, strict=True):
+                if not self._store.exists(blob.digest):
+                    # Equal to a blob that was there, unnamed, and has been swept since it was taken over.
                     log.warning("a pack was swept before it was named; the landed form stays")
                     continue
                 transaction.settle(
-                    work.instance.id, work.representation.id, _representation(settled), now=now, due_at=now
+                    work.instance.id, work.representation.id, _representation(settled, blob), now=now, due_at=now
                 )
                 if settled.encoded.choice is not None:
                     choices = self._choices.get(work.instance.series_id, SeriesChoices())
@@ -283,17 +329,27 @@ class Settler:
         self._dropped = bool(proven)
         self._committed_at = time.monotonic()
         self._step("swap committed")
-        for _, settled in proven:
-            self._count(settled)
+        unlink_all(aside)
+        self._step("landed form deleted")
+        for (_, settled), blob in zip(proven, blobs, strict=True):
+            self._count(settled, blob)
 
-    def _count(self, settled: Settled) -> None:
+    def _taken_over(self, packs: Sequence[Settled]) -> Sequence[BlobRef]:
+        """Make packs durable in the store; what cannot be is removed, to be made again."""
+        try:
+            return self._store.adopt_all([(pack.path, pack.digest) for pack in packs])
+        except BaseException:
+            unlink_all(pack.path for pack in packs)
+            raise
+
+    def _count(self, settled: Settled, blob: BlobRef) -> None:
         if self._metrics is None:
             return
         packed = settled.encoded.packed
         codec = codec_name(packed.manifest)
         self._metrics.settled.labels(codec).inc()
         self._metrics.settled_raw_bytes.labels(codec).inc(packed.manifest.length)
-        self._metrics.settled_stored_bytes.labels(codec).inc(settled.blob.size_bytes)
+        self._metrics.settled_stored_bytes.labels(codec).inc(blob.size_bytes)
         self._metrics.settle_seconds.labels(codec).observe(settled.seconds)
 
     def _failed(self, work: LandedWork, error: BaseException | None) -> None:
@@ -302,28 +358,21 @@ class Settler:
             "settling failed; the landed form stays",
             extra={"action": "settle", "sop_uid": work.instance.sop_uid, "error": repr(error)},
         )
-        if isinstance(error, BrokenExecutor):
-            self._replace_executor()
-        elif not isinstance(error, LeanPACSError | OSError | MemoryError):
+        if not isinstance(error, LeanPACSError | OSError | MemoryError):
             log.error("unexpected error while settling", exc_info=error)
         # It is tried again after a while, by whoever comes first; each claim counts as an attempt.
         retry_at = datetime.now(UTC) + RETRY * work.representation.attempts
         with self._catalog.writing() as transaction:
             transaction.release_claims(self._owner, [work.representation.id], retry_at)
 
-    def _replace_executor(self) -> None:
-        if self._executor is not None:
-            self._executor.shutdown(wait=False, cancel_futures=True)
-        self._executor = None
-
-    def _process_pool(self) -> Executor:
-        # Spawned, not forked: this process has threads, and the workers stay small.
-        return ProcessPoolExecutor(self._workers, get_context("spawn"), initializer=_yield_to_the_doors)
-
-
-def _yield_to_the_doors() -> None:
-    """Give receiving and answering precedence over settling."""
-    os.nice(19)
+    def _worker_pool(self) -> Executor:
+        # Receiving and answering have precedence over settling.
+        return WorkerPool(
+            self._workers,
+            memory_limit_bytes=self._limits.memory_bytes,
+            time_limit_seconds=self._limits.instance_seconds,
+            nice=19,
+        )
 
 
 def _facts(work: LandedWork) -> Manifest:
@@ -345,10 +394,10 @@ def _facts(work: LandedWork) -> Manifest:
     )
 
 
-def _representation(settled: Settled) -> NewRepresentation:
+def _representation(settled: Settled, blob: BlobRef) -> NewRepresentation:
     packed = settled.encoded.packed
     return represent(
-        settled.blob,
+        blob,
         packed.manifest,
         packed.entries,
         dictionary_id=packed.dictionary_id,

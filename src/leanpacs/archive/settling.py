@@ -1,29 +1,34 @@
-"""Settle one instance: encode it, put the pack into the store, read it back, rebuild, compare.
+"""Settle one instance: encode it, write the pack into the store's spool, read it back, rebuild, compare.
 
-This is what runs in a worker process. It touches no catalog, so that killing it at any point leaves nothing but a
-temporary file or a blob that nobody names.
+This is what runs in a worker process. It touches no catalog and makes nothing durable, so that killing it at any
+point leaves nothing but a file in the spool. Whoever commits the pack lets the store take it over before.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from pathlib import Path
 from time import perf_counter
+from typing import BinaryIO
 
 from leanpacs import __version__
-from leanpacs.archive.content import Content, open_content
 from leanpacs.archive.encode import Encoded, Preferences, encode, encode_whole
 from leanpacs.archive.manifest import Manifest
 from leanpacs.archive.rebuild import PackedInstance
 from leanpacs.codecs.choice import measure
 from leanpacs.dicom.frames import FrameSpec
 from leanpacs.errors import StoreFull, StoreUnavailable, VerificationError
-from leanpacs.refs import BlobRef, Digest
+from leanpacs.refs import Digest
 from leanpacs.storage.dictionary import Compressor, Dictionary, load_all
 from leanpacs.storage.local import LocalStore
+from leanpacs.transcode.content import Content, open_content
 
 log = logging.getLogger(__name__)
 
@@ -64,12 +69,14 @@ class SettleTask:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """A pack that is durable and was proven: read back, decoded, rebuilt, equal.
+    """A pack that was proven: closed, opened again, decoded, rebuilt, equal.
 
-    ``seconds`` is what encoding and proving took.
+    ``path`` is the pack in the store's spool, to be taken over by the store; ``seconds`` is what encoding and proving
+    took.
     """
 
-    blob: BlobRef
+    path: Path
+    digest: Digest
     encoded: Encoded
     verified_at: datetime
     decoder: str
@@ -83,7 +90,7 @@ def warm_up() -> None:
 
 
 def settle(task: SettleTask, step: Callable[[str], None] = lambda _: None) -> Settled:
-    """Encode, store, read back and compare one instance.
+    """Encode, read back and compare one instance.
 
     Falls back to the whole data set under Zstandard when a smaller form cannot be proven, and says so in the
     manifest.
@@ -129,30 +136,37 @@ def _attempt(
 ) -> Settled:
     level = LEVEL_IN_HASTE if task.preferences.in_haste else None
     compressor = compressor_of(task.store, task.dictionary_names, level)
-    with task.store.writer() as writer:
-        if not whole_because:
-            encoded = encode(content, task.facts, writer.file, compressor, task.preferences)
-        else:
-            encoded = encode_whole(content, task.facts, writer.file, compressor, whole_because)
-        step("encoded")
-        blob = writer.commit()
-    step("stored")
-    prove(task.store, blob.digest, dictionaries, task.facts.digest)
+    descriptor, name = tempfile.mkstemp(prefix="pack-", dir=task.store.spool_folder())
+    try:
+        with os.fdopen(descriptor, "w+b") as file:
+            if not whole_because:
+                encoded = encode(content, task.facts, file, compressor, task.preferences)
+            else:
+                encoded = encode_whole(content, task.facts, file, compressor, whole_because)
+            step("encoded")
+            file.seek(0)
+            digest = Digest(hashlib.file_digest(file, "sha256").digest())
+        with Path(name).open("rb") as file:
+            prove(file, dictionaries, task.facts.digest)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
     step("proven")
-    return Settled(blob, encoded, datetime.now(UTC), f"leanpacs {__version__}", perf_counter() - started)
+    made = encoded.packed.manifest.made
+    decoder = f"leanpacs {__version__}" + (f"; {made.decoder}" if made else "")
+    return Settled(Path(name), digest, encoded, datetime.now(UTC), decoder, perf_counter() - started)
 
 
-def prove(store: LocalStore, pack: Digest, dictionaries: Sequence[Dictionary], expected: Digest) -> PackedInstance:
-    """Read a pack back from the store, rebuild the data set and compare it with what was received.
+def prove(pack: BinaryIO, dictionaries: Sequence[Dictionary], expected: Digest) -> PackedInstance:
+    """Rebuild the data set from a pack that was closed and opened again, and compare it with what was received.
 
     Raises
     ------
     VerificationError
         If it is not the same.
     """
-    with store.open(pack) as file:
-        packed = PackedInstance(file, dictionaries)
-        actual = packed.digest()
+    packed = PackedInstance(pack, dictionaries)
+    actual = packed.digest()
     if actual != expected:
         raise VerificationError("the rebuilt data set differs from what was received", expected.hex, actual.hex)
     return packed

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from leanpacs.archive.archive import Archive
-from leanpacs.archive.opened import OpenInstance
 from leanpacs.archive.representing import dictionary_row
 from leanpacs.errors import StorageError
 from leanpacs.storage.dictionary import Compressor, Dictionary, load_all, save, train
+from leanpacs.transcode.source import OpenInstance
 
 SAMPLES = 2000
 LARGEST_SAMPLE = 256 << 10

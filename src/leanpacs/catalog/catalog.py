@@ -10,6 +10,7 @@ from typing import Final
 from sqlalchemy import select
 
 from leanpacs.catalog import search
+from leanpacs.catalog.arrivals import arrivals
 from leanpacs.catalog.changes import changes_since
 from leanpacs.catalog.engine import Database, database_url
 from leanpacs.catalog.lookup import (
@@ -25,6 +26,7 @@ from leanpacs.catalog.query import Query
 from leanpacs.catalog.rows import (
     Backlog,
     Change,
+    DayOfArrivals,
     DictionaryRow,
     FoundInstance,
     InstanceRow,
@@ -208,6 +210,11 @@ class Catalog:
         """What is held, raw and stored, by modality and by codec; reads every instance once."""
         with self._database.reading() as connection:
             return summary(connection)
+
+    def arrivals(self) -> tuple[DayOfArrivals, ...]:
+        """What came in, by day and modality, oldest first; reads every instance once."""
+        with self._database.reading() as connection:
+            return arrivals(connection)
 
     def changes(self, since: int = 0, limit: int = 1000) -> list[Change]:
         """Entries of the change feed after sequence number ``since``, oldest first."""

@@ -101,6 +101,8 @@ def keep_representation(
         "evidence_library": evidence.library,
         "evidence_decoder": evidence.decoder,
         "evidence_seconds": evidence.seconds,
+        "evidence_preset": evidence.preset,
+        "evidence_encode_seconds": evidence.encode_seconds,
         "reason": new.reason,
         "created_at": new.created_at,
     }

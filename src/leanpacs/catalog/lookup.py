@@ -45,7 +45,16 @@ INSTANCE_COLUMNS: Final = (
 )
 SELECT_INSTANCES: Final = select(*INSTANCE_COLUMNS).select_from(LEVELS)
 
-_EVIDENCE: Final = ("data_set_digest", "samples_digest", "verified_at", "library", "decoder", "seconds")
+_EVIDENCE: Final = (
+    "data_set_digest",
+    "samples_digest",
+    "verified_at",
+    "library",
+    "decoder",
+    "seconds",
+    "preset",
+    "encode_seconds",
+)
 _SPANS: Final = ("head", "tail", "skeleton")
 _PLAIN: Final = (
     "id",

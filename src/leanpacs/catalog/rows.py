@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Self
 
@@ -101,7 +101,11 @@ class Evidence:
     library, decoder : str
         What encoded, and what decoded for the comparison, with versions.
     seconds : float
-        CPU or wall seconds the making and checking took.
+        How long making and checking took.
+    preset : str
+        What the codec was chosen by; '' when nothing was encoded.
+    encode_seconds : float
+        How much of ``seconds`` went by until all was written; 0 when it is not known.
     """
 
     data_set_digest: Digest | None = None
@@ -110,6 +114,8 @@ class Evidence:
     library: str = ""
     decoder: str = ""
     seconds: float = 0.0
+    preset: str = ""
+    encode_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -321,6 +327,23 @@ class Share:
     raw_frame_bytes: int = 0
     stored_head_bytes: int = 0
     stored_frame_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DayOfArrivals:
+    """What came in on one day (UTC) of one modality.
+
+    ``raw_bytes`` is the length of the data sets as received, ``stored_bytes`` that of all their stored forms now. A
+    study counts on the day on which its first instance of the modality came.
+    """
+
+    day: date
+    modality: str
+    studies: int
+    series: int
+    instances: int
+    raw_bytes: int
+    stored_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -240,6 +240,8 @@ representations: Final = Table(
     _words("evidence_library"),
     _words("evidence_decoder"),
     Column("evidence_seconds", Float, nullable=False, server_default=text("0")),
+    _words("evidence_preset"),
+    Column("evidence_encode_seconds", Float, nullable=False, server_default=text("0")),
     _words("reason"),
     _time("created_at"),
     _words("claimed_by"),

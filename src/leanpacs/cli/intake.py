@@ -54,6 +54,14 @@ def import_(
         DuplicatePolicy | None,
         typer.Option(help="Other bytes under a SOP Instance UID that is held. [default: ingest.duplicates, refuse]"),
     ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What frames are encoded with: fast, balanced, dense, or one codec, such as jpegxl:7 or htj2k. "
+            "[default: settle.preset, fast]",
+        ),
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -65,7 +73,8 @@ def import_(
 
     Exit code 1 when a file could not be read from disk or taken in.
     """
-    settings = settings_of(data, config, {"ingest": {"duplicates": duplicates, **PATIENT}, "settle": THOROUGH})
+    ingest, settle = {"duplicates": duplicates, **PATIENT}, {"preset": preset, **THOROUGH}
+    settings = settings_of(data, config, {"ingest": ingest, "settle": settle})
     with open_archive(settings.storage.data, settings) as archive:
         tally = _Tally()
         _take_in(archive, paths, tally, jobs, quiet=quiet or json)

@@ -8,7 +8,19 @@ from typing import Annotated, Final
 import typer
 
 from leanpacs import __version__, errors
-from leanpacs.cli import care, codecs, dictionaries, giveback, intake, output, serving
+from leanpacs.cli import (
+    analyze,
+    care,
+    codecs,
+    dictionaries,
+    evidence,
+    giveback,
+    intake,
+    output,
+    serving,
+    simulate,
+    transcode,
+)
 
 OK: Final = 0
 PROBLEMS_FOUND: Final = 1
@@ -24,6 +36,7 @@ EXIT_CODES: Final[dict[type[errors.LeanPACSError], int]] = {
     errors.CatalogError: 8,
     errors.InstanceNotFound: 9,
     errors.RefusedByPolicy: 10,
+    errors.WorkerError: 11,
 }
 """Exit codes by kind of error; the nearest class counts. 0 is success, 1 problems were found, 2 wrong usage."""
 
@@ -40,18 +53,23 @@ Start with `leanpacs serve --data DIR`, send it images over DICOM or DICOMweb (o
 and look at `leanpacs status --data DIR`.
 
 **Exit codes**: 0 success; 1 problems were found (a failed verification, files that could not be taken); 2 wrong
-usage; 3 settings; 4 DICOM; 5 codecs; 6 storage; 7 storage full; 8 catalog; 9 not in the archive; 10 refused by policy.
+usage; 3 settings; 4 DICOM; 5 codecs; 6 storage; 7 storage full; 8 catalog; 9 not in the archive; 10 refused by policy;
+11 a worker process was lost.
 """,
 )
 
 app.command("serve")(serving.serve)
 app.command("import")(intake.import_)
 app.command("export")(giveback.export)
+app.command("transcode")(transcode.transcode)
 app.command("codecs")(codecs.codecs)
 app.command("status")(care.status)
 app.command("verify")(care.verify)
+app.command("evidence")(evidence.evidence)
 app.command("delete")(care.delete)
 app.command("rebuild-catalog")(care.rebuild_catalog)
+app.command("analyze")(analyze.analyze_)
+app.command("simulate")(simulate.simulate)
 app.add_typer(care.quarantine, name="quarantine")
 app.add_typer(dictionaries.app, name="dictionary")
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from leanpacs import telemetry
+from leanpacs.codecs import presets
 from leanpacs.config import Settings, load_settings
 
 Data = Annotated[
@@ -35,5 +36,6 @@ def settings_of(
     given = {section: dict(keys) for section, keys in (flags or {}).items()}
     given.setdefault("storage", {})["data"] = data
     settings = load_settings(file=config, flags=given)
+    presets.preset(settings.settle.preset)  # one that is unknown is told of now, not when something has landed
     telemetry.configure_logging(level=settings.log.level, format=settings.log.format)
     return settings

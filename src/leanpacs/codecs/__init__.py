@@ -6,7 +6,7 @@ codec     transfer syntaxes         encodes decodes library
 jpegxl    .4.110 .4.111 .4.112      yes     yes     libjxl (imagecodecs)
 htj2k     .4.201 .4.202 .4.203      yes     yes     OpenJPH (imagecodecs)
 jpegls    .4.80 .4.81               yes     yes     CharLS (imagecodecs)
-jpeg2000  .4.90 .4.91               yes     yes     OpenJPEG (imagecodecs)
+jpeg2000  .4.90 to .4.93            yes     yes     OpenJPEG (imagecodecs)
 rle       .5                        yes     yes     imagecodecs
 zstd      none                      yes     yes     Zstandard
 deflate   .8.1                      yes     yes     zlib

@@ -1,4 +1,4 @@
-"""Which codec for the frames of a series: each candidate is tried on a sample, and the smallest is taken.
+"""Which codec for the frames of a series: each candidate is tried on a sample, and a smallest one is taken.
 
 Whether a candidate is tried depends on its usual cost, never on a clock: equal frames and equal budgets give equal
 choices on every machine.
@@ -7,17 +7,20 @@ choices on every machine.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
 from leanpacs.codecs import registry
-from leanpacs.codecs.bytewise import Zstd
+from leanpacs.codecs.bytewise import Bytewise, Zstd
 from leanpacs.codecs.codec import EncodeOptions
 from leanpacs.codecs.jpeg2000 import HTJ2K
 from leanpacs.codecs.jpegls import JpegLS
 from leanpacs.codecs.jpegxl import JpegXL
+from leanpacs.codecs.levels import levels_of, may_have_levels, precision_of
+from leanpacs.codecs.native import unpack
 from leanpacs.dicom.frames import FrameSpec
-from leanpacs.errors import CodecError, UnsupportedFrame
+from leanpacs.errors import CodecError, EncodeError, UnsupportedFrame
 
 BUSY_SECONDS_PER_GB: Final = 10.0
 """Allows what is quick: JPEG XL at effort 1, HTJ2K, Zstandard."""
@@ -27,6 +30,10 @@ IDLE_SECONDS_PER_GB: Final = 60.0
 
 LARGEST_SAMPLE: Final = 1 << 20
 """Bytes of a frame that candidates are tried on."""
+
+
+READS: Final = 2
+"""How often a stored frame is decoded again, where decoding is weighed against size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,29 +49,36 @@ class Candidate:
     seconds_per_gb, colour_seconds_per_gb : float
         CPU seconds for encoding 10**9 bytes of samples and decoding them again, with one and with three samples per
         pixel; on one core of a server of 2024.
+    decode_seconds_per_gb : float
+        How much of that is decoding.
     """
 
     codec: str
     effort: int
     seconds_per_gb: float
     colour_seconds_per_gb: float
+    decode_seconds_per_gb: float = 0.0
 
     def cost(self, spec: FrameSpec) -> float:
-        """Usual CPU seconds for 10**9 bytes of such frames."""
+        """Usual CPU seconds for 10**9 bytes of such frames, encoded and proven."""
         return self.seconds_per_gb if spec.samples_per_pixel == 1 else self.colour_seconds_per_gb
 
+    def lifetime_cost(self, spec: FrameSpec) -> float:
+        """The same, and :data:`READS` times more of decoding: what a stored frame takes in its life."""
+        return self.cost(spec) + READS * self.decode_seconds_per_gb
 
-FALLBACK: Final = Candidate(Zstd.name, 3, 5, 4)
+
+FALLBACK: Final = Candidate(Zstd.name, 3, 5, 4, 1)
 """Holds anything; tried whatever the budget."""
 
 FAST: Final = (
-    Candidate(JpegXL.name, 1, 8, 8),
-    Candidate(HTJ2K.name, 1, 6, 7),
-    Candidate(JpegLS.name, 1, 14, 14),
-    Candidate(JpegXL.name, 2, 20, 40),
+    Candidate(JpegXL.name, 1, 8, 8, 5),
+    Candidate(HTJ2K.name, 1, 6, 7, 3),
+    Candidate(JpegLS.name, 1, 14, 14, 7),
+    Candidate(JpegXL.name, 2, 20, 40, 8),
     FALLBACK,
 )
-"""Preset ``fast``; of those that are equally small the first is taken."""
+"""The candidates of preset ``fast``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +92,7 @@ class Measurement:
     size_bytes : int or None
         Of the code stream; None when the candidate could not hold the sample.
     encode_seconds, decode_seconds : float
-        CPU time of this thread, to be reported: nothing is decided by it.
+        CPU time of this thread, to be reported: nothing is decided by it. Only what may be chosen is decoded.
     reason : str
         Why it could not.
     """
@@ -94,7 +108,7 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The smallest candidate.
+    """The candidate that is taken.
 
     Parameters
     ----------
@@ -106,6 +120,8 @@ class Choice:
         The encoded frame, when all of it was the sample.
     measured : tuple of Measurement
         Everything that was tried.
+    levels : tuple of int
+        Of the frame, when its indexes were encoded.
     """
 
     codec: str
@@ -114,11 +130,12 @@ class Choice:
     ratio: float
     stream: bytes | None
     measured: tuple[Measurement, ...]
+    levels: tuple[int, ...] = ()
 
     @property
     def options(self) -> EncodeOptions:
         """How to encode."""
-        return EncodeOptions(self.effort, self.precision)
+        return EncodeOptions(self.effort, self.precision, self.levels)
 
 
 def measure(
@@ -128,10 +145,14 @@ def measure(
     *,
     big_endian: bool = False,
     candidates: tuple[Candidate, ...] = FAST,
+    slack: float = 0.0,
+    sample_bytes: int = LARGEST_SAMPLE,
 ) -> Choice:
-    """Try the candidates that the budget allows on a sample of a frame, and choose the smallest.
+    """Try the candidates that the budget allows on a sample of a frame, and choose one of the smallest.
 
-    Every code stream is decoded again and compared: one that does not come back exactly does not count.
+    Frames that use few of the values in their range are encoded as indexes of those (:mod:`leanpacs.codecs.levels`).
+    The chosen code stream is decoded again and compared; when it does not come back exactly the next best is, and so
+    on.
 
     Parameters
     ----------
@@ -146,71 +167,141 @@ def measure(
         Order of the bytes of each sample.
     candidates : tuple of Candidate
         What to try; :data:`FALLBACK` is always tried.
+    slack : float
+        Of those that are larger than the smallest by no more than this part of it, the one that usually costs least
+        is taken; with 0, the smallest.
+    sample_bytes : int
+        Frames larger than this are sampled.
     """
-    sample, sample_spec = sample_of(frame, spec)
-    tried = [
-        _tried(candidate, sample, sample_spec, big_endian=big_endian)
+    sample, sample_spec = sample_of(frame, spec, sample_bytes)
+    levels = frame_levels(frame, spec, big_endian=big_endian)
+    trials = [
+        _tried(candidate, sample, sample_spec, levels, big_endian=big_endian)
         for candidate in dict.fromkeys((*candidates, FALLBACK))
         if candidate == FALLBACK or candidate.cost(spec) <= budget_seconds_per_gb
     ]
-    stream, best = min(
-        ((stream, measurement) for measurement, stream in tried if stream is not None),
-        key=lambda pair: len(pair[0]),
-    )
+    best = _first_exact(_best_first(trials, spec, slack), sample, sample_spec, big_endian=big_endian)
+    assert best.stream is not None
     return Choice(
-        codec=best.codec,
-        effort=best.effort,
-        precision=best.precision,
-        ratio=len(stream) / len(sample),
-        stream=stream if len(sample) == len(frame) else None,
-        measured=tuple(measurement for measurement, _ in tried),
+        codec=best.measurement.codec,
+        effort=best.measurement.effort,
+        precision=best.measurement.precision,
+        ratio=len(best.stream) / len(sample),
+        stream=best.stream if len(sample) == len(frame) else None,
+        measured=tuple(trial.measurement for trial in trials),
+        levels=best.options.levels,
     )
+
+
+def frame_levels(frame: bytes, spec: FrameSpec, *, big_endian: bool = False) -> tuple[int, ...]:
+    """The levels of one frame; () when it is not worth while to encode indexes of them."""
+    if not may_have_levels(spec):
+        return ()
+    return levels_of([unpack(frame, spec, big_endian=big_endian)], spec)
 
 
 def sample_of(frame: bytes, spec: FrameSpec, limit: int = LARGEST_SAMPLE) -> tuple[bytes, FrameSpec]:
-    """Cut a band of rows out of the middle of a large frame.
+    """Cut a band of rows out of the middle of a large frame; several, evenly spread, when the limit is larger.
 
     Returns
     -------
     bytes, FrameSpec
-        The band as a native frame of its own, at most ``limit`` bytes unless one row is longer; the frame itself when
+        The bands as a native frame of its own, at most ``limit`` bytes unless a row is longer; the frame itself when
         it is small enough, or when its rows do not begin on byte boundaries.
     """
     planes = spec.samples_per_pixel if spec.planar_configuration == 1 and not spec.is_subsampled else 1
     row_bytes, odd_bits = divmod(spec.frame_bits, 8 * spec.rows * planes)
     if len(frame) <= limit or odd_bits:
         return frame, spec
-    rows = max(1, limit // (row_bytes * planes))
-    first = (spec.rows - rows) // 2
-    starts = [(plane * spec.rows + first) * row_bytes for plane in range(planes)]
-    return b"".join(frame[start : start + rows * row_bytes] for start in starts), replace(spec, rows=rows)
+    bands = max(1, limit // LARGEST_SAMPLE)
+    rows = max(1, limit // bands // (row_bytes * planes))
+    # The middle of each band is the middle of its share of the frame.
+    firsts = [((2 * band + 1) * spec.rows - bands * rows) // (2 * bands) for band in range(bands)]
+    starts = [(plane * spec.rows + first) * row_bytes for plane in range(planes) for first in firsts]
+    sample = b"".join(frame[start : start + rows * row_bytes] for start in starts)
+    return sample, replace(spec, rows=rows * bands)
+
+
+@dataclass(slots=True)
+class _Trial:
+    """A candidate's attempt; ``stream`` is None when it could not hold the sample."""
+
+    candidate: Candidate
+    options: EncodeOptions
+    measurement: Measurement
+    stream: bytes | None
+
+    @property
+    def size_bytes(self) -> int:
+        """Of a stream that is there."""
+        return len(self.stream or b"")
+
+
+def _best_first(trials: list[_Trial], spec: FrameSpec, slack: float) -> list[_Trial]:
+    """Those near the smallest by what they cost, the others by their size."""
+    held = sorted((one for one in trials if one.stream is not None), key=lambda one: one.size_bytes)
+    limit = held[0].size_bytes * (1 + slack) if held else 0.0
+    near = [one for one in held if one.size_bytes <= limit]
+    return [*sorted(near, key=lambda one: one.candidate.lifetime_cost(spec)), *held[len(near) :]]
+
+
+def _first_exact(trials: list[_Trial], sample: bytes, spec: FrameSpec, *, big_endian: bool) -> _Trial:
+    """The first that comes back exactly: decoding is dear, so the others are not decoded."""
+    for trial in trials:
+        _decode_back(trial, sample, spec, big_endian=big_endian)
+        if trial.stream is not None:
+            return trial
+    raise EncodeError(FALLBACK.codec, "even what holds anything does not come back exactly")
 
 
 def _tried(
-    candidate: Candidate, sample: bytes, spec: FrameSpec, *, big_endian: bool
-) -> tuple[Measurement, bytes | None]:
-    """Encode, decode, compare: with Bits Stored, and with all bits when something stands above those."""
+    candidate: Candidate, sample: bytes, spec: FrameSpec, levels: tuple[int, ...], *, big_endian: bool
+) -> _Trial:
+    """Encode in the first way that holds the sample."""
     reason = ""
-    for precision in sorted({spec.bits_stored, spec.bits_allocated}):
+    options = EncodeOptions(candidate.effort, spec.bits_allocated)
+    for options in _ways(candidate, spec, levels):
         try:
-            return _encoded(candidate, precision, sample, spec, big_endian=big_endian)
+            return _encoded(candidate, options, sample, spec, big_endian=big_endian)
         except UnsupportedFrame as error:
             reason = error.reason
         except CodecError as error:
             reason = str(error)
-    return Measurement(candidate.codec, candidate.effort, spec.bits_allocated, None, reason=reason), None
+    failed = Measurement(candidate.codec, candidate.effort, spec.bits_allocated, None, reason=reason)
+    return _Trial(candidate, options, failed, None)
+
+
+def _ways(candidate: Candidate, spec: FrameSpec, levels: tuple[int, ...]) -> Iterator[EncodeOptions]:
+    """Indexes where there are levels; Bits Stored; all bits, when something stands above those."""
+    if levels and not isinstance(registry.by_name(candidate.codec), Bytewise):
+        yield EncodeOptions(candidate.effort, precision_of(levels), levels)
+    for precision in sorted({spec.bits_stored, spec.bits_allocated}):
+        yield EncodeOptions(candidate.effort, precision)
 
 
 def _encoded(
-    candidate: Candidate, precision: int, sample: bytes, spec: FrameSpec, *, big_endian: bool
-) -> tuple[Measurement, bytes | None]:
-    codec, options = registry.by_name(candidate.codec), EncodeOptions(candidate.effort, precision)
+    candidate: Candidate, options: EncodeOptions, sample: bytes, spec: FrameSpec, *, big_endian: bool
+) -> _Trial:
+    codec = registry.by_name(candidate.codec)
     begin = time.thread_time()
     stream = registry.encode_frame(codec, sample, spec, options, big_endian=big_endian)
-    middle = time.thread_time()
-    is_same = registry.decode_frame(codec, stream, spec, options, big_endian=big_endian) == sample
-    seconds = (middle - begin, time.thread_time() - middle)
-    if is_same:
-        return Measurement(codec.name, options.effort, precision, len(stream), *seconds), stream
+    seconds = time.thread_time() - begin
+    measurement = Measurement(codec.name, options.effort, options.precision, len(stream), seconds)
+    return _Trial(candidate, options, measurement, stream)
+
+
+def _decode_back(trial: _Trial, sample: bytes, spec: FrameSpec, *, big_endian: bool) -> None:
+    """Note what decoding takes, and take a stream back that does not give the sample."""
+    measurement, stream = trial.measurement, trial.stream
+    assert stream is not None
+    codec = registry.by_name(measurement.codec)
     reason = "what was decoded is not what was encoded"
-    return Measurement(codec.name, options.effort, precision, None, *seconds, reason), None
+    begin = time.thread_time()
+    try:
+        is_same = registry.decode_frame(codec, stream, spec, trial.options, big_endian=big_endian) == sample
+    except CodecError as error:
+        is_same, reason = False, str(error)
+    trial.measurement = replace(measurement, decode_seconds=time.thread_time() - begin)
+    if not is_same:
+        trial.measurement = replace(trial.measurement, size_bytes=None, reason=reason)
+        trial.stream = None

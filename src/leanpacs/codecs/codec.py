@@ -26,11 +26,15 @@ class EncodeOptions:
         1 (fast) to 9 (small) for JPEG XL, the level for Zstandard; without meaning for the other codecs.
     precision : int
         Number of bits that the values are held to be in: Bits Stored as a rule, Bits Allocated when something
-        stands above them.
+        stands above them; of indexes where there are levels.
+    levels : tuple of int
+        Stored values, ascending, whose indexes are encoded in their place; () to encode the values themselves. It is
+        heeded by :func:`registry.encode_frame` and :func:`registry.decode_frame`.
     """
 
     effort: int
     precision: int
+    levels: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 _FRAME_HEADERS = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15, SOF55 of JPEG-LS
 _JP2_SIGNATURE = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
 _MOST_TILES = 65535
+_LEAST_TILE_PART = 14
 _SOT, _COD = b"\xff\x90", b"\xff\x52"
 # SIZ CAP COD COC TLM PRF PLM CPF QCD QCC RGN POC PPM CRG COM NLT
 _MAIN_HEADER = frozenset(
@@ -193,6 +194,28 @@ def require_sound_main_header(codec: str, stream: bytes) -> None:
         position += 2 + length
 
 
+def require_all_tile_parts(codec: str, stream: bytes) -> None:
+    """Follow the lengths of the tile-parts (ISO/IEC 15444-1 A.4.2): decoders fill up what was cut off, and say nothing.
+
+    Raises
+    ------
+    DecodeError
+        If one is longer than what is there.
+    """
+    position = 2 + (_code_stream_in_jp2(codec, stream) if stream.startswith(_JP2_SIGNATURE) else 0)
+    while position < len(stream) and stream[position : position + 2] != _SOT:
+        position += 2 + max(2, int.from_bytes(stream[position + 2 : position + 4]))
+    if position >= len(stream):
+        raise DecodeError(codec, "the code stream has no tile-part")
+    while stream[position : position + 2] == _SOT:
+        length = int.from_bytes(stream[position + 6 : position + 10])
+        if length == 0:  # the last one: it goes on to the end
+            return
+        position += max(_LEAST_TILE_PART, length)
+        if position > len(stream):
+            raise DecodeError(codec, f"the code stream is cut: a tile-part ends at byte {position} of {len(stream)}")
+
+
 def extension_markers(codec: str, stream: bytes) -> list[str]:
     """Markers of JPEG 2000 part 2 in the main header, such as ``FF74`` (multiple component transformation).
 
@@ -207,6 +230,16 @@ def extension_markers(codec: str, stream: bytes) -> list[str]:
             found.append(f"{marker:04X}")
         position += 2 + max(2, int.from_bytes(stream[position + 2 : position + 4]))
     return found
+
+
+def is_reversible(codec: str, stream: bytes) -> bool:
+    """Whether the wavelet transform of a JPEG 2000 code stream loses nothing (COD segment, ISO/IEC 15444-1 A.6.1)."""
+    position = 2 + (_code_stream_in_jp2(codec, stream) if stream.startswith(_JP2_SIGNATURE) else 0)
+    while (marker := stream[position : position + 2]) != _SOT and marker:
+        if marker == _COD:
+            return stream[position + 13 : position + 14] == b"\x01"
+        position += 2 + max(2, int.from_bytes(stream[position + 2 : position + 4]))
+    return False
 
 
 def _code_stream_in_jp2(codec: str, stream: bytes) -> int:

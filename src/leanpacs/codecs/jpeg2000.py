@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from leanpacs.codecs.codec import DecodedFrame, EncodeOptions, Samples, decoding, encoding
 from leanpacs.codecs.headers import (
     Jpeg2000Header,
     extension_markers,
+    is_reversible,
     jpeg2000_header,
+    require_all_tile_parts,
     require_sound_main_header,
 )
 from leanpacs.codecs.samples import (
@@ -19,7 +23,7 @@ from leanpacs.codecs.samples import (
     narrowed,
 )
 from leanpacs.dicom.frames import FrameSpec
-from leanpacs.errors import UnsupportedFrame
+from leanpacs.errors import DecodeError, UnsupportedFrame
 
 _LEAST_BITS = 8
 """OpenJPEG reserves too little for noise of one or two bits."""
@@ -114,6 +118,8 @@ def decode_received(codec: str, stream: bytes, spec: FrameSpec) -> DecodedFrame:
     UnsupportedFrame
         If it has more bits than the decoder is exact for, or extensions of part 2.
     """
+    if codec == Jpeg2000.name:
+        readable_header(stream, spec)
     return as_received(*_decoded(codec, stream, spec), spec)
 
 
@@ -122,10 +128,18 @@ def decode_received_htj2k(stream: bytes, spec: FrameSpec, *, is_lossless: bool) 
 
     What is lossy may go beyond the range of the samples, and imagecodecs lets that wrap around: OpenJPEG, which clips
     it, decodes all that it can read.
+
+    Raises
+    ------
+    DecodeError, UnsupportedFrame
+        As :func:`decode_received`; also lossy code streams of more bits than OpenJPEG reads are not supported.
     """
     bits = jpeg2000_header(HTJ2K.name, stream).shape.precision
-    decoder = HTJ2K.name if is_lossless or bits > MOST_HTJ2K_BITS else Jpeg2000.name
-    return decode_received(decoder, stream, spec)
+    if is_lossless or (bits > MOST_HTJ2K_BITS and is_reversible(HTJ2K.name, stream)):
+        return decode_received(HTJ2K.name, stream, spec)
+    if bits > MOST_HTJ2K_BITS:
+        raise UnsupportedFrame(f"{HTJ2K.name}: lossy with {bits} bits a sample")
+    return decode_received(Jpeg2000.name, stream, spec)
 
 
 def as_received(samples: Samples, header: Jpeg2000Header, spec: FrameSpec) -> DecodedFrame:
@@ -139,16 +153,36 @@ def _decoded(codec: str, stream: bytes, spec: FrameSpec) -> tuple[Samples, Jpeg2
     header.shape.require(codec, spec)
     if codec == HTJ2K.name:
         require_sound_main_header(codec, stream)
-    else:
-        require_readable(codec, stream, header)
+    require_all_tile_parts(codec, stream)
     with decoding(codec):
         import imagecodecs
 
         if codec == HTJ2K.name:
-            samples = imagecodecs.htj2k_decode(stream, planar=False)
+            samples = _to_the_end(stream, header)
         else:
             samples = imagecodecs.jpeg2k_decode(stream, planar=False, numthreads=1)
     return fitting(codec, samples, spec), header
+
+
+def _to_the_end(stream: bytes, header: Jpeg2000Header) -> Samples:
+    """Decode with OpenJPH, and see that it came to the end.
+
+    When OpenJPH gives up within a damaged code stream, imagecodecs says nothing and returns the rows it has got. The
+    last row is written last, so it is marked before; when the mark is still there, another one must be overwritten.
+    """
+    import imagecodecs
+
+    shape = header.shape
+    width = 1 if shape.precision <= 8 else 2 if shape.precision <= 16 else 4
+    size = (shape.rows, shape.columns) if shape.samples == 1 else (shape.rows, shape.columns, shape.samples)
+    samples = np.empty(size, f"{'i' if header.is_signed else 'u'}{width}")
+    last = samples[-1] if shape.samples == 1 else samples[-1, :, -1]
+    for mark in (0x55, 0x2A):
+        last[:] = mark
+        imagecodecs.htj2k_decode(stream, planar=False, out=samples)
+        if not (last == mark).all():
+            return samples
+    raise DecodeError(HTJ2K.name, "the code stream is damaged: OpenJPH did not come to its end")
 
 
 def is_transformed(spec: FrameSpec) -> bool:
@@ -164,25 +198,15 @@ def readable_header(stream: bytes, spec: FrameSpec) -> Jpeg2000Header:
     DecodeError, UnsupportedFrame
         As :func:`decode_received`.
     """
-    header = jpeg2000_header(Jpeg2000.name, stream)
-    header.shape.require(Jpeg2000.name, spec)
-    require_readable(Jpeg2000.name, stream, header)
-    return header
-
-
-def require_readable(codec: str, stream: bytes, header: Jpeg2000Header) -> None:
-    """Refuse what OpenJPEG would decode to other samples than were encoded.
-
-    Raises
-    ------
-    UnsupportedFrame
-        If there are too many bits, or extensions of part 2.
-    """
+    name = Jpeg2000.name
+    header = jpeg2000_header(name, stream)
+    header.shape.require(name, spec)
     if header.shape.precision > MOST_BITS:
-        raise UnsupportedFrame(f"{codec}: {header.shape.precision} bits a sample, OpenJPEG is exact up to {MOST_BITS}")
-    extensions = extension_markers(codec, stream)
+        raise UnsupportedFrame(f"{name}: {header.shape.precision} bits a sample, OpenJPEG is exact up to {MOST_BITS}")
+    extensions = extension_markers(name, stream)
     if extensions:
-        raise UnsupportedFrame(f"{codec}: extensions of JPEG 2000 part 2 ({', '.join(extensions)})")
+        raise UnsupportedFrame(f"{name}: extensions of JPEG 2000 part 2 ({', '.join(extensions)})")
+    return header
 
 
 def _is_rgb(spec: FrameSpec) -> bool:

@@ -29,8 +29,10 @@ class JpegLS:
     def library(self) -> str:
         """Return name and version of what encodes."""
         import imagecodecs
+        import jpeg_ls
 
-        return f"imagecodecs {imagecodecs.__version__} / {imagecodecs.jpegls_version()}"
+        libraries = f"imagecodecs {imagecodecs.__version__} / {imagecodecs.jpegls_version()}"
+        return f"{libraries}, pyjpegls {jpeg_ls.__version__}"
 
     def refusal(self, spec: FrameSpec) -> str | None:
         """Say why frames of this kind cannot be held exactly."""
@@ -40,10 +42,11 @@ class JpegLS:
         """Compress one frame; ``effort`` has no meaning. Colour is interleaved by sample."""
         values = to_offset_binary(checked(self, samples, spec, options.precision), options.precision)
         with encoding(self.name):
-            import imagecodecs
-
-            # By itself it takes noise for an error: the result does not fit what it reserves.
-            return bytes(imagecodecs.jpegls_encode(values, out=2 * values.nbytes + 4096))
+            if 1 < options.precision < 8 * values.itemsize:
+                stream = _encoded_with(options.precision, values)
+                if stream is not None:
+                    return stream
+            return _encoded(values)
 
     def decode(self, stream: bytes, spec: FrameSpec, options: EncodeOptions) -> Samples:
         """Return the samples of a code stream made by :meth:`encode`."""
@@ -58,6 +61,28 @@ def decode_received(stream: bytes, spec: FrameSpec) -> DecodedFrame:
     """
     samples, precision = _decoded(stream, spec)
     return DecodedFrame(from_twos_complement(samples, spec, precision), decoded_spec(spec))
+
+
+def _encoded_with(precision: int, values: Samples) -> bytes | None:
+    """Declare as many bits as there are, which is smaller; None for what is longer than twice the samples."""
+    import jpeg_ls
+
+    rows, columns, *others = values.shape
+    samples = others[0] if others else 1
+    try:
+        stream = jpeg_ls.encode_buffer(
+            values.tobytes(), rows, columns, samples, precision, interleave_mode=2 if others else None
+        )
+    except RuntimeError:
+        return None
+    return bytes(stream)
+
+
+def _encoded(values: Samples) -> bytes:
+    import imagecodecs
+
+    # By itself it takes noise for an error: the result does not fit what it reserves.
+    return bytes(imagecodecs.jpegls_encode(values, out=2 * values.nbytes + 4096))
 
 
 def _decoded(stream: bytes, spec: FrameSpec) -> tuple[Samples, int]:

@@ -81,8 +81,26 @@ def decode_received(stream: bytes, transfer_syntax: str, spec: FrameSpec) -> Dec
     one is held: signed values are taken for two's complement in as many bits as the code stream declares, and for
     offset binary when it was converted to XYB, which would tear two's complement apart at zero.
     """
+    readable_header(stream, spec)
     samples, header = _decoded(stream, spec)
     return as_received(samples, header, transfer_syntax, spec)
+
+
+def readable_header(stream: bytes, spec: FrameSpec) -> JpegXLHeader:
+    """Header of a code stream of a frame of ``spec``.
+
+    Raises
+    ------
+    DecodeError
+        If it is something else.
+    UnsupportedFrame
+        If it has more bits than libjxl gives.
+    """
+    header = jpegxl_header(JpegXL.name, stream)
+    header.shape.require(JpegXL.name, spec)
+    if header.shape.precision > MOST_BITS:
+        raise UnsupportedFrame(f"{JpegXL.name}: {header.shape.precision} bits a sample, libjxl gives {MOST_BITS}")
+    return header
 
 
 def as_received(samples: Samples, header: JpegXLHeader, transfer_syntax: str, spec: FrameSpec) -> DecodedFrame:
@@ -97,8 +115,6 @@ def as_received(samples: Samples, header: JpegXLHeader, transfer_syntax: str, sp
 def _decoded(stream: bytes, spec: FrameSpec) -> tuple[Samples, JpegXLHeader]:
     header = jpegxl_header(JpegXL.name, stream)
     header.shape.require(JpegXL.name, spec)
-    if header.shape.precision > MOST_BITS:
-        raise UnsupportedFrame(f"{JpegXL.name}: {header.shape.precision} bits a sample, libjxl gives {MOST_BITS}")
     with decoding(JpegXL.name):
         import imagecodecs
 

@@ -37,7 +37,7 @@ _DECODED_BITS: Final[Mapping[str, str]] = MappingProxyType(
         "jpeg2000": "1-24",
         "htj2k": "1-32",
         "jpegxl": "1-16",
-        "rle": "1, 8, 16, 32, 64",
+        "rle": "1, 8, 16, 32",
         "deflate": _ANY_BITS,
         "raw": _ANY_BITS,
     }

@@ -100,6 +100,40 @@ def pack(samples: Samples, spec: FrameSpec, *, big_endian: bool = False) -> byte
     return samples.astype(dtype.newbyteorder(">" if big_endian else "<"), copy=False).tobytes()
 
 
+def expand_422(frame: bytes, spec: FrameSpec) -> Samples:
+    """Samples of one native 4:2:2 frame: the chroma samples of the left pixel of two are those of both.
+
+    Parameters
+    ----------
+    frame : bytes
+        Two luminance samples and one of each chroma for two pixels of a row, in little endian order.
+    spec : FrameSpec
+        What it is; subsampled.
+
+    Returns
+    -------
+    ndarray
+        Shape (rows, columns, 3).
+
+    Raises
+    ------
+    UnsupportedFrame
+        If the frame has another length, or rows an odd number of pixels.
+
+    References
+    ----------
+    PS3.3 C.7.6.3.1.2.
+    """
+    if spec.columns % 2 or len(frame) * 8 != spec.frame_bits:
+        raise UnsupportedFrame(f"{len(frame)} bytes are no 4:2:2 frame of {spec.rows} rows, {spec.columns} columns")
+    dtype = dtype_of(spec)
+    pairs = np.frombuffer(frame, dtype.newbyteorder("<")).reshape(spec.rows, spec.columns // 2, 4)
+    samples = np.empty((spec.rows, spec.columns, 3), dtype)
+    for pixel in (0, 1):
+        samples[:, pixel::2] = pairs[..., [pixel, 2, 3]]
+    return samples
+
+
 def pack_bits(frames: Iterable[Samples]) -> Iterator[bytes]:
     """Bytes of 1-bit frames, one after the other without padding between them (PS3.5 8.1.1).
 
@@ -113,6 +147,13 @@ def pack_bits(frames: Iterable[Samples]) -> Iterator[bytes]:
         rest = bits[whole:]
     if rest.size:
         yield np.packbits(rest, bitorder="little").tobytes()
+
+
+def little_endian(frame: bytes, word_bytes: int) -> bytes:
+    """Reverse the bytes of every word of ``word_bytes`` (big endian samples to little endian, or back)."""
+    if word_bytes == 1:
+        return frame
+    return np.frombuffer(frame, dtype=f">u{word_bytes}").astype(f"<u{word_bytes}").tobytes()
 
 
 def _dtype(spec: FrameSpec) -> np.dtype[np.generic]:

@@ -13,6 +13,7 @@ from leanpacs.codecs.jpeg import Jpeg
 from leanpacs.codecs.jpeg2000 import HTJ2K, Jpeg2000
 from leanpacs.codecs.jpegls import JpegLS
 from leanpacs.codecs.jpegxl import JpegXL
+from leanpacs.codecs.levels import from_indexes, index_spec, to_indexes
 from leanpacs.codecs.native import pack, unpack
 from leanpacs.codecs.rle import Rle
 from leanpacs.dicom import uids
@@ -115,7 +116,11 @@ def encode_frame(
     """
     if isinstance(codec, Bytewise):
         return codec.encode_bytes(frame, spec, options)
-    return codec.encode(unpack(frame, spec, big_endian=big_endian), spec, options)
+    samples = unpack(frame, spec, big_endian=big_endian)
+    if options.levels:
+        samples = to_indexes(samples, spec, options.levels)
+        spec = index_spec(spec, options.precision)
+    return codec.encode(samples, spec, options)
 
 
 def decode_frame(
@@ -130,7 +135,12 @@ def decode_frame(
     """
     if isinstance(codec, Bytewise):
         return codec.decode_bytes(stream, spec)
-    return pack(codec.decode(stream, spec, options), spec, big_endian=big_endian)
+    if options.levels:
+        indexes = codec.decode(stream, index_spec(spec, options.precision), options)
+        samples = from_indexes(codec.name, indexes, spec, options.levels)
+    else:
+        samples = codec.decode(stream, spec, options)
+    return pack(samples, spec, big_endian=big_endian)
 
 
 def decode_received(stream: bytes, transfer_syntax: str, spec: FrameSpec) -> DecodedFrame:

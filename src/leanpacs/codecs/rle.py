@@ -15,6 +15,7 @@ from leanpacs.errors import DecodeError
 
 _HEADER = struct.Struct("<16L")
 _MOST_SEGMENTS = 15
+_MOST_EXPANSION = 64
 _PADDING = 256
 """Bytes that a segment may hold beyond the plane: writers pad, or code rows together that do not end together."""
 
@@ -55,6 +56,19 @@ class Rle:
         return _decoded(stream, spec, padding=0)
 
 
+def require_possible(stream: bytes, spec: FrameSpec) -> None:
+    """Compare the length of a code stream with the frame, before anything is allocated for that.
+
+    Raises
+    ------
+    DecodeError
+        If so few bytes cannot hold so large a frame: two of them stand for 128 at the most.
+    """
+    wanted = -(-spec.frame_bits // 8)
+    if _MOST_EXPANSION * len(stream) < wanted:
+        raise DecodeError(Rle.name, f"{len(stream)} bytes cannot hold a frame of {wanted}")
+
+
 def byte_planes(samples: Samples) -> list[Samples]:
     """One plane for each byte of each sample, the highest byte first; shape (rows, columns), uint8, contiguous."""
     columns = np.ascontiguousarray(samples, samples.dtype.newbyteorder(">")).view(np.uint8)
@@ -64,6 +78,7 @@ def byte_planes(samples: Samples) -> list[Samples]:
 
 def decode_received(stream: bytes, spec: FrameSpec) -> DecodedFrame:
     """Decode a code stream; planes are interleaved, colours are not converted."""
+    require_possible(stream, spec)
     decoded = decoded_spec(spec)
     if spec.bits_allocated == 1:
         return DecodedFrame(_one_bit(stream, spec), decoded)

@@ -15,11 +15,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from leanpacs.codecs import jpeg, jpeg2000, jpegls, jpegxl
+from leanpacs.codecs import jpeg, jpeg2000, jpegls, jpegxl, rle
 from leanpacs.codecs.bytewise import Bytewise, DeflatedFrame
 from leanpacs.codecs.codec import DecodedFrame, Samples, decoding
 from leanpacs.codecs.jpeg2000 import MOST_HTJ2K_BITS
-from leanpacs.codecs.jxlheader import jpegxl_header
 from leanpacs.codecs.samples import decoded_spec, dtype_of, fitting, shape_of
 from leanpacs.dicom import uids
 from leanpacs.dicom.frames import FrameSpec
@@ -125,6 +124,8 @@ def _checked(stream: bytes, transfer_syntax: str, spec: FrameSpec, plugin: str) 
     """Photometric Interpretation after decoding, '' when it stays; after a look at the header of the stream."""
     if transfer_syntax in _JPEG:
         header = jpeg.readable_header(stream, spec)
+        if plugin == "gdcm" and spec.bits_stored < spec.bits_allocated == 8:
+            raise UnsupportedFrame(f"{plugin}: JPEG with {spec.bits_stored} of 8 bits stored")  # it ends the process
         if not jpeg.is_lossless(header) and header.shape.precision > 8:
             raise UnsupportedFrame(f"{plugin}: lossy JPEG of {header.shape.precision} bits")
         return "RGB" if spec.samples_per_pixel == 3 and not jpeg.is_lossless(header) else ""
@@ -132,12 +133,20 @@ def _checked(stream: bytes, transfer_syntax: str, spec: FrameSpec, plugin: str) 
         jpeg2000.readable_header(stream, spec)
         return "RGB" if jpeg2000.is_transformed(spec) else ""
     if transfer_syntax in _JPEG_LS:
-        bits = jpegls.readable_precision(stream, spec)
-        if plugin == "gdcm" and bits in _GDCM_WRONG_JPEG_LS_BITS:
-            raise UnsupportedFrame(f"{plugin}: JPEG-LS of {bits} bits")
-    elif spec.bits_allocated == 1:
-        raise UnsupportedFrame(f"{plugin}: 1-bit frames of RLE")
+        jpegls.readable_precision(stream, spec)
+        if plugin == "gdcm" and spec.bits_stored in _GDCM_WRONG_JPEG_LS_BITS:
+            raise UnsupportedFrame(f"{plugin}: JPEG-LS with {spec.bits_stored} bits stored")
+        if plugin == "gdcm" and transfer_syntax == uids.JPEG_LS_NEAR_LOSSLESS and _is_narrow_and_signed(spec):
+            raise UnsupportedFrame(f"{plugin}: near-lossless JPEG-LS with {spec.bits_stored} bits stored, signed")
+        return ""
+    if spec.bits_allocated == 1 or spec.samples_per_pixel not in (1, 3):
+        raise UnsupportedFrame(f"{plugin}: RLE of {spec.samples_per_pixel} samples of {spec.bits_allocated} bits")
+    rle.require_possible(stream, spec)
     return ""
+
+
+def _is_narrow_and_signed(spec: FrameSpec) -> bool:
+    return spec.bits_stored < 8 and bool(spec.pixel_representation)
 
 
 def _pydicom_samples(plugin: str, stream: bytes, transfer_syntax: str, spec: FrameSpec, *, is_raw: bool) -> Samples:
@@ -187,8 +196,7 @@ def _by_jpegsof3(stream: bytes, transfer_syntax: str, spec: FrameSpec) -> Decode
 def _by_jxl_oxide(stream: bytes, transfer_syntax: str, spec: FrameSpec) -> DecodedFrame:
     import micro_reader_codecs
 
-    header = jpegxl_header("jxl-oxide", stream)
-    header.shape.require("jxl-oxide", spec)
+    header = jpegxl.readable_header(stream, spec)
     bits = header.shape.precision
     samples = np.empty(shape_of(spec), np.uint8 if bits <= 8 else np.uint16)
     micro_reader_codecs.jxl_decode_into(stream, samples.reshape(-1).view(np.uint8))

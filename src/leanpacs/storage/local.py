@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -34,6 +35,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _PRIVATE_FOLDERS = ("blobs", "tmp", "spool")
 _FOLDER_MODE = 0o750
 _FILE_MODE = 0o640
+_YOUNG_SECONDS = 60.0
+"""A file written less than this ago need not be made young."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,26 +90,44 @@ class LocalStore:
 
     def adopt(self, path: Path, digest: Digest | None = None) -> BlobRef:
         """Take over a closed local file, durably; on an error it stays where it was."""
+        return self.adopt_all([(path, digest)])[0]
+
+    def adopt_all(self, files: Sequence[tuple[Path, Digest | None]]) -> list[BlobRef]:
+        """Take over several files; each folder is synced once, after the last of them has its name."""
         with _translated():
             self._check_room(0)
-            with path.open("rb") as file:
-                found = digest or Digest(hashlib.file_digest(file, "sha256").digest())
-                ref = BlobRef(self.tier, found, os.fstat(file.fileno()).st_size)
-                self._sync(file.fileno())
-            if self._refresh(ref):
-                path.unlink()
-                return ref
+            refs = [self._synced(path, digest) for path, digest in files]
+            folders: set[Path] = set()
+            for (path, _), ref in zip(files, refs, strict=True):
+                folders.add(self._adopt_synced(path, ref))
+            for folder in folders:
+                self._sync_folder(folder)
+        return refs
+
+    def _synced(self, path: Path, digest: Digest | None) -> BlobRef:
+        """Bring a file's bytes onto the medium, and make the file young."""
+        with path.open("rb") as file:
+            found = digest or Digest(hashlib.file_digest(file, "sha256").digest())
+            status = os.fstat(file.fileno())
+            self._sync(file.fileno())
+        if time.time() - status.st_mtime > _YOUNG_SECONDS:
             os.utime(path)
-            try:
-                self._place(path, ref, discard=False)
-            except OSError as error:
-                if error.errno != errno.EXDEV:
-                    raise
-                with path.open("rb") as file:
-                    chunks = iter(lambda: file.read(CHUNK_BYTES), b"")
-                    self._place(self._write_temporary(chunks), ref)
-                path.unlink()
-        return ref
+        return BlobRef(self.tier, found, status.st_size)
+
+    def _adopt_synced(self, path: Path, ref: BlobRef) -> Path:
+        """Give a synced file its final name; the folder to be synced. Good bytes take the place of what is there."""
+        target = self._path(ref.digest)
+        self._ensure_folder(target.parent)
+        try:
+            path.rename(target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            with path.open("rb") as file:
+                chunks = iter(lambda: file.read(CHUNK_BYTES), b"")
+                self._place(self._write_temporary(chunks), ref)
+            path.unlink()
+        return target.parent
 
     def spool_folder(self) -> Path:
         """Folder for files that are to be adopted: on the same file system, so that they are only renamed."""
@@ -126,15 +147,14 @@ class LocalStore:
         self._sync_folder(target.parent)
         return True
 
-    def _place(self, temporary: Path, ref: BlobRef, *, discard: bool = True) -> None:
-        """Give a synced file its final name, durably."""
+    def _place(self, temporary: Path, ref: BlobRef) -> None:
+        """Give a synced temporary file its final name, durably; on an error it is removed."""
         target = self._path(ref.digest)
         try:
             self._ensure_folder(target.parent)
             temporary.rename(target)
         except BaseException:
-            if discard:
-                temporary.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
         self._sync_folder(target.parent)
 
@@ -240,6 +260,17 @@ class LocalStore:
         """Remove a blob; one that is absent is fine."""
         with _translated():
             self._path(digest).unlink(missing_ok=True)
+
+    def set_aside(self, digest: Digest) -> Path | None:
+        """Take a blob out of the store without deleting its bytes, which takes long; None when it is absent.
+
+        The caller deletes the file; otherwise `sweep_temporary` does.
+        """
+        aside = self._temporary_path()
+        with _translated(), suppress(FileNotFoundError):
+            self._path(digest).rename(aside)
+            return aside
+        return None
 
     # ----------------------------------------------------------------------------- keepsakes, housekeeping
 

@@ -60,6 +60,10 @@ class MemoryStore:
         path.unlink()
         return ref
 
+    def adopt_all(self, files: Sequence[tuple[Path, Digest | None]]) -> list[BlobRef]:
+        """Take over several files."""
+        return [self.adopt(path, digest) for path, digest in files]
+
     def spool_folder(self) -> Path:
         """Local folder for files that are to be adopted."""
         with self._lock:

@@ -40,7 +40,10 @@ def test_shapes_are_what_was_encoded(
     shape = jpeg2000_header("j2k", by_name("htj2k").encode(frame, spec, options)).shape
     assert shape == StreamShape(rows, columns, samples, container)
     shape = jpeg_header("jls", by_name("jpegls").encode(frame, spec, options)).shape
-    assert shape == StreamShape(rows, columns, samples, container)
+    is_tiny = frame.nbytes < 256 or stored == 1  # pyjpegls has no room for those
+    assert shape in {
+        StreamShape(rows, columns, samples, bits) for bits in ({stored, container} if is_tiny else {stored})
+    }
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16, np.int16])

@@ -23,25 +23,10 @@ from leanpacs.codecs.samples import dtype_of
 from leanpacs.dicom.frames import FrameSpec
 from leanpacs.dicom.uids import transfer_syntax
 from leanpacs.errors import DecodeError
+from streams import frame_of
 
 LARGEST_FRAME = 8 << 20
 """Larger frames take seconds each; codecs do not treat them in another way."""
-
-
-def frame_of(ds: pydicom.Dataset) -> FrameSpec:
-    """The Image Pixel attributes, as pydicom reads them."""
-    return FrameSpec(
-        rows=ds.Rows,
-        columns=ds.Columns,
-        samples_per_pixel=ds.get("SamplesPerPixel", 1),
-        bits_allocated=ds.BitsAllocated,
-        bits_stored=ds.BitsStored,
-        high_bit=ds.HighBit,
-        pixel_representation=ds.PixelRepresentation,
-        planar_configuration=ds.get("PlanarConfiguration") or 0,
-        photometric_interpretation=ds.PhotometricInterpretation,
-        number_of_frames=int(ds.get("NumberOfFrames") or 1),
-    )
 
 
 def images(paths: list[Path]) -> Iterator[tuple[Path, str, pydicom.Dataset, FrameSpec]]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import imagecodecs
+import jpeg_ls
 import numpy as np
 import zstandard
 from numpy.typing import NDArray
@@ -108,6 +109,9 @@ def laid_out(samples: NDArray[Any], facts: Mapping[str, Any]) -> bytes:
 def code_stream(samples: NDArray[Any], facts: Mapping[str, Any]) -> bytes:
     """One frame, encoded as the format page says."""
     precision, codec = facts["precision"], facts["codec"]
+    if "levels" in facts:
+        samples = np.searchsorted(np.cumsum(facts["levels"]), samples).astype(np.uint16)
+        facts = {**facts, "signed": 0}
     if codec == "zstd":
         return zst(laid_out(samples[np.newaxis], facts))
     if codec in ("jpegxl", "jpegls"):
@@ -116,6 +120,8 @@ def code_stream(samples: NDArray[Any], facts: Mapping[str, Any]) -> bytes:
         values = (samples.astype(np.int32) + offset).astype(unsigned)
         if codec == "jpegxl":
             return bytes(imagecodecs.jpegxl_encode(values, lossless=True, effort=3, bitspersample=precision))
+        if 8 < precision < 16:
+            return bytes(jpeg_ls.encode_buffer(values.tobytes(), *values.shape, 1, precision))
         return bytes(imagecodecs.jpegls_encode(values, out=4 * values.nbytes + 4096))
     if precision <= 8:
         samples = samples.astype(np.int8 if facts["signed"] else np.uint8)

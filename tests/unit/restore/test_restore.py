@@ -35,6 +35,8 @@ def images(dtype: Any, low: int, high: int, *, frames: int = 2, samples: int = 1
     return values.astype(dtype)
 
 
+LEVELS = [-2048, *[9] * 700]
+
 CASES = {
     "jxl unsigned 12 bits": (images("u2", 0, 4095), "jpegxl", "jxl", {"precision": 12}),
     "jxl signed 12 bits": (images("i2", -2048, 2047), "jpegxl", "jxl", {"precision": 12}),
@@ -45,6 +47,15 @@ CASES = {
     "jls 10 bits, big endian": (images("u2", 0, 1023), "jpegls", "jls", {"precision": 10, "big_endian": 1}),
     "jls colour, odd length": (images("u1", 0, 255, samples=3)[:, :23, :], "jpegls", "jls", {}),
     "jls signed 8 bits": (images("i1", -128, 127), "jpegls", "jls", {}),
+    "jls signed 12 bits": (images("i2", -2048, 2047), "jpegls", "jls", {"precision": 12}),
+    "jls levels": (images("i2", 0, 700) * 9 - 2048, "jpegls", "jls", {"precision": 10, "levels": LEVELS}),
+    "jxl levels": (images("i2", 0, 200) * 9 - 2048, "jpegxl", "jxl", {"precision": 8, "levels": LEVELS[:201]}),
+    "htj2k levels, big endian": (
+        images("u2", 0, 700) * 9,
+        "htj2k",
+        "j2c",
+        {"precision": 10, "levels": [0, *LEVELS[1:]], "big_endian": 1},
+    ),
     "htj2k signed 16 bits": (images("i2", -32768, 32767), "htj2k", "j2c", {}),
     "htj2k signed 7 of 16 bits": (images("i2", -64, 63), "htj2k", "j2c", {"precision": 7}),
     "htj2k colour": (images("u1", 0, 255, samples=3), "htj2k", "j2c", {"planar": 1}),

@@ -14,6 +14,7 @@ from leanpacs.codecs.samples import image_refusal
 from leanpacs.codecs.writing.options import WriteOptions, WrittenFrame
 from leanpacs.codecs.writing.writer import (
     Writer,
+    in_a_byte,
     lossy_refusal,
     require_frame,
     require_within,
@@ -95,8 +96,7 @@ def _write_lossy(bits: int) -> Callable[[Samples, FrameSpec, WriteOptions], Writ
                 bitspersample=bits,
                 **(colour if is_colour else {}),
             )
-        allocated = 8 if bits == 8 else 16
-        described = replace(spec, bits_allocated=allocated, bits_stored=bits, high_bit=bits - 1)
+        described = in_a_byte(spec) if bits == 8 else replace(spec, bits_stored=bits, high_bit=bits - 1)
         return written(bytes(stream), described, "YBR_FULL_422" if is_colour else "")
 
     return write

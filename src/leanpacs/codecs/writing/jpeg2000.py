@@ -36,9 +36,9 @@ _THUMBNAIL: Final = 64
 """Rows or columns that the lowest resolution of the RPCL syntax has at most."""
 
 _MOST_LEVELS: Final = 32
-_PSNR: Final = (10.0, 140.0)
-_STEP_EXPONENT: Final = (3.0, 20.0)
-"""Quality from poor to good: PSNR in dB for OpenJPEG, -log2 of the step size for OpenJPH."""
+_LEAST_PSNR: Final = 10.0
+_LEAST_STEP_EXPONENT: Final = 0.0
+"""Poor quality: in dB for OpenJPEG, the step size as a power of 2 for OpenJPH."""
 
 
 def _refusal(spec: FrameSpec, options: WriteOptions) -> str | None:
@@ -61,7 +61,9 @@ def _write_jpeg2000(samples: Samples, spec: FrameSpec, options: WriteOptions) ->
         def encode(psnr: Any) -> bytes:
             return bytes(imagecodecs.jpeg2k_encode(shifted, level=psnr, reversible=False, **common))
 
-        return _declared(_of_ratio(encode, _PSNR, spec, options), spec, spec.bits_stored, "YBR_ICT")
+        return _declared(
+            _of_ratio(encode, (_LEAST_PSNR, _best_psnr(spec)), spec, options), spec, spec.bits_stored, "YBR_ICT"
+        )
 
 
 def _write_htj2k(samples: Samples, spec: FrameSpec, options: WriteOptions) -> WrittenFrame:
@@ -91,7 +93,12 @@ def _htj2k(samples: Samples, spec: FrameSpec, options: WriteOptions, **others: A
         def encode(exponent: float) -> bytes:
             return bytes(imagecodecs.htj2k_encode(shifted, level=2.0**-exponent, reversible=False, **common))
 
-        return _declared(_of_ratio(encode, _STEP_EXPONENT, spec, options), spec, spec.bits_stored, "YBR_ICT")
+        return _declared(
+            _of_ratio(encode, (_LEAST_STEP_EXPONENT, spec.bits_stored + 4.0), spec, options),
+            spec,
+            spec.bits_stored,
+            "YBR_ICT",
+        )
 
 
 def _levels(spec: FrameSpec) -> int:
@@ -100,6 +107,11 @@ def _levels(spec: FrameSpec) -> int:
     while max(spec.rows, spec.columns) > _THUMBNAIL << levels:
         levels += 1
     return min(max(levels, 5), _MOST_LEVELS)
+
+
+def _best_psnr(spec: FrameSpec) -> float:
+    """Of errors that come from rounding to whole numbers alone."""
+    return 6.02 * spec.bits_stored + 11
 
 
 def _of_ratio(

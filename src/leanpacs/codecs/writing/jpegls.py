@@ -6,18 +6,21 @@ from typing import Final
 
 from leanpacs.codecs.codec import Samples, encoding
 from leanpacs.codecs.jpegls import JpegLS
-from leanpacs.codecs.samples import image_refusal
+from leanpacs.codecs.samples import image_refusal, narrowed
 from leanpacs.codecs.writing.options import WriteOptions, WrittenFrame
 from leanpacs.codecs.writing.writer import (
     Writer,
+    in_a_byte,
     lossy_refusal,
     require_frame,
     require_within,
     twos_complement,
     usual_bits,
+    value_range,
     written,
 )
 from leanpacs.dicom.frames import FrameSpec
+from leanpacs.errors import UnsupportedFrame
 
 _LONGEST_SIDE: Final = 65535
 
@@ -38,18 +41,32 @@ def _refusal(spec: FrameSpec, options: WriteOptions) -> str | None:
 
 def _write(samples: Samples, spec: FrameSpec, options: WriteOptions) -> WrittenFrame:
     values = require_frame(samples, spec)
-    near = 0 if options.lossy is None else options.lossy.near or 0
-    if near:
-        require_within(values, spec)
+    if options.lossy is None:
+        with encoding(JpegLS.name):
+            return written(_encoded(values, spec, usual_bits(values, spec), 0), spec)
+    # An error may lead to any value that the code stream has, so it has Bits Stored; dcmtk and GDCM want 8 of 8.
+    described, near = in_a_byte(spec) if spec.bits_stored <= 8 else spec, options.lossy.near or 0
+    narrow = narrowed(require_within(values, spec), described.bits_allocated)
+    _require_sign_kept(narrow, described, near)
     with encoding(JpegLS.name):
-        return written(_encoded(values, spec, near), spec)
+        return written(_encoded(narrow, described, described.bits_stored, near), described)
 
 
-def _encoded(values: Samples, spec: FrameSpec, near: int) -> bytes:
+def _require_sign_kept(values: Samples, spec: FrameSpec, near: int) -> None:
+    """In two's complement the largest and the smallest value are neighbours: a small error would change the sign."""
+    if not spec.pixel_representation:
+        return
+    low, high = value_range(spec)
+    smallest, largest = int(values.min()), int(values.max())
+    if smallest < low + near or largest > high - near:
+        raise UnsupportedFrame(f"an error of {near} may change the sign of values from {smallest} to {largest}")
+
+
+def _encoded(values: Samples, spec: FrameSpec, precision: int, near: int) -> bytes:
     import jpeg_ls
 
-    # What is nearly lossless may go up to the largest value that there is, so that must be Bits Stored's.
-    precision = max(2, spec.bits_stored) if near else usual_bits(values, spec)
+    if precision == 8 * values.dtype.itemsize:
+        return _encoded_with_all_bits(values, near)
     try:
         return bytes(
             jpeg_ls.encode_buffer(
@@ -63,15 +80,16 @@ def _encoded(values: Samples, spec: FrameSpec, near: int) -> bytes:
             )
         )
     except RuntimeError:
-        return _encoded_with_all_bits(values)
+        # The few tiny frames whose code stream is more than twice as long: pyjpegls has no room for them.
+        return _encoded_with_all_bits(values, 0)
 
 
-def _encoded_with_all_bits(values: Samples) -> bytes:
-    """Without loss, for the few tiny frames whose code stream is more than twice as long: pyjpegls has no room."""
+def _encoded_with_all_bits(values: Samples, near: int) -> bytes:
+    """Quicker than pyjpegls, and with room for any frame, but its code streams have 8 or 16 bits."""
     import imagecodecs
 
     unsigned = values.view(f"u{values.dtype.itemsize}")
-    return bytes(imagecodecs.jpegls_encode(unsigned, out=2 * unsigned.nbytes + 4096))
+    return bytes(imagecodecs.jpegls_encode(unsigned, level=near, out=2 * unsigned.nbytes + 4096))
 
 
 LOSSLESS: Final = Writer(JpegLS.name, _refusal, _write)

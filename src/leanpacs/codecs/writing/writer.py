@@ -117,6 +117,11 @@ def twos_complement(samples: Samples, precision: int) -> Samples:
     return narrowed(unsigned, precision)
 
 
+def in_a_byte(spec: FrameSpec) -> FrameSpec:
+    """The frame with 8 bits stored in 8, which values of up to 8 bits fit."""
+    return replace(spec, bits_allocated=8, bits_stored=8, high_bit=7)
+
+
 def written(stream: bytes, spec: FrameSpec, photometric_interpretation: str = "") -> WrittenFrame:
     """The frame as it is described now: interleaved, with all chroma samples, and of another colour space if given."""
     photometric = photometric_interpretation or spec.photometric_interpretation

@@ -58,6 +58,10 @@ STATUS: Final[Mapping[type[errors.LeanPACSError], int]] = MappingProxyType(
         errors.FrameNotFound: 404,
         errors.InvalidQuery: 400,
         errors.CatalogUnavailable: 503,
+        errors.WorkerError: 500,
+        errors.WorkerCrashed: 500,
+        errors.WorkerTimeout: 500,
+        errors.WorkerOutOfMemory: 500,
         errors.RefusedByPolicy: 403,
     }
 )

@@ -96,6 +96,10 @@ STATUS_OF_ERROR: Mapping[type[errors.LeanPACSError], Status] = MappingProxyType(
         errors.FrameNotFound: Status.PROCESSING_FAILURE,
         errors.InvalidQuery: Status.PROCESSING_FAILURE,
         errors.CatalogUnavailable: Status.PROCESSING_FAILURE,
+        errors.WorkerError: Status.PROCESSING_FAILURE,
+        errors.WorkerCrashed: Status.PROCESSING_FAILURE,
+        errors.WorkerTimeout: Status.PROCESSING_FAILURE,
+        errors.WorkerOutOfMemory: Status.PROCESSING_FAILURE,
         errors.RefusedByPolicy: Status.NOT_AUTHORIZED,
     }
 )

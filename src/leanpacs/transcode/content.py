@@ -1,4 +1,4 @@
-"""A received data set opened for reading: where its parts are, and which form it can be packed in."""
+"""A received data set opened for reading: where its parts are, and whether its frames can be told apart."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from leanpacs.archive.manifest import Form
 from leanpacs.dicom.deflate import inflate_leniently
 from leanpacs.dicom.encapsulation import Encapsulation, frame_fragments, parse
 from leanpacs.dicom.frames import FrameSpec, NativeFrames, frame_spec, native_frames, word_size
@@ -75,10 +74,9 @@ def open_content(received: BinaryIO, syntax_uid: str | None, *, spool: Path, lim
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """Pack the data set whole, because of ``reason`` ('' when it simply has no pixel data)."""
+    """Frames cannot be told apart, because of ``reason`` ('' when there is simply no pixel data)."""
 
     reason: str
-    form: Form = Form.WHOLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +87,6 @@ class Native:
     frames: NativeFrames
     big_endian: bool
     word_bytes: int
-    form: Form = Form.FRAMES
 
     @property
     def swapped_apart(self) -> bool:
@@ -114,7 +111,6 @@ class Streams:
 
     encapsulation: Encapsulation
     frames: tuple[tuple[int, ...], ...]
-    form: Form = Form.STREAMS
 
     @property
     def fragment_counts(self) -> tuple[int, ...]:
@@ -124,7 +120,7 @@ class Streams:
 
 
 def parts(content: Content) -> Whole | Native | Streams:
-    """Say which form the data set can be packed in, and where its frames are."""
+    """Say what the Pixel Data of a data set is, and where its frames are."""
     layout = content.layout
     if layout.problem:
         return Whole(layout.problem)

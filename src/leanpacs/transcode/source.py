@@ -1,0 +1,124 @@
+"""One instance opened for reading, wherever its bytes come from: what transcoding begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import BinaryIO, Protocol
+
+from leanpacs.dicom.instance import Layout
+from leanpacs.errors import FrameNotFound, UnsupportedTransferSyntax
+from leanpacs.transcode.content import Content, Native, Streams, parts
+
+COPY_BYTES = 1 << 20
+
+
+class OpenInstance(Protocol):
+    """What a file, and every form in which an archive keeps an instance, can give."""
+
+    layout: Layout
+    """Encoding, elements and kind of Pixel Data; its offsets are of no use to others."""
+
+    def preface(self) -> bytes:
+        """Preamble and file meta as received, or b''."""
+        ...
+
+    def data_set(self) -> Iterator[bytes]:
+        """The data set as received."""
+        ...
+
+    def head(self) -> bytes:
+        """The data set (inflated) before the value of Pixel Data; all of it when there is none."""
+        ...
+
+    def tail(self) -> bytes:
+        """The data set (inflated) after the value of Pixel Data."""
+        ...
+
+    def native_length(self) -> int:
+        """Bytes in the value of native Pixel Data."""
+        ...
+
+    def native_value(self) -> Iterator[bytes]:
+        """The value of native Pixel Data as received, what follows the last frame included."""
+        ...
+
+    def frame_count(self) -> int:
+        """Number of frames that can be told apart.
+
+        Raises
+        ------
+        UnsupportedTransferSyntax
+            If they cannot be; says why.
+        """
+        ...
+
+    def frame(self, number: int) -> bytes:
+        """Frame ``number`` (from 1) as received: its code stream, or its native bytes."""
+        ...
+
+
+class OpenFile:
+    """A file, or a data set in memory."""
+
+    def __init__(self, content: Content) -> None:
+        self._content = content
+        self._parts = parts(content)
+        self.layout = content.layout
+
+    def preface(self) -> bytes:
+        """See `OpenInstance`."""
+        return self._read(self._content.received, 0, self.layout.preface_length)
+
+    def data_set(self) -> Iterator[bytes]:
+        """See `OpenInstance`."""
+        position = self.layout.preface_length
+        while piece := self._read(self._content.received, position, position + COPY_BYTES):
+            yield piece
+            position += len(piece)
+
+    def head(self) -> bytes:
+        """See `OpenInstance`."""
+        return self._read(self._content.reader, self.layout.preface_length, self.layout.head_end)
+
+    def tail(self) -> bytes:
+        """See `OpenInstance`."""
+        return self._read(self._content.reader, self.layout.tail_start, self.layout.length)
+
+    def native_length(self) -> int:
+        """See `OpenInstance`."""
+        return self.layout.tail_start - self.layout.head_end
+
+    def native_value(self) -> Iterator[bytes]:
+        """See `OpenInstance`."""
+        position, end = self.layout.head_end, self.layout.tail_start
+        while position < end and (piece := self._read(self._content.reader, position, min(end, position + COPY_BYTES))):
+            yield piece
+            position += len(piece)
+
+    def frame_count(self) -> int:
+        """See `OpenInstance`."""
+        match self._parts:
+            case Native():
+                return self._parts.frames.count
+            case Streams():
+                return len(self._parts.frames)
+        reason = self._parts.reason or "it has no Pixel Data"
+        raise UnsupportedTransferSyntax(self.layout.transfer_syntax, f"no frames can be given: {reason}")
+
+    def frame(self, number: int) -> bytes:
+        """See `OpenInstance`."""
+        if not 1 <= number <= self.frame_count():
+            raise FrameNotFound(number, self.frame_count())
+        match self._parts:
+            case Native():
+                return self._parts.frames.read(self._content.reader, number - 1)
+            case Streams():
+                fragments = [self._parts.encapsulation.fragments[i] for i in self._parts.frames[number - 1]]
+                reader = self._content.reader
+                return b"".join(self._read(reader, f.offset, f.offset + f.length) for f in fragments)
+        raise FrameNotFound(number, 0)
+
+    @staticmethod
+    def _read(reader: BinaryIO, start: int, end: int) -> bytes:
+        reader.seek(start)
+        return reader.read(end - start)
