@@ -20,7 +20,8 @@ The format is described in docs/reference/pack-format.md. Exit code: 0 when ever
 something was not, 2 when the arguments are wrong.
 """
 
-# ruff: noqa: S603, BLE001 (it runs stock programs; one bad file must not keep the others from being restored)
+# ruff: noqa: S603, BLE001, B905 (it runs stock programs; one bad file must not keep the others from being restored;
+# zip() checks no lengths before Python 3.10)
 
 from __future__ import annotations
 

@@ -36,6 +36,20 @@ RECIPES = [
     ),
     data.Recipe(modality="CT", transfer_syntax=data.DEFLATED_LE, instance=11, series=11),
     data.Recipe(modality="SR", kind="none", instance=12, series=12),
+    data.Recipe(modality="CT", transfer_syntax=data.JPEG_LS, content="noise", rows=200, columns=190, instance=14),
+    data.Recipe(modality="CT", transfer_syntax=data.JPEG_LOSSLESS, rows=200, columns=190, instance=15),
+    data.Recipe(
+        modality="US",
+        transfer_syntax=data.JPEG_BASELINE,
+        samples=3,
+        bits_allocated=8,
+        bits_stored=8,
+        photometric="YBR_FULL_422",
+        frames=2,
+        rows=300,
+        columns=290,
+        instance=16,
+    ),
     data.Recipe(modality="DX", file_meta=False, trailing_padding=6, rows=80, columns=80, instance=13, series=13),
 ]
 

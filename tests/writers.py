@@ -40,7 +40,7 @@ def image(spec: FrameSpec, seed: int = 0) -> NDArray[Any]:
     height = 1 << spec.bits_stored
     shape = (spec.rows, spec.columns, spec.samples_per_pixel)
     values = ((rows * 3 + columns * 5) % 97 / 97 * height * 0.6)[..., None] + np.arange(shape[2]) * height * 0.1
-    values = values + generator.normal(0, height / 200, shape)
+    values = values + generator.normal(0, height / 50, (*shape[:2], 1))
     values[rows > 30] = height * 0.3
     values = np.clip(values, 0, height - 1)
     if spec.pixel_representation:
@@ -80,7 +80,7 @@ def by_dcmtk(program: str, options: list[str], native: Path) -> Path:
 
 
 def by_gdcm(syntax: str, native: Path) -> Path:
-    """The file compressed by GDCM, in a process of its own: it ends the process where it meets what it does not like."""
+    """The file compressed by GDCM, in a process of its own, which it ends when it meets what it does not like."""
     target = native.with_name("gdcm.dcm")
     words = [sys.executable, "-c", _GDCM, str(native), str(target), syntax]
     subprocess.run(words, check=True, capture_output=True)

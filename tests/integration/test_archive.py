@@ -18,11 +18,13 @@ from hypothesis import strategies as st
 import data
 from leanpacs.archive.archive import Archive, open_archive
 from leanpacs.archive.ingest import Incoming, Outcome, Receipt
+from leanpacs.archive.rebuild import PackedInstance
 from leanpacs.archive.settler import Settler
-from leanpacs.catalog import Kind
+from leanpacs.catalog import Kind, RepresentationRow
 from leanpacs.config import Settings
 from leanpacs.dicom.uids import EXPLICIT_LE
 from leanpacs.errors import InstanceNotFound
+from leanpacs.storage.dictionary import load_all
 
 
 class Inline(Executor):
@@ -223,3 +225,82 @@ def _problem(archive: Archive, path: Path) -> str:
     settled_is_exact = given_back(archive, receipt.sop_uid) == content
     archive.deleter().delete(sop_uid=receipt.sop_uid, actor="test", reason="next")
     return "" if landed_is_exact and settled_is_exact else f"{path.name}: {landed_is_exact=} {settled_is_exact=}"
+
+
+ENCAPSULATED = {
+    "rle": data.Recipe(modality="XA", transfer_syntax=data.RLE, frames=3, rows=160, columns=150, fragments=2),
+    "jpegls": data.Recipe(
+        modality="CT", transfer_syntax=data.JPEG_LS, content="noise", rows=200, columns=190, frames=2
+    ),
+    "ljpeg": data.Recipe(modality="CT", transfer_syntax=data.JPEG_LOSSLESS, rows=200, columns=190, frames=2),
+    "jpeg": data.Recipe(
+        modality="US",
+        transfer_syntax=data.JPEG_BASELINE,
+        samples=3,
+        bits_allocated=8,
+        bits_stored=8,
+        photometric="YBR_FULL_422",
+        rows=300,
+        columns=290,
+        frames=2,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ENCAPSULATED)
+def test_received_streams_are_recoded_and_served_as_received(archive: Archive, kind: str) -> None:
+    recipe = ENCAPSULATED[kind]
+    content = data.make_instance(recipe)
+    landed = take_in(archive, content)
+    before = frames_of(archive, landed.sop_uid, recipe.frames)
+    settle(archive)
+    held = held_of(archive, landed.sop_uid)
+    assert (held.form, held.codec) == ("recoded", "recoded (jpegxl)")
+    assert held.stored_frame_bytes < sum(map(len, before))
+    assert given_back(archive, landed.sop_uid) == content
+    assert frames_of(archive, landed.sop_uid, recipe.frames) == before
+    with archive.store.open(held.blob.digest) as file:
+        manifest = PackedInstance(file, load_all(archive.store)).manifest
+    assert {one["kind"] for one in manifest.recipes.distinct} == {kind}
+    _native_pixels_agree(archive, landed.sop_uid, content)
+
+
+def test_received_streams_stay_as_they_are_when_that_is_wanted(tmp_path: Path) -> None:
+    chosen = SETTINGS.model_copy(update={"settle": SETTINGS.settle.model_copy(update={"recode_effort": 0})})
+    with open_archive(tmp_path, chosen) as archive:
+        content = data.make_instance(ENCAPSULATED["ljpeg"])
+        landed = take_in(archive, content)
+        settle(archive)
+        held = held_of(archive, landed.sop_uid)
+        assert (held.form, held.codec, held.reason) == ("streams", "as received (jpg)", "")
+        assert given_back(archive, landed.sop_uid) == content
+
+
+def test_a_stream_that_cannot_be_made_again_stays_and_says_why(archive: Archive) -> None:
+    recipe = ENCAPSULATED["jpegls"]
+    content = data.make_instance(recipe)
+    samples = content.index(b"\xff\xda", len(content) // 2) + 2000  # within the scan of the second frame
+    damaged = content[:samples] + bytes(4) + content[samples + 4 :]
+    landed = take_in(archive, damaged)
+    settle(archive)
+    held = held_of(archive, landed.sop_uid)
+    with archive.store.open(held.blob.digest) as file:
+        manifest = PackedInstance(file, load_all(archive.store)).manifest
+    assert [manifest.recipes[number]["kind"] for number in (1, 2)] == ["jpegls", "received"]
+    assert manifest.frame_name(2).endswith(".jls")
+    assert held.reason
+    assert given_back(archive, landed.sop_uid) == damaged
+
+
+def held_of(archive: Archive, sop_uid: str) -> RepresentationRow:
+    """The only form that is kept."""
+    (instance,) = archive.catalog.instances(sop_uid=sop_uid)
+    (held,) = archive.catalog.representations(instance.id)
+    return held
+
+
+def frames_of(archive: Archive, sop_uid: str, count: int) -> list[bytes]:
+    """Every frame as received."""
+    (instance,) = archive.catalog.instances(sop_uid=sop_uid)
+    with archive.retriever.opened(instance) as opened:
+        return [opened.frame(number) for number in range(1, count + 1)]

@@ -27,6 +27,7 @@ from leanpacs.codecs.legacy import RECODABLE, Recoded, rebuild, recode
 from leanpacs.codecs.legacy.packbits import RULES
 from leanpacs.codecs.ljpeg import HuffmanTable
 from leanpacs.codecs.ljpeg import encode as encode_lossless
+from leanpacs.codecs.registry import decode_received
 from leanpacs.dicom.frames import FrameSpec
 from leanpacs.dicom.uids import (
     JPEG_BASELINE,
@@ -83,9 +84,26 @@ def require_made_again(stream: bytes, transfer_syntax: str, spec: FrameSpec, eff
     return recoded
 
 
-def jpeg(spec: FrameSpec, **options: int | str) -> bytes:
+def outcome(stream: bytes, transfer_syntax: str, spec: FrameSpec, effort: int = 3) -> Recoded | str:
+    """Recoded, or why not."""
+    try:
+        return recode(stream, transfer_syntax, spec, effort)
+    except UnsupportedFrame as error:
+        return str(error)
+
+
+def require_made_again_if_smaller(stream: bytes, transfer_syntax: str, spec: FrameSpec) -> None:
+    """Make it again, unless it was small already; that is looked at last."""
+    refused = outcome(stream, transfer_syntax, spec, 7)
+    if isinstance(refused, str):
+        assert "save nothing" in refused
+    else:
+        require_made_again(stream, transfer_syntax, spec, 7)
+
+
+def jpeg(spec: FrameSpec) -> bytes:
     """Baseline JPEG of the test image."""
-    return bytes(imagecodecs.jpeg8_encode(image(spec), level=80, **options))
+    return bytes(imagecodecs.jpeg8_encode(image(spec), level=80))
 
 
 # ------------------------------------------------------------------------------------------------- JPEG
@@ -94,6 +112,7 @@ def jpeg(spec: FrameSpec, **options: int | str) -> bytes:
 @pytest.mark.parametrize("spec", [BYTES, COLOUR], ids=["grey", "colour"])
 @pytest.mark.parametrize("padding", [b"", b"\0", b"\0\0\x12"])
 def test_jpeg_is_recompressed_with_whatever_follows_it(spec: FrameSpec, padding: bytes) -> None:
+    spec = replace(spec, rows=240, columns=320)
     recoded = require_made_again(jpeg(spec) + padding, JPEG_BASELINE, spec)
     assert (recoded.codec, recoded.extension, dict(recoded.recipe)) == ("jpegxl", "jxl", {"kind": "jpeg"})
 
@@ -124,19 +143,16 @@ def test_jpeg_ls_of_pyjpegls(bits: int, near: int) -> None:
             lossy_error=near,
         )
     )
-    try:
-        require_made_again(stream, JPEG_LS_NEAR_LOSSLESS if near else JPEG_LS_LOSSLESS, spec, 7)
-    except UnsupportedFrame as error:
-        # Lossless ones are always the same; they may be smaller as they are.
-        assert "save nothing" in str(error) or (near and "encoded again it" in str(error))
+    if near and "encoded again it" in str(outcome(stream, JPEG_LS_NEAR_LOSSLESS, spec)):
+        return  # what an error was allowed in may end a run elsewhere; lossless ones are always the same
+    require_made_again_if_smaller(stream, JPEG_LS_NEAR_LOSSLESS if near else JPEG_LS_LOSSLESS, spec)
 
 
 @pytest.mark.parametrize("interleave", [0, 1, 2])
 @pytest.mark.parametrize("near", [0, 1])
 def test_interleave_modes_of_jpeg_ls(interleave: int, near: int) -> None:
-    samples = np.repeat(np.repeat(image(COLOUR), 2, axis=0), 2, axis=1)
-    spec = replace(COLOUR, rows=samples.shape[0], columns=samples.shape[1])
-    ordered = {0: np.moveaxis(samples, 2, 0), 1: np.moveaxis(samples, 2, 1), 2: samples}[interleave]
+    spec, samples = COLOUR, image(COLOUR)
+    ordered = np.moveaxis(samples, 2, 0) if interleave == 0 else samples
     stream = bytes(
         jpeg_ls.encode_buffer(
             ordered.tobytes(),
@@ -148,13 +164,13 @@ def test_interleave_modes_of_jpeg_ls(interleave: int, near: int) -> None:
             interleave_mode=interleave,
         )
     )
-    try:
-        recoded = require_made_again(stream, JPEG_LS_LOSSLESS, spec)
-    except UnsupportedFrame as error:
-        assert near
-        assert "encoded again it" in str(error)
-    else:
+    if near and "encoded again it" in str(outcome(stream, JPEG_LS_NEAR_LOSSLESS, spec)):
+        return
+    require_made_again_if_smaller(stream, JPEG_LS_LOSSLESS, spec)
+    if not near:
+        recoded = require_made_again(stream, JPEG_LS_LOSSLESS, spec, 7)
         assert len(recoded.recipe["segments"]) == (4 if interleave == 0 else 2)
+        np.testing.assert_array_equal(decode_received(stream, JPEG_LS_LOSSLESS, spec).samples, samples)
 
 
 @pytest.mark.external
@@ -172,14 +188,6 @@ def test_jpeg_ls_of_dcmtk(tmp_path: Path, spec: FrameSpec, options: list[str]) -
 def test_streams_of_gdcm(tmp_path: Path, spec: FrameSpec, syntax: str) -> None:
     native = native_file(spec, image(spec), tmp_path / "native.dcm")
     require_made_again_if_smaller(*stream_in(writers.by_gdcm(syntax, native)), spec)
-
-
-def require_made_again_if_smaller(stream: bytes, transfer_syntax: str, spec: FrameSpec) -> None:
-    """Make it again, unless it was small already."""
-    try:
-        require_made_again(stream, transfer_syntax, spec, 7)
-    except UnsupportedFrame as error:
-        assert "save nothing" in str(error), str(error)
 
 
 # ----------------------------------------------------------------------------------------- JPEG Lossless
@@ -334,7 +342,7 @@ def require_all(paths: list[Path]) -> tuple[Counter[str], Counter[str]]:
         try:
             ds = pydicom.dcmread(path)
             uid = str(ds.file_meta.TransferSyntaxUID)
-            if uid not in RECODABLE:
+            if uid not in RECODABLE or "PixelData" not in ds:
                 continue
         except (AttributeError, pydicom.errors.InvalidDicomError):
             continue
@@ -347,13 +355,12 @@ def require_all(paths: list[Path]) -> tuple[Counter[str], Counter[str]]:
 
 def made_again(path: Path, stream: bytes, uid: str, spec: FrameSpec) -> int | None:
     """Bytes that it takes recoded, None when it stays as it is."""
-    try:
-        recoded = recode(stream, uid, spec, 3)
-    except UnsupportedFrame as error:
-        assert REASONS.search(str(error)), f"{path}: {error}"
+    recoded = outcome(stream, uid, spec)
+    if isinstance(recoded, str):
+        assert REASONS.search(recoded), f"{path}: {recoded}"
         # What is lossless and not RLE is determined by its segments.
         is_determined = uid in (JPEG_LOSSLESS, JPEG_LOSSLESS_SV1, JPEG_LS_LOSSLESS)
-        assert not is_determined or "save nothing" in str(error), f"{path}: {error}"
+        assert not is_determined or "save nothing" in recoded, f"{path}: {recoded}"
         return None
     assert rebuild(recoded.stream, recoded.recipe, recoded.codec, spec) == stream, path
     return len(recoded.stream)

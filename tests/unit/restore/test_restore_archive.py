@@ -82,7 +82,7 @@ def test_every_form_comes_back(tmp_path: Path) -> None:
         take_in(archive, contents)
         settle(archive)
         forms = _forms(tmp_path / "data")
-    assert forms == {"whole", "frames", "streams"}
+    assert forms == {"whole", "frames", "recoded"}
     printed = restore(tmp_path / "data", tmp_path / "out")
     assert f"{len(contents)} restored and compared, 0 landed files copied, 0 failed" in printed
     restored = {path.name: path.read_bytes() for path in (tmp_path / "out").rglob("*.dcm")}

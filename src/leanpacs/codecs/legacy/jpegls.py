@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from leanpacs.codecs.codec import Samples
 from leanpacs.codecs.legacy.scans import SOF55, SOS, segments, split
 from leanpacs.errors import UnsupportedFrame
@@ -41,9 +39,7 @@ def _scan(values: Samples, precision: int, identifiers: bytes, header: bytes) ->
     near, interleave = content[-3], content[-2]
     if (interleave == 0) != (count == 1):
         raise UnsupportedFrame(f"{count} components in a scan with interleave mode {interleave}")
-    chosen = values[..., components]
-    if interleave == 1:
-        chosen = np.moveaxis(chosen, 2, 1)
+    chosen = values[..., components]  # CharLS takes pixels even when it is to write line by line
     try:
         made = jpeg_ls.encode_buffer(
             chosen.tobytes(),
