@@ -5,6 +5,9 @@
     leanpacs analyze FILES... --sample all --json analysis.json \
         --codecs gzip-6,jpegls,jpeg2000,leanpacs-fast,leanpacs-balanced,leanpacs-dense
     python scripts/write_ratios.py analysis.json
+
+The files must be native (uncompressed): packs of files that came compressed keep their code streams, and the ratios of
+fast, balanced and dense would be those of what they came in.
 """
 
 from __future__ import annotations

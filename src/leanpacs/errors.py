@@ -36,6 +36,7 @@ Facts are attributes; the text is for people. ``transient`` tells a caller wheth
         WorkerTimeout                .limit_seconds
         WorkerOutOfMemory            .limit_bytes
       RefusedByPolicy                .policy
+      ReportError                    an analysis, workload or policy for a report is not usable
 """
 
 from __future__ import annotations

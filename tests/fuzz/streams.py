@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Sequence
@@ -10,7 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fuzz.mutations import Changes, changed, spoilt, to_text
+from fuzz.mutations import Change, Changes, changed, spoilt, to_text
 from fuzz.seeds import StreamSeed
 from leanpacs.codecs import registry
 from leanpacs.codecs.samples import shape_of
@@ -26,6 +27,8 @@ from leanpacs.errors import (
 from leanpacs.workers import WorkerPool
 
 _IN_FLIGHT = 32
+_COPIES = 12
+_SIZES = (1, 333, 4096, 20_000, 40_000, 65_535)
 _LIES = (0, 1, 2, 15, 16, 17, 255, 256, 4096, 20_000, 65_535)
 
 
@@ -92,8 +95,10 @@ def cases(seeds: Sequence[StreamSeed], count: int, number: int) -> Iterator[Stre
 
 def _case(seed: StreamSeed, donor: StreamSeed, draw: random.Random) -> StreamCase:
     chance = draw.random()
-    if chance < 0.08:
+    if chance < 0.05:
         return StreamCase(seed, (), _lying(seed.spec, draw))
+    if chance < 0.07:
+        return _huge(seed, draw)
     changes = spoilt(seed.stream, draw, donor.stream)
     if chance < 0.2:
         return StreamCase(seed, changes, _lying(seed.spec, draw))
@@ -115,6 +120,20 @@ def _lying(spec: FrameSpec, draw: random.Random) -> FrameSpec:
             return replace(spec, pixel_representation=1 - spec.pixel_representation, bits_stored=1, high_bit=0)
         case _:
             return replace(spec, photometric_interpretation=draw.choice(("RGB", "YBR_FULL_422", "PALETTE COLOR", "")))
+
+
+def _huge(seed: StreamSeed, draw: random.Random) -> StreamCase:
+    """Data set and code stream agree on a size that is not there."""
+    rows, columns = draw.choice(_SIZES), draw.choice(_SIZES)
+    spec = replace(seed.spec, rows=rows, columns=columns)
+    if seed.stream[:4] == b"\xff\x4f\xff\x51":  # JPEG 2000: the size, and that of the only tile
+        size = columns.to_bytes(4) + rows.to_bytes(4)
+        return StreamCase(seed, (Change(8, 16, size), Change(24, 32, size)), spec)
+    header = re.search(rb"\xff[\xc0-\xc3\xf7]..[\x02-\x10]", seed.stream[:2000], re.DOTALL)
+    if seed.stream[:2] == b"\xff\xd8" and header:
+        at = header.start() + 5
+        return StreamCase(seed, (Change(at, at + 4, rows.to_bytes(2) + columns.to_bytes(2)),), spec)
+    return StreamCase(seed, (), spec)
 
 
 def run(drawn: Iterator[StreamCase], *, workers: int, seconds: float, memory_bytes: int) -> Tally:
@@ -167,7 +186,8 @@ def _take(tally: Tally, case: StreamCase, future: Future[Decoded]) -> None:
         decoded = future.result()
     except WorkerError as error:
         tally.count(kind, type(error).__name__)
-        if not (isinstance(error, WorkerOutOfMemory) and case.spec.frame_bits > 8 * error.limit_bytes // 8):
+        # A frame that is larger than what a worker may need cannot be decoded: that is what the limit is for.
+        if not (isinstance(error, WorkerOutOfMemory) and _COPIES * case.spec.frame_bits // 8 > error.limit_bytes):
             tally.found(str(error), case.describe())
         return
     except LeanPACSError as error:

@@ -116,11 +116,10 @@ class Retriever:
                 return FrameBytes(instance.transfer_syntax, opened.frame(number))
             if transfer_syntax not in (None, instance.transfer_syntax, EXPLICIT_LE):
                 raise UnsupportedTransferSyntax(transfer_syntax or "")
-            from leanpacs.transcode.engine import Transcoder
             from leanpacs.transcode.target import Target
 
             with _told_as_unsupported(EXPLICIT_LE):
-                return FrameBytes(EXPLICIT_LE, Transcoder().frame(opened, Target(EXPLICIT_LE), number).data)
+                return FrameBytes(EXPLICIT_LE, self._transcoder().frame(opened, Target(EXPLICIT_LE), number).data)
 
     def metadata(self, instance: InstanceRow, bulk_uri: Callable[[str], str]) -> dict[str, Any]:
         """DICOM JSON Model object of the instance (PS3.18 F); ``bulk_uri`` makes the URI of a path of tags."""

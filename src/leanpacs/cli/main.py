@@ -37,6 +37,7 @@ EXIT_CODES: Final[dict[type[errors.LeanPACSError], int]] = {
     errors.InstanceNotFound: 9,
     errors.RefusedByPolicy: 10,
     errors.WorkerError: 11,
+    errors.ReportError: 12,
 }
 """Exit codes by kind of error; the nearest class counts. 0 is success, 1 problems were found, 2 wrong usage."""
 
@@ -54,7 +55,7 @@ and look at `leanpacs status --data DIR`.
 
 **Exit codes**: 0 success; 1 problems were found (a failed verification, files that could not be taken); 2 wrong
 usage; 3 settings; 4 DICOM; 5 codecs; 6 storage; 7 storage full; 8 catalog; 9 not in the archive; 10 refused by policy;
-11 a worker process was lost.
+11 a worker process was lost; 12 a file for a report is not usable.
 """,
 )
 

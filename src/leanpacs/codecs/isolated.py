@@ -6,11 +6,8 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any, Final, TypeVar
 
-from leanpacs.codecs import registry
-from leanpacs.codecs.codec import DecodedFrame
 from leanpacs.dicom import uids
 from leanpacs.dicom.frames import FrameSpec
-from leanpacs.errors import DecodeError, WorkerError
 from leanpacs.workers import WorkerPool
 
 T = TypeVar("T")
@@ -61,41 +58,6 @@ class FrameWorkers(Executor):
             memory_limit_bytes=min(self._memory_limit_bytes, _LEAST_MEMORY_BYTES + _COPIES * size),
             **kwargs,
         )
-
-
-def decode_received_isolated(
-    workers: Executor,
-    stream: bytes,
-    transfer_syntax: str,
-    spec: FrameSpec,
-    *,
-    in_process: frozenset[str] = FUZZED_CLEAN,
-) -> DecodedFrame:
-    """:func:`leanpacs.codecs.registry.decode_received` in a worker process.
-
-    Parameters
-    ----------
-    workers : Executor
-        Such as :class:`FrameWorkers`.
-    stream, transfer_syntax, spec
-        As there.
-    in_process : frozenset of str
-        Transfer syntaxes that are decoded here.
-
-    Raises
-    ------
-    DecodeError
-        Also if the worker was lost.
-    UnsupportedTransferSyntax, UnsupportedFrame
-        As there.
-    """
-    if transfer_syntax in in_process:
-        return registry.decode_received(stream, transfer_syntax, spec)
-    try:
-        return workers.submit(registry.decode_received, stream, transfer_syntax, spec).result()
-    except WorkerError as error:
-        codec = registry.for_transfer_syntax(transfer_syntax)
-        raise DecodeError(codec.name if codec else transfer_syntax, str(error)) from error
 
 
 def _spec_of(argument: object) -> FrameSpec | None:

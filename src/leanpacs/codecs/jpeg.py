@@ -6,9 +6,10 @@ from leanpacs.codecs.codec import DecodedFrame, EncodeOptions, Samples, decoding
 from leanpacs.codecs.headers import JpegHeader, jpeg_header
 from leanpacs.codecs.samples import decoded_spec, fitting, from_twos_complement
 from leanpacs.dicom.frames import FrameSpec
-from leanpacs.errors import UnsupportedFrame
+from leanpacs.errors import DecodeError, UnsupportedFrame
 
 _LOSSLESS = 0xC3
+_HUFFMAN = frozenset({0xC0, 0xC1, 0xC2, _LOSSLESS})
 _UNREADABLE = {
     0xC5: "hierarchical",
     0xC6: "hierarchical",
@@ -79,7 +80,20 @@ def readable_header(stream: bytes, spec: FrameSpec) -> JpegHeader:
     if header.is_hierarchical or header.process in _UNREADABLE:
         process = _UNREADABLE.get(header.process, "hierarchical")
         raise UnsupportedFrame(f"{Jpeg.name}: the code stream is {process}")
+    _require_enough(stream, header)
     return header
+
+
+def _require_enough(stream: bytes, header: JpegHeader) -> None:
+    """Refuse a code stream that is too short to hold what it declares: libjpeg fills up what is not there.
+
+    Huffman coding takes at least one bit for each sample of a lossless process, and for each block of 64 of the others.
+    """
+    if header.process in _HUFFMAN:
+        side = 1 if header.process == _LOSSLESS else 8
+        least_bits = -(-header.shape.rows // side) * -(-header.shape.columns // side)
+        if least_bits > 8 * len(stream):
+            raise DecodeError(Jpeg.name, f"{len(stream)} bytes cannot hold {header.shape.rows} rows")
 
 
 def as_received(samples: Samples, header: JpegHeader, spec: FrameSpec) -> DecodedFrame:

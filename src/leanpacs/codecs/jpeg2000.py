@@ -71,7 +71,10 @@ class Jpeg2000:
 
     def decode(self, stream: bytes, spec: FrameSpec, options: EncodeOptions) -> Samples:
         """Return the samples of a code stream made by :meth:`encode`."""
-        samples, _ = _decoded(self.name, stream, spec)
+        try:
+            samples, _ = _decoded(self.name, stream, spec)
+        except UnsupportedFrame as error:  # it was not made here
+            raise DecodeError(self.name, error.reason) from error
         return samples.astype(dtype_of(spec), copy=False)
 
 

@@ -73,6 +73,7 @@ def byte_planes(samples: Samples) -> list[Samples]:
     """One plane for each byte of each sample, the highest byte first; shape (rows, columns), uint8, contiguous."""
     columns = np.ascontiguousarray(samples, samples.dtype.newbyteorder(">")).view(np.uint8)
     planes = columns.reshape(*samples.shape[:2], -1)
+    # A copy, for a single column may count as contiguous with strides that imagecodecs refuses.
     return [planes[..., index].copy() for index in range(planes.shape[2])]
 
 

@@ -55,6 +55,9 @@ LOSSY_OF_A_MODALITY: Final = 6
 PROGRESSIVE_OF_A_MODALITY: Final = 2
 """Instances of each modality on which lossy settings and progressive code streams are tried."""
 
+BESIDE_OF_A_MODALITY: Final = 24
+"""Instances of each modality whose heads and files are measured by themselves: syncing takes longer than codecs."""
+
 A = TypeVar("A")
 R = TypeVar("R")
 T = TypeVar("T", bound=tuple[Any, ...])
@@ -270,7 +273,7 @@ def _unordered(
 
 
 def _tasks(drawn: Iterable[Drawn], options: Options) -> Iterator[tuple[Drawn, Options]]:
-    """What is measured; how an image looks only on some of each modality, for it takes long."""
+    """What is measured; what takes long only on some of each modality."""
     looked_at: Counter[str] = Counter()
     for one in drawn:
         looked_at[one.stratum.modality] += 1
@@ -281,6 +284,7 @@ def _tasks(drawn: Iterable[Drawn], options: Options) -> Iterator[tuple[Drawn, Op
                 options,
                 lossy=options.lossy and place <= LOSSY_OF_A_MODALITY,
                 progressive=options.progressive and place <= PROGRESSIVE_OF_A_MODALITY,
+                beside=options.beside and place <= BESIDE_OF_A_MODALITY,
             ),
         )
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Final, ParamSpec, TypeVar
+from typing import Final
 
 import numpy as np
 
@@ -33,9 +33,6 @@ LARGEST_HEAD: Final = 64 << 20
 ITEM_BYTES: Final = 12
 """Of an encapsulated frame: item header and Basic Offset Table entry (PS3.5 A.4)."""
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -47,11 +44,14 @@ class Options:
         Keys.
     lossy, progressive : bool
         Whether to measure lossy settings and progressive code streams, too.
+    beside : bool
+        Whether to measure heads by themselves and whole files on disk.
     """
 
     formats: tuple[str, ...]
     lossy: bool = False
     progressive: bool = False
+    beside: bool = True
 
 
 @dataclass(slots=True)
@@ -159,11 +159,10 @@ def _measure(measured: Measured, content: Content, options: Options) -> None:
         measured.problem = reason
     measured.frames = len(frames.native) if frames else 0
     head = _head(content)
-    measured.heads = measure_head(head, tools.general)
     measured.formats = {RAW: Measure(measured.raw_bytes), FOUND: Measure(found_bytes)}
     for one in tools.formats:
         if isinstance(one, General):
-            measured.formats[one.key] = _general(one, measured, content, frames, head_bytes)
+            measured.formats[one.key] = _general(one, measured, content, frames, head)
         elif not pixel_bytes:
             measured.formats[one.key] = Measure(measured.raw_bytes)
         elif frames is None:
@@ -172,7 +171,9 @@ def _measure(measured: Measured, content: Content, options: Options) -> None:
             measured.formats[one.key] = measure_frames(one, frames, head_bytes, measured.raw_pixel_bytes)
     for key in packing.presets(options.formats):
         measured.formats[key] = _packed(key, content, frames, head, measured.raw_bytes)
-    measured.disk = disk.measure(content.received)
+    if options.beside:
+        measured.heads = measure_head(head, tools.general)
+        measured.disk = disk.measure(content.received)
     if frames is not None and (options.lossy or options.progressive):
         _looks(measured, content, frames, options)
 
@@ -200,12 +201,12 @@ def _head(content: Content) -> bytes:
     return before + reader.read(LARGEST_HEAD - len(before))
 
 
-def _general(one: General, measured: Measured, content: Content, frames: Frames | None, head_bytes: int) -> Measure:
+def _general(one: General, measured: Measured, content: Content, frames: Frames | None, head: bytes) -> Measure:
     """A general compressor on head and frames; on the pixel data as found, where nothing decodes it."""
-    own = next(head for head in measured.heads if head.key == one.key)
-    head = own.compressed_bytes * (head_bytes / own.raw_bytes) if own.raw_bytes else 0.0
+    head_bytes = measured.raw_bytes - measured.raw_pixel_bytes
+    compressed = len(one.compress(head)) * (head_bytes / len(head)) if head else 0.0
     if not content.layout.pixel or not measured.raw_pixel_bytes:
-        return Measure(head)
+        return Measure(compressed)
     if frames is None:
         content.reader.seek(content.layout.pixel.value_offset)
         data = content.reader.read(min(content.layout.pixel.length, MOST_FRAME_BYTES))
@@ -213,7 +214,7 @@ def _general(one: General, measured: Measured, content: Content, frames: Frames 
         frames = Frames(spec, (data,))
     result = measure_frames(one, frames, 0, measured.raw_pixel_bytes)
     scale = measured.raw_pixel_bytes / max(frames.sampled_bytes, 1)
-    result.total_bytes = head + result.stream_bytes * scale if not result.reason else measured.raw_bytes
+    result.total_bytes = compressed + result.stream_bytes * scale if not result.reason else measured.raw_bytes
     return result
 
 
@@ -222,14 +223,17 @@ def measure_frames(one: FrameFormat, frames: Frames, head: int, raw_pixel_bytes:
     result = Measure(head + raw_pixel_bytes, frames.sampled_bytes)
     for frame in frames.native:
         try:
-            (stream, precision), seconds = timed(encode_exactly, one, frame, frames.spec)
-            result.encode_seconds += seconds
-            result.stream_bytes += len(stream)
-            back, seconds = timed(one.decode, stream, frames.spec, precision)
-            result.decode_seconds += seconds
+            begin = time.process_time()
+            stream, precision = encode_exactly(one, frame, frames.spec)
+            middle = time.process_time()
+            back = one.decode(stream, frames.spec, precision)
+            end = time.process_time()
         except CodecError as error:
             result.reason = getattr(error, "reason", "") or str(error)
             return result
+        result.stream_bytes += len(stream)
+        result.encode_seconds += middle - begin
+        result.decode_seconds += end - middle
         if back != frame:
             result.reason = NOT_EXACT
             return result
@@ -308,10 +312,3 @@ def sampled(count: int, frame_bytes: int) -> Sequence[int]:
         raise DicomError(f"a frame of {frame_bytes} bytes is too large for the image codecs")
     taken = max(1, min(count, MOST_FRAMES, MOST_FRAME_BYTES // max(frame_bytes, 1)))
     return [(2 * part + 1) * count // (2 * taken) for part in range(taken)]
-
-
-def timed(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> tuple[T, float]:
-    """Call a function, and say how many CPU seconds it took."""
-    begin = time.process_time()
-    result = work(*arguments, **named)
-    return result, time.process_time() - begin

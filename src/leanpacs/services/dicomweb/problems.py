@@ -63,6 +63,7 @@ STATUS: Final[Mapping[type[errors.LeanPACSError], int]] = MappingProxyType(
         errors.WorkerTimeout: 500,
         errors.WorkerOutOfMemory: 500,
         errors.RefusedByPolicy: 403,
+        errors.ReportError: 500,
     }
 )
 """HTTP status for every error that LeanPACS raises on purpose."""

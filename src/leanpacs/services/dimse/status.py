@@ -101,6 +101,7 @@ STATUS_OF_ERROR: Mapping[type[errors.LeanPACSError], Status] = MappingProxyType(
         errors.WorkerTimeout: Status.PROCESSING_FAILURE,
         errors.WorkerOutOfMemory: Status.PROCESSING_FAILURE,
         errors.RefusedByPolicy: Status.NOT_AUTHORIZED,
+        errors.ReportError: Status.PROCESSING_FAILURE,
     }
 )
 
