@@ -38,6 +38,8 @@ class Preset:
         As in :func:`leanpacs.codecs.choice.measure`: how much larger than the smallest something cheaper may be.
     sample_bytes : int
         Of larger frames the candidates are tried on a sample.
+    recode_effort : int
+        Of JPEG XL, for received code streams that are made again from it.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Preset:
     seconds_per_gb: float
     slack: float = 0.0
     sample_bytes: int = LARGEST_SAMPLE
+    recode_effort: int = 3
 
     def choose(
         self, frame: bytes, spec: FrameSpec, *, budget_seconds_per_gb: float = 0.0, big_endian: bool = False
@@ -77,6 +80,7 @@ BALANCED: Final = Preset(
     ),
     seconds_per_gb=250.0,
     slack=0.015,
+    recode_effort=5,
 )
 """Most of what can be saved, for a tenth of what ``dense`` takes."""
 
@@ -97,6 +101,7 @@ DENSE: Final = Preset(
     ),
     seconds_per_gb=2000.0,
     sample_bytes=32 * LARGEST_SAMPLE,
+    recode_effort=7,
 )
 """The smallest, whatever it takes. More effort is not always smaller, so that the lower ones are tried as well; and on
 whole frames, for what libjxl makes of a part of a large one tells little."""
@@ -133,7 +138,10 @@ def _of_one_codec(text: str) -> Preset:
         raise ConfigError("settle.preset", text, f"is none of {', '.join(PRESETS)}, nor one of the codecs {codecs}")
     effort = _effort(text, codec.name, effort_text)
     # Whoever names a codec wants it, whatever it costs.
-    return Preset(text, (Candidate(codec.name, effort, 0, 0), FALLBACK), IDLE_SECONDS_PER_GB)
+    recode_effort = effort if codec.name == JpegXL.name else QUICK.recode_effort
+    return Preset(
+        text, (Candidate(codec.name, effort, 0, 0), FALLBACK), IDLE_SECONDS_PER_GB, recode_effort=recode_effort
+    )
 
 
 def _effort(text: str, codec: str, effort: str) -> int:
