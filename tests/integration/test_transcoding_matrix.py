@@ -22,7 +22,8 @@ that is written.
   by another library than LeanPACS reads with. Native results were written as whole files and read by pydicom, which
   leaves out bits above Bits Stored. Frames as they came were read by another library too, where one reads them: the
   last table says which. Decoders of lossy sources, and of JPEG in JPEG XL, may differ by 2 in the mean.
-- *lossy*: the target knows no other way; how much may be lost was said (`quality=90`). Only that it is written is shown.
+- *lossy*: the target knows no other way; how much may be lost was said (`quality=90`). Only that it is written is
+  shown.
 - *refused*: nothing is written, for one of the reasons below.
 
 Of large instances the first, middle and last frame are taken, and large code streams are decoded once for all
