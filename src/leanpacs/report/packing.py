@@ -71,12 +71,13 @@ def pack(key: str, content: Content) -> Packed:
     scopes = (facts.sop_class,)
     with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as spooled:
         file = cast("BinaryIO", spooled)
-        preferences = Preferences(SeriesChoices(), 0, scopes, preset=_name(key))
-        first = encode(content, facts, file, _compressor(), preferences)
-        if first.choice is not None:
-            preferences = replace(preferences, choices=SeriesChoices().having(first.choice))
+        preferences = Preferences(SeriesChoices(), 0, scopes, recode=True, preset=_name(key))
         begin = time.process_time()
         encoded = encode(content, facts, file, _compressor(), preferences)
+        if encoded.choice is not None:
+            preferences = replace(preferences, choices=SeriesChoices().having(encoded.choice))
+            begin = time.process_time()
+            encoded = encode(content, facts, file, _compressor(), preferences)
         middle = time.process_time()
         file.seek(0)
         is_same = PackedInstance(file, _dictionaries()).digest() == facts.digest
