@@ -20,6 +20,7 @@ from leanpacs.services.dicomweb import caching, forms, media, multipart
 from leanpacs.services.dicomweb.multipart import BodyPart
 from leanpacs.services.dicomweb.nativexml import native_xml
 from leanpacs.services.dicomweb.problems import Problem
+from leanpacs.services.dicomweb.ranges import cut, wanted_range
 from leanpacs.services.dicomweb.streaming import ChunkedResponse
 
 if TYPE_CHECKING:
@@ -57,13 +58,15 @@ async def instances(
     """
     ranges = _accepted(request)
     alone = len(rows) == 1
-    chosen = [(row, forms.instance_form(row.transfer_syntax, ranges, alone=alone)) for row in rows]
+    ranged = "range" in request.headers
+    chosen = [(row, forms.instance_form(row.transfer_syntax, ranges, alone=alone, ranged=ranged)) for row in rows]
     found = [(row, form) for row, form in chosen if form is not None]
     if not found:
         raise Problem(406, _no_form(rows))
     single = not found[0][1].multipart
     named = (form.transfer_syntax for _, form in found)
-    etag = caching.entity_tag((row for row, _ in found), str(single), *named, weak=not single)
+    as_received = all(form.transfer_syntax == row.transfer_syntax for row, form in found)
+    etag = caching.entity_tag((row for row, _ in found), str(single), *named, weak=not (single and as_received))
     if unchanged := caching.not_modified(request, etag):
         return unchanged
     if single:
@@ -118,8 +121,8 @@ def _no_form(rows: Sequence[InstanceRow]) -> str:
     received = ", ".join(sorted({row.transfer_syntax for row in rows}))
     return (
         f'What is held was received in {received}; it can be had as multipart/related; type="{media.DICOM}", '
-        f"one instance also as {media.DICOM}, with transfer-syntax=* as received, or with "
-        "1.2.840.10008.1.2.1 where decoding is possible."
+        f"one instance also as {media.DICOM}, with transfer-syntax=* as received, or with that of "
+        "another one that is written here, where that is possible without loss."
     )
 
 
@@ -132,12 +135,19 @@ async def _single(
     etag: str,
 ) -> Response:
     part = await threads.run(_open, retriever, row, form, alone=True)
+    chunks, length, headers = part.chunks, part.length, caching.fields(etag)
+    span = wanted_range(request, length, etag)
+    if length is not None:
+        headers["accept-ranges"] = "bytes"
+    if span is not None:
+        chunks, length, headers = cut(chunks, span.start, span.stop), span.stop - span.start, headers | span.fields
     return await ChunkedResponse(
-        part.chunks,
+        chunks,
         threads,
-        headers=caching.fields(etag),
+        status=200 if span is None else 206,
+        headers=headers,
         media_type=media.with_syntax(media.DICOM, part.transfer_syntax),
-        length=part.length,
+        length=length,
     ).primed(request)
 
 
