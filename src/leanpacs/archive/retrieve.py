@@ -28,6 +28,7 @@ from leanpacs.transcode.source import OpenInstance
 
 if TYPE_CHECKING:
     from leanpacs.transcode.engine import Transcoder
+    from leanpacs.transcode.rendering import View
     from leanpacs.transcode.target import Target
 
 OPEN_ATTEMPTS = 3
@@ -160,6 +161,20 @@ class Retriever:
         for number in numbers:
             stream = opened.stream_as_demanded(number)
             yield FrameBytes(wanted, transcoder.frame(opened, target, number).data if stream is None else stream)
+
+    def rendered(self, instance: InstanceRow, number: int, view: View) -> bytes:
+        """One frame, ``number`` counting from 1, as people look at it: a JPEG or PNG file.
+
+        Raises
+        ------
+        FrameNotFound
+            If there is no such frame.
+        UnsupportedTransferSyntax
+            If it cannot be shown; says why.
+        """
+        encapsulated = syntax_of(instance.transfer_syntax).encapsulated
+        with self.opened(instance) as opened, _told_as_unsupported(EXPLICIT_LE, encapsulated=encapsulated):
+            return self._transcoder().rendered(opened, number, view)
 
     def metadata(self, instance: InstanceRow, bulk_uri: Callable[[str], str]) -> dict[str, Any]:
         """DICOM JSON Model object of the instance (PS3.18 F); ``bulk_uri`` makes the URI of a path of tags."""
