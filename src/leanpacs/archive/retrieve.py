@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from leanpacs import __version__
+from leanpacs.archive.cache import DiskCache
 from leanpacs.archive.opened import SettledInstance, open_landed, open_pack
 from leanpacs.archive.settling import dictionaries_of
 from leanpacs.catalog import Catalog, InstanceRow, Kind
@@ -65,15 +69,24 @@ class Retriever:
         Deflated data sets that inflate to more are only given as received.
     workers : Executor, optional
         Where frames are decoded; in this process by default.
+    cache : DiskCache, optional
+        Where frames that were costly to make are kept.
     """
 
     def __init__(
-        self, store: LocalStore, catalog: Catalog, *, limit_inflated_bytes: int, workers: Executor | None = None
+        self,
+        store: LocalStore,
+        catalog: Catalog,
+        *,
+        limit_inflated_bytes: int,
+        workers: Executor | None = None,
+        cache: DiskCache | None = None,
     ) -> None:
         self._store = store
         self._catalog = catalog
         self._limit_inflated_bytes = limit_inflated_bytes
         self._workers = workers
+        self._cache = cache
 
     def as_received(self, instance: InstanceRow) -> Part10:
         """The exact bytes that were received, preamble and file meta included if there were any."""
@@ -137,19 +150,56 @@ class Retriever:
         UnsupportedTransferSyntax
             If frames cannot be told apart, or not be given in this syntax; says why.
         """
+        wanted = transfer_syntax or instance.transfer_syntax
+        is_code_stream = syntax_of(wanted).encapsulated or not syntax_of(wanted).known
+        wanted = wanted if is_code_stream else EXPLICIT_LE
+        if self._cache is None or (is_code_stream and wanted == instance.transfer_syntax):
+            yield from self._made(instance, numbers, wanted)
+        elif len(numbers) == 1:
+            key = _cache_key(instance, numbers[0], wanted)
+            yield FrameBytes(wanted, self._cache.fetch(key, lambda: self._one(instance, numbers[0], wanted)))
+        else:
+            yield from self._kept_or_made(self._cache, instance, numbers, wanted)
+
+    def _kept_or_made(
+        self, cache: DiskCache, instance: InstanceRow, numbers: Sequence[int], wanted: str
+    ) -> Iterator[FrameBytes]:
+        """Frames of which some are in the cache; the others are made together, several at a time."""
+        keys = {number: _cache_key(instance, number, wanted) for number in numbers}
+        missing = [number for number in numbers if cache.get(keys[number]) is None]
+        made = self._made(instance, missing, wanted)
+        try:
+            left, count, started = set(missing), 0, time.perf_counter()
+            for number in numbers:
+                kept = None if number in left else cache.get(keys[number])
+                if number in left:
+                    frame = next(made)
+                    count += 1  # several are made at a time: the mean says what one took
+                    cache.put(keys[number], frame.data, (time.perf_counter() - started) / count)
+                    yield frame
+                else:
+                    yield FrameBytes(wanted, self._one(instance, number, wanted) if kept is None else kept)
+        finally:
+            made.close()
+
+    def _one(self, instance: InstanceRow, number: int, wanted: str) -> bytes:
+        made = self._made(instance, [number], wanted)
+        try:
+            return next(made).data
+        finally:
+            made.close()
+
+    def _made(self, instance: InstanceRow, numbers: Sequence[int], wanted: str) -> Generator[FrameBytes]:
         with self.opened(instance) as opened:
             count = opened.frame_count()
             for number in numbers:
                 if not 1 <= number <= count:
                     raise FrameNotFound(number, count)
             encapsulated = opened.layout.pixel is not None and opened.layout.pixel.encapsulated
-            if encapsulated and transfer_syntax in (None, instance.transfer_syntax):
+            if encapsulated and wanted == instance.transfer_syntax:
                 for number in numbers:
-                    yield FrameBytes(instance.transfer_syntax, opened.frame(number))
+                    yield FrameBytes(wanted, opened.frame(number))
                 return
-            wanted = transfer_syntax or EXPLICIT_LE
-            if not syntax_of(wanted).encapsulated and syntax_of(wanted).known:
-                wanted = EXPLICIT_LE
             with _told_as_unsupported(wanted, encapsulated=encapsulated):
                 yield from self._frames_in(opened, numbers, wanted)
 
@@ -271,6 +321,12 @@ class Retriever:
 
     def _dictionaries(self) -> tuple[Dictionary, ...]:
         return dictionaries_of(self._store, tuple(self._store.kept_names()))
+
+
+def _cache_key(instance: InstanceRow, number: int, wanted: str) -> str:
+    """Of what was received, whichever instance that is; another release may write it otherwise."""
+    text = f"{instance.data_set_digest.hex}/{number}/{wanted}/{__version__}"
+    return hashlib.sha256(text.encode()).hexdigest()[:40]
 
 
 def _target(transfer_syntax: str) -> Target:

@@ -174,3 +174,17 @@ def test_signed_and_narrow_frames_of_wavelets_pass_only_with_their_bits(tmp_path
         assert archive.retriever.frame(_row(archive, DEEP), 1, HTJ2K).transfer_syntax == HTJ2K
         with pytest.raises(AssertionError, match="converted"):  # 12 bits stored, 16 declared
             archive.retriever.frame(_row(archive, SIGNED), 1, HTJ2K)
+
+
+def test_frames_come_from_the_cache_the_second_time(tmp_path: Path) -> None:
+    with _settled(tmp_path, "jpegxl:1") as archive:
+        row = _row(archive, DEEP)
+        first = list(archive.retriever.frames(row, [1, 2, 3], uids.JPEG_2000_LOSSLESS))
+        one = archive.retriever.frame(row, 2, uids.JPEG_LS_LOSSLESS)
+        archive.retriever._workers = _Forbidden()
+        assert list(archive.retriever.frames(row, [3, 1, 2], uids.JPEG_2000_LOSSLESS)) == [first[2], *first[:2]]
+        assert archive.retriever.frame(row, 1, uids.JPEG_2000_LOSSLESS) == first[0]
+        assert archive.retriever.frame(row, 2, uids.JPEG_LS_LOSSLESS) == one
+        (tmp_path / "archive" / "cache").rename(tmp_path / "gone")
+        with pytest.raises(AssertionError, match="converted"):
+            archive.retriever.frame(row, 1, uids.JPEG_2000_LOSSLESS)
