@@ -16,6 +16,7 @@ import httpx
 import pydicom
 
 from data import Recipe, make_instance
+from leanpacs.archive.cache import DiskCache
 from leanpacs.archive.ingest import Incoming, Outcome, Receipt
 from leanpacs.archive.retrieve import FrameBytes, Part10
 from leanpacs.archive.status import ArchiveStatus
@@ -139,6 +140,7 @@ class FakeArchive:
         self.spool_folder = folder
         self.catalog = FakeCatalog()
         self.retriever = FakeRetriever()
+        self.cache = DiskCache(folder / "cache", limit_bytes=0, minimum_free_bytes=0)
         self.landed: list[bytes] = []
         self.batches: list[int] = []
         self.incoming: list[Incoming] = []

@@ -140,7 +140,7 @@ class DicomWeb:
     async def metadata(self, request: Request) -> Response:
         """Answer for the metadata of a study, a series or an instance (PS3.18 10.4)."""
         rows = await self._rows(request)
-        return await wado.metadata(request, rows, self._archive.retriever, self._reading, self._urls(request))
+        return await wado.metadata(request, rows, self._archive, self._reading, self._urls(request))
 
     async def frames(self, request: Request) -> Response:
         """Answer for frames (PS3.18 10.4)."""

@@ -22,7 +22,7 @@ from leanpacs.errors import (
     UnsupportedFrame,
     UnsupportedTransferSyntax,
 )
-from leanpacs.services.dicomweb import caching, forms, media, multipart
+from leanpacs.services.dicomweb import caching, compression, forms, media, multipart
 from leanpacs.services.dicomweb.multipart import BodyPart
 from leanpacs.services.dicomweb.problems import Problem
 from leanpacs.services.dicomweb.ranges import cut, wanted_range
@@ -188,6 +188,8 @@ class _Begun:
                 {**headers, **span.fields},
                 span.stop - span.start,
             )
+        elif compression.pixels_compressed(request, [self.form.transfer_syntax], length):
+            chunks, headers, length = compression.in_zstd(chunks), compression.encoded_fields(self.etag), None
         return await ChunkedResponse(
             chunks,
             source.threads,
@@ -199,10 +201,13 @@ class _Begun:
 
     async def multipart(self, request: Request, source: Source, parts: Iterator[BodyPart]) -> Response:
         boundary = multipart.new_boundary()
+        chunks, headers = multipart.body(parts, boundary), caching.fields(self.etag)
+        if compression.pixels_compressed(request, [self.form.transfer_syntax], len(self.first)):
+            chunks, headers = compression.in_zstd(chunks), compression.encoded_fields(self.etag)
         return await ChunkedResponse(
-            multipart.body(parts, boundary),
+            chunks,
             source.threads,
-            headers=caching.fields(self.etag),
+            headers=headers,
             media_type=multipart.content_type(self.form.media_type, boundary),
         ).primed(request)
 

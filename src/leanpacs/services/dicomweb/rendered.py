@@ -13,19 +13,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from starlette.responses import Response
-
 from leanpacs.errors import FrameNotFound, UnsupportedTransferSyntax
 from leanpacs.services.dicomweb import caching, media, multipart
 from leanpacs.services.dicomweb.multipart import BodyPart
 from leanpacs.services.dicomweb.problems import Problem
-from leanpacs.services.dicomweb.streaming import ChunkedResponse
+from leanpacs.services.dicomweb.streaming import ChunkedResponse, whole
 from leanpacs.transcode.rendering import View, Viewport, Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from starlette.requests import Request
+    from starlette.responses import Response
 
     from leanpacs.archive.retrieve import Retriever
     from leanpacs.catalog import InstanceRow
@@ -94,7 +93,7 @@ async def rendered(request: Request, shown: Sequence[Picture], retriever: Retrie
         headers["warning"] = f'299 - "not supported: {", ".join(ignored)}"'
     if not is_multipart:
         image = await threads.run(_image, retriever, shown[0], view)
-        return Response(image, headers=headers, media_type=form)
+        return whole(request, image, headers, form)
     boundary = multipart.new_boundary()
     parts = _parts(shown, retriever, view)
     return await ChunkedResponse(
@@ -125,7 +124,7 @@ async def thumbnail(request: Request, shown: Sequence[Picture], retriever: Retri
         return unchanged
     image = await threads.run(_image, retriever, picture, view)
     headers = caching.fields(etag) | {"content-location": picture.url}
-    return Response(image, headers=headers, media_type=form)
+    return whole(request, image, headers, form)
 
 
 def _parts(shown: Sequence[Picture], retriever: Retriever, view: View) -> Iterator[BodyPart]:
