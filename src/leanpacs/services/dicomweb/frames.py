@@ -26,7 +26,7 @@ from leanpacs.services.dicomweb import caching, compression, forms, media, multi
 from leanpacs.services.dicomweb.multipart import BodyPart
 from leanpacs.services.dicomweb.problems import Problem
 from leanpacs.services.dicomweb.ranges import cut, wanted_range
-from leanpacs.services.dicomweb.streaming import ChunkedResponse
+from leanpacs.services.dicomweb.streaming import ChunkedResponse, whole
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -179,7 +179,12 @@ class _Begun:
     async def single(self, request: Request, source: Source, length: int | None) -> Response:
         """All bytes, or those of the range asked for, as a single part."""
         span = wanted_range(request, length, self.etag)
-        chunks, headers = self.data(), caching.fields(self.etag)
+        headers = caching.fields(self.etag)
+        coded = compression.pixels_compressed(request, [self.form.transfer_syntax], length)
+        if length == len(self.first) and span is None and not coded:  # all is at hand: no thread has to make it
+            await source.threads.run(multipart.close, self.others)
+            return whole(request, self.first, headers | {"accept-ranges": "bytes"}, _content_type(self.form))
+        chunks = self.data()
         if length is not None:
             headers["accept-ranges"] = "bytes"
         if span is not None:
@@ -188,7 +193,7 @@ class _Begun:
                 {**headers, **span.fields},
                 span.stop - span.start,
             )
-        elif compression.pixels_compressed(request, [self.form.transfer_syntax], length):
+        elif coded:
             chunks, headers, length = compression.in_zstd(chunks), compression.encoded_fields(self.etag), None
         return await ChunkedResponse(
             chunks,
