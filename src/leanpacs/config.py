@@ -177,6 +177,16 @@ class SettleSettings(_Section):
     )
 
 
+class DeliverySettings(_Section):
+    """Giving instances back."""
+
+    cache_bytes: Bytes = Field(
+        default=8 << 30,
+        description="Room on disk, for each process that answers HTTP, for frames and metadata that were costly to "
+        "make; nothing is added while the file system has less than storage.minimum_free_bytes. 0 keeps none.",
+    )
+
+
 class WorkerSettings(_Section):
     """Worker processes, in which image codecs run: one that crashes, hangs or grows is replaced."""
 
@@ -239,6 +249,7 @@ class Settings(BaseSettings):
     http: HttpSettings = HttpSettings()
     ingest: IngestSettings = IngestSettings()
     settle: SettleSettings = SettleSettings()
+    delivery: DeliverySettings = DeliverySettings()
     workers: WorkerSettings = WorkerSettings()
     delete: DeleteSettings = DeleteSettings()
     audit: AuditSettings = AuditSettings()

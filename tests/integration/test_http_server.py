@@ -22,6 +22,7 @@ from leanpacs.services.server import ServerOptions, serve
 from unit.services.dicomweb_fakes import FakeArchive, multipart, parts_of
 
 STORE = {"content-type": 'multipart/related; type="application/dicom"; boundary=b0und'}
+AS_IT_IS = {"accept-encoding": "identity"}
 
 
 class Running:
@@ -119,7 +120,7 @@ def test_failure_in_the_middle_breaks_the_connection_off(archive: FakeArchive) -
     row = archive.hold(Recipe())
     gate = threading.Event()
     closed = _slow_part10(archive, row, gate, OSError("disk gone"))
-    with _running(archive) as server, httpx.stream("GET", server.url + _url(row)) as response:
+    with _running(archive) as server, httpx.stream("GET", server.url + _url(row), headers=AS_IT_IS) as response:
         assert response.status_code == 200
         pieces = response.iter_raw()
         next(pieces)
@@ -134,7 +135,7 @@ def test_client_that_goes_away_lets_go_of_the_instance(archive: FakeArchive) -> 
     row = archive.hold(Recipe())
     closed = _slow_part10(archive, row, threading.Event())
     with _running(archive) as server:
-        with httpx.stream("GET", server.url + _url(row)) as response:
+        with httpx.stream("GET", server.url + _url(row), headers=AS_IT_IS) as response:
             next(response.iter_raw())
         assert closed.wait(10)
 
@@ -186,7 +187,7 @@ def test_stop_lets_answers_finish(archive: FakeArchive) -> None:
     row = archive.hold(Recipe())
     gate = threading.Event()
     _slow_part10(archive, row, gate)
-    with _running(archive) as server, httpx.stream("GET", server.url + _url(row)) as response:
+    with _running(archive) as server, httpx.stream("GET", server.url + _url(row), headers=AS_IT_IS) as response:
         pieces = response.iter_raw()
         next(pieces)
         server.stop.set()
@@ -202,7 +203,7 @@ def test_stop_does_not_wait_for_ever(archive: FakeArchive) -> None:
     closed = _slow_part10(archive, row, threading.Event())
     with (
         _running(archive, HttpOptions(server=ServerOptions(stop_seconds=0.2))) as server,
-        httpx.stream("GET", server.url + _url(row)) as response,
+        httpx.stream("GET", server.url + _url(row), headers=AS_IT_IS) as response,
     ):
         next(response.iter_raw())
         server.stop.set()

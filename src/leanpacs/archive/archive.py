@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from leanpacs.archive.cache import DiskCache
 from leanpacs.archive.delete import Deleter
 from leanpacs.archive.ingest import Incoming, Ingest, Receipt
 from leanpacs.archive.representing import dictionary_row
@@ -29,6 +30,7 @@ from leanpacs.workers import WorkerPool
 CATALOG_FILE = "catalog.sqlite"
 HOT_FOLDER = "hot"
 AUDIT_FOLDER = "audit"
+CACHE_FOLDER = "cache"
 IN_USE_FILE = "in-use.lock"
 
 
@@ -43,6 +45,8 @@ class Archive:
         What is held; queries go there.
     retriever : Retriever
         Gives instances back.
+    cache : DiskCache
+        What was costly to make for receivers.
     audit : AuditTrail
         What was deleted, replaced, refused or put in quarantine, and by whom.
     was_alone : bool
@@ -69,6 +73,11 @@ class Archive:
             memory_limit_bytes=settings.workers.memory_bytes,
             time_limit_seconds=settings.workers.frame_seconds,
         )
+        self.cache = DiskCache(
+            data / CACHE_FOLDER,
+            limit_bytes=settings.delivery.cache_bytes,
+            minimum_free_bytes=settings.storage.minimum_free_bytes,
+        )
         self.retriever = Retriever(
             self.store,
             self.catalog,
@@ -78,6 +87,7 @@ class Archive:
                 memory_limit_bytes=settings.workers.memory_bytes,
                 time_limit_seconds=settings.workers.frame_seconds,
             ),
+            cache=self.cache,
         )
 
     @property
@@ -125,6 +135,7 @@ class Archive:
     def close(self) -> None:
         """Close the catalog and stop the workers; safe to call twice."""
         self._decoders.shutdown()
+        self.cache.close()
         self.catalog.close()
         self._in_use.close()
 

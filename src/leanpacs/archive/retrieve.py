@@ -1,24 +1,39 @@
-"""Give instances back: as received, or native in Explicit VR Little Endian; whole, or one frame."""
+"""Give instances back: as received, or in any transfer syntax that is written here; whole, or frame by frame."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import hashlib
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from leanpacs.archive.opened import open_landed, open_pack
+from leanpacs import __version__
+from leanpacs.archive.cache import DiskCache
+from leanpacs.archive.opened import SettledInstance, open_landed, open_pack
 from leanpacs.archive.settling import dictionaries_of
 from leanpacs.catalog import Catalog, InstanceRow, Kind
 from leanpacs.dicom.uids import EXPLICIT_LE
-from leanpacs.errors import BlobNotFound, DecodeError, DicomError, InstanceNotFound, UnsupportedTransferSyntax
+from leanpacs.dicom.uids import transfer_syntax as syntax_of
+from leanpacs.errors import (
+    BlobNotFound,
+    CodecError,
+    DecodeError,
+    DicomError,
+    FrameNotFound,
+    InstanceNotFound,
+    UnsupportedTransferSyntax,
+)
 from leanpacs.storage.dictionary import Dictionary
 from leanpacs.storage.local import LocalStore
 from leanpacs.transcode.source import OpenInstance
 
 if TYPE_CHECKING:
     from leanpacs.transcode.engine import Transcoder
+    from leanpacs.transcode.rendering import View
+    from leanpacs.transcode.target import Target
 
 OPEN_ATTEMPTS = 3
 """An instance may be settled between looking up where it is and opening it; then it is looked up again."""
@@ -54,15 +69,24 @@ class Retriever:
         Deflated data sets that inflate to more are only given as received.
     workers : Executor, optional
         Where frames are decoded; in this process by default.
+    cache : DiskCache, optional
+        Where frames that were costly to make are kept.
     """
 
     def __init__(
-        self, store: LocalStore, catalog: Catalog, *, limit_inflated_bytes: int, workers: Executor | None = None
+        self,
+        store: LocalStore,
+        catalog: Catalog,
+        *,
+        limit_inflated_bytes: int,
+        workers: Executor | None = None,
+        cache: DiskCache | None = None,
     ) -> None:
         self._store = store
         self._catalog = catalog
         self._limit_inflated_bytes = limit_inflated_bytes
         self._workers = workers
+        self._cache = cache
 
     def as_received(self, instance: InstanceRow) -> Part10:
         """The exact bytes that were received, preamble and file meta included if there were any."""
@@ -76,7 +100,9 @@ class Retriever:
         instance : InstanceRow
             Which one.
         transfer_syntax : str, optional
-            UID wanted: that of the instance as received (the default), or Explicit VR Little Endian.
+            UID wanted: that of the instance as received (the default), or any of :func:`leanpacs.transcode.targets`.
+            Nothing is lost on the way; what has no Pixel Data comes in Explicit VR Little Endian when the syntax
+            wanted is an encapsulated one.
 
         Raises
         ------
@@ -85,41 +111,120 @@ class Retriever:
         """
         if transfer_syntax in (None, instance.transfer_syntax):
             return self._file(instance, lambda opened: _file_meta_of(opened, instance))
-        return self._converted(instance, transfer_syntax, with_meta=True)
+        return self._converted(instance, transfer_syntax or "", with_meta=True)
 
     def data_set(self, instance: InstanceRow, transfer_syntax: str | None = None) -> Part10:
         """Give the same as `part10` without preamble and file meta."""
         if transfer_syntax in (None, instance.transfer_syntax):
             return self._file(instance, lambda _: b"")
-        return self._converted(instance, transfer_syntax, with_meta=False)
+        return self._converted(instance, transfer_syntax or "", with_meta=False)
 
     def frame(self, instance: InstanceRow, number: int, transfer_syntax: str | None = None) -> FrameBytes:
-        """One frame, ``number`` counting from 1.
+        """One frame, ``number`` counting from 1; see :meth:`frames`."""
+        frames = self.frames(instance, [number], transfer_syntax)
+        try:
+            return next(frames)
+        finally:
+            frames.close()
+
+    def frames(
+        self, instance: InstanceRow, numbers: Sequence[int], transfer_syntax: str | None = None
+    ) -> Generator[FrameBytes]:
+        """Frames in the order of ``numbers``, each made when it is taken; the instance is opened once.
 
         Parameters
         ----------
+        instance : InstanceRow
+            Which one.
+        numbers : sequence of int
+            Counting from 1.
         transfer_syntax : str, optional
-            UID wanted: that of the instance as received gives an encapsulated frame's code stream; Explicit VR
-            Little Endian native bytes. By default, the code stream if there is one, else native bytes.
+            UID wanted: that of the instance as received gives an encapsulated frame's code stream; a native one native
+            bytes in little endian order, under Explicit VR Little Endian; any other one a code stream of it. By
+            default, the code stream as received if there is one, else native bytes.
 
         Raises
         ------
         FrameNotFound
             If there is no such frame.
         UnsupportedTransferSyntax
-            If frames cannot be told apart, or not be given in this syntax.
+            If frames cannot be told apart, or not be given in this syntax; says why.
         """
-        with self.opened(instance) as opened:
-            opened.frame_count()
-            encapsulated = opened.layout.pixel is not None and opened.layout.pixel.encapsulated
-            if encapsulated and transfer_syntax in (None, instance.transfer_syntax):
-                return FrameBytes(instance.transfer_syntax, opened.frame(number))
-            if transfer_syntax not in (None, instance.transfer_syntax, EXPLICIT_LE):
-                raise UnsupportedTransferSyntax(transfer_syntax or "")
-            from leanpacs.transcode.target import Target
+        wanted = transfer_syntax or instance.transfer_syntax
+        is_code_stream = syntax_of(wanted).encapsulated or not syntax_of(wanted).known
+        wanted = wanted if is_code_stream else EXPLICIT_LE
+        if self._cache is None or (is_code_stream and wanted == instance.transfer_syntax):
+            yield from self._made(instance, numbers, wanted)
+        elif len(numbers) == 1:
+            key = _cache_key(instance, numbers[0], wanted)
+            yield FrameBytes(wanted, self._cache.fetch(key, lambda: self._one(instance, numbers[0], wanted)))
+        else:
+            yield from self._kept_or_made(self._cache, instance, numbers, wanted)
 
-            with _told_as_unsupported(EXPLICIT_LE):
-                return FrameBytes(EXPLICIT_LE, self._transcoder().frame(opened, Target(EXPLICIT_LE), number).data)
+    def _kept_or_made(
+        self, cache: DiskCache, instance: InstanceRow, numbers: Sequence[int], wanted: str
+    ) -> Iterator[FrameBytes]:
+        """Frames of which some are in the cache; the others are made together, several at a time."""
+        keys = {number: _cache_key(instance, number, wanted) for number in numbers}
+        missing = [number for number in numbers if cache.get(keys[number]) is None]
+        made = self._made(instance, missing, wanted)
+        try:
+            left, count, started = set(missing), 0, time.perf_counter()
+            for number in numbers:
+                kept = None if number in left else cache.get(keys[number])
+                if number in left:
+                    frame = next(made)
+                    count += 1  # several are made at a time: the mean says what one took
+                    cache.put(keys[number], frame.data, (time.perf_counter() - started) / count)
+                    yield frame
+                else:
+                    yield FrameBytes(wanted, self._one(instance, number, wanted) if kept is None else kept)
+        finally:
+            made.close()
+
+    def _one(self, instance: InstanceRow, number: int, wanted: str) -> bytes:
+        made = self._made(instance, [number], wanted)
+        try:
+            return next(made).data
+        finally:
+            made.close()
+
+    def _made(self, instance: InstanceRow, numbers: Sequence[int], wanted: str) -> Generator[FrameBytes]:
+        with self.opened(instance) as opened:
+            count = opened.frame_count()
+            for number in numbers:
+                if not 1 <= number <= count:
+                    raise FrameNotFound(number, count)
+            encapsulated = opened.layout.pixel is not None and opened.layout.pixel.encapsulated
+            if encapsulated and wanted == instance.transfer_syntax:
+                for number in numbers:
+                    yield FrameBytes(wanted, opened.frame(number))
+                return
+            with _told_as_unsupported(wanted, encapsulated=encapsulated):
+                yield from self._frames_in(opened, numbers, wanted)
+
+    def _frames_in(self, opened: OpenInstance, numbers: Sequence[int], wanted: str) -> Iterator[FrameBytes]:
+        transcoder, target = self._transcoder(), _target(wanted)
+        if not (isinstance(opened, SettledInstance) and opened.passes(wanted)):
+            yield from (FrameBytes(wanted, frame.data) for frame in transcoder.frames(opened, target, numbers))
+            return
+        for number in numbers:
+            stream = opened.stream_as_demanded(number)
+            yield FrameBytes(wanted, transcoder.frame(opened, target, number).data if stream is None else stream)
+
+    def rendered(self, instance: InstanceRow, number: int, view: View) -> bytes:
+        """One frame, ``number`` counting from 1, as people look at it: a JPEG or PNG file.
+
+        Raises
+        ------
+        FrameNotFound
+            If there is no such frame.
+        UnsupportedTransferSyntax
+            If it cannot be shown; says why.
+        """
+        encapsulated = syntax_of(instance.transfer_syntax).encapsulated
+        with self.opened(instance) as opened, _told_as_unsupported(EXPLICIT_LE, encapsulated=encapsulated):
+            return self._transcoder().rendered(opened, number, view)
 
     def metadata(self, instance: InstanceRow, bulk_uri: Callable[[str], str]) -> dict[str, Any]:
         """DICOM JSON Model object of the instance (PS3.18 F); ``bulk_uri`` makes the URI of a path of tags."""
@@ -163,31 +268,25 @@ class Retriever:
             yield preface_of(opened)
             yield from opened.data_set()
 
-    def _converted(self, instance: InstanceRow, transfer_syntax: str | None, *, with_meta: bool) -> Part10:
-        if transfer_syntax != EXPLICIT_LE:
-            raise UnsupportedTransferSyntax(
-                transfer_syntax or "", f"this archive does not yet convert to {transfer_syntax}"
-            )
-        chunks = self._transcoded(instance, with_meta=with_meta)
-        first = next(chunks)
-        return Part10(EXPLICIT_LE, None, _rejoined(first, chunks))
+    def _converted(self, instance: InstanceRow, wanted: str, *, with_meta: bool) -> Part10:
+        chunks = self._transcoded(instance, _target(wanted), with_meta=with_meta)
+        named = next(chunks).decode()
+        return Part10(named, None, chunks)
 
-    def _transcoded(self, instance: InstanceRow, *, with_meta: bool) -> Iterator[bytes]:
-        from leanpacs.transcode.target import Target
-
-        with self.opened(instance) as opened, _told_as_unsupported(EXPLICIT_LE):
-            pieces = self._transcoder().data_set(opened, Target(EXPLICIT_LE)).pieces
-            if with_meta:
-                from leanpacs.dicom.write import file_meta
-
-                yield file_meta(instance.sop_class, instance.sop_uid, EXPLICIT_LE)
-            yield from pieces
+    def _transcoded(self, instance: InstanceRow, target: Target, *, with_meta: bool) -> Iterator[bytes]:
+        """First the UID of the transfer syntax that it comes in, then the bytes."""
+        encapsulated = syntax_of(instance.transfer_syntax).encapsulated
+        with self.opened(instance) as opened, _told_as_unsupported(target.transfer_syntax, encapsulated=encapsulated):
+            transcoder = self._transcoder()
+            made = transcoder.file(opened, target) if with_meta else transcoder.data_set(opened, target)
+            yield made.account.transfer_syntax.encode()
+            yield from made.pieces
 
     def _transcoder(self) -> Transcoder:
         from leanpacs.codecs.isolated import FUZZED_CLEAN
         from leanpacs.transcode.engine import Transcoder
 
-        return Transcoder(self._workers, in_process=FUZZED_CLEAN)
+        return Transcoder(self._workers, spool=self._store.spool_folder(), in_process=FUZZED_CLEAN)
 
     @contextmanager
     def opened(self, instance: InstanceRow) -> Iterator[OpenInstance]:
@@ -224,12 +323,33 @@ class Retriever:
         return dictionaries_of(self._store, tuple(self._store.kept_names()))
 
 
+def _cache_key(instance: InstanceRow, number: int, wanted: str) -> str:
+    """Of what was received, whichever instance that is; another release may write it otherwise."""
+    text = f"{instance.data_set_digest.hex}/{number}/{wanted}/{__version__}"
+    return hashlib.sha256(text.encode()).hexdigest()[:40]
+
+
+def _target(transfer_syntax: str) -> Target:
+    from leanpacs.transcode.target import Target
+
+    return Target(transfer_syntax)
+
+
 @contextmanager
-def _told_as_unsupported(transfer_syntax: str) -> Iterator[None]:
-    """What is damaged can still be given as it was received: tell receivers to ask for that."""
+def _told_as_unsupported(transfer_syntax: str, *, encapsulated: bool) -> Iterator[None]:
+    """What is damaged can still be given as it was received: tell receivers to ask for that.
+
+    Of an instance that was native, a code stream that does not decode is ours: a fault of the archive.
+    """
     try:
         yield
-    except (DecodeError, DicomError) as error:
+    except DecodeError as error:
+        if not encapsulated:
+            raise
+        raise UnsupportedTransferSyntax(transfer_syntax, str(error)) from error
+    except (UnsupportedTransferSyntax, FrameNotFound):
+        raise
+    except (CodecError, DicomError) as error:
         raise UnsupportedTransferSyntax(transfer_syntax, str(error)) from error
 
 

@@ -134,7 +134,7 @@ def create_app(archive: Archive, options: HttpOptions | None = None, *, metrics:
         ],
         middleware=[
             Middleware(_Watch, metrics=metrics),
-            Middleware(CompressMiddleware, brotli=False, zstd_level=3, gzip_level=4),
+            Middleware(CompressMiddleware, zstd_level=3, brotli_quality=4, gzip_level=4),
         ],
         exception_handlers={HTTPException: answer_http_error, LeanPACSError: answer_known_error},
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import chain
@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from leanpacs.dicom import uids
+from leanpacs.dicom.tree import Encoding
 from leanpacs.dicom.write import file_meta
 from leanpacs.errors import DicomError, UnsupportedTransferSyntax
 from leanpacs.transcode.account import Account
 from leanpacs.transcode.assembly import Assembly
 from leanpacs.transcode.frames import FrameResult, FrameTask, in_order
 from leanpacs.transcode.pixels import SourcePixels, require_writable
+from leanpacs.transcode.rendering import View, render
 from leanpacs.transcode.source import OpenInstance
 from leanpacs.transcode.spool import StreamSpool
 from leanpacs.transcode.target import NATIVE_ENCODINGS, Target
@@ -127,14 +129,37 @@ class Transcoder:
         UnsupportedTransferSyntax
             As :meth:`data_set`.
         """
+        return next(self.frames(source, target, [number]))
+
+    def frames(self, source: OpenInstance, target: Target, numbers: Sequence[int]) -> Iterator[FrameResult]:
+        """As :meth:`frame`, for several frames in the order of ``numbers``; several are converted at a time."""
         _require_readable(source, target)
         pixels = SourcePixels(source, target.transfer_syntax)
         if not target.is_native:
             require_writable(pixels, target)
-        task = pixels.task(number, target)
-        if task.source is None and task.target is None:
-            return FrameResult(task.data, task.spec)
-        return next(self._converted(iter([task])))
+        tasks = (pixels.task(number, target) for number in numbers)
+        if target.is_native and not pixels.span.encapsulated:
+            yield from (FrameResult(task.data, task.spec) for task in tasks)
+        else:
+            yield from self._converted(tasks)
+
+    def rendered(self, source: OpenInstance, number: int, view: View) -> bytes:
+        """One frame, ``number`` counting from 1, as people look at it: a JPEG or PNG file.
+
+        Raises
+        ------
+        FrameNotFound
+            If there is no such frame.
+        UnsupportedTransferSyntax, UnsupportedFrame
+            If it cannot be decoded, or the data set does not say how to show it.
+        """
+        target = Target(uids.EXPLICIT_LE)
+        _require_readable(source, target)
+        pixels = SourcePixels(source, target.transfer_syntax)
+        layout = source.layout
+        encoding = Encoding(layout.implicit_vr, layout.little_endian)
+        rendered: bytes = self._call(render, pixels.task(number, target), source.head(), encoding, view)
+        return rendered
 
     def _pieces(self, source: OpenInstance, target: Target, account: Account) -> Iterator[bytes]:
         assembly = Assembly(source, target, account, self._call)

@@ -16,6 +16,7 @@ import httpx
 import pydicom
 
 from data import Recipe, make_instance
+from leanpacs.archive.cache import DiskCache
 from leanpacs.archive.ingest import Incoming, Outcome, Receipt
 from leanpacs.archive.retrieve import FrameBytes, Part10
 from leanpacs.archive.status import ArchiveStatus
@@ -50,7 +51,7 @@ class FakeRetriever:
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.native: dict[str, bytes] = {}
-        self.frames: dict[tuple[str, str], list[bytes]] = {}
+        self.held_frames: dict[tuple[str, str], list[bytes]] = {}
         self.broken: dict[str, LeanPACSError] = {}
         self.closed: list[str] = []
 
@@ -67,12 +68,17 @@ class FakeRetriever:
     def frame(self, row: InstanceRow, number: int, transfer_syntax: str | None = None) -> FrameBytes:
         if row.sop_uid in self.broken:
             raise self.broken[row.sop_uid]
-        found = self.frames.get((row.sop_uid, transfer_syntax or row.transfer_syntax))
+        found = self.held_frames.get((row.sop_uid, transfer_syntax or row.transfer_syntax))
         if found is None:
             raise UnsupportedTransferSyntax(transfer_syntax or row.transfer_syntax)
         if number > len(found):
             raise FrameNotFound(number, len(found))
         return FrameBytes(transfer_syntax or row.transfer_syntax, found[number - 1])
+
+    def frames(
+        self, row: InstanceRow, numbers: Sequence[int], transfer_syntax: str | None = None
+    ) -> Iterator[FrameBytes]:
+        return (self.frame(row, number, transfer_syntax) for number in numbers)
 
     def metadata(self, row: InstanceRow, bulk_uri: Callable[[str], str]) -> dict[str, Any]:
         if row.sop_uid in self.broken:
@@ -134,6 +140,7 @@ class FakeArchive:
         self.spool_folder = folder
         self.catalog = FakeCatalog()
         self.retriever = FakeRetriever()
+        self.cache = DiskCache(folder / "cache", limit_bytes=0, minimum_free_bytes=0)
         self.landed: list[bytes] = []
         self.batches: list[int] = []
         self.incoming: list[Incoming] = []
@@ -187,10 +194,10 @@ class FakeArchive:
         self.retriever.files[row.sop_uid] = data
         self.retriever.native[row.sop_uid] = make_instance(replace(recipe, transfer_syntax=EXPLICIT_LE))
         names = [f"frame {n} ".encode() * 100 for n in range(1, recipe.frames + 1)]
-        self.retriever.frames[row.sop_uid, EXPLICIT_LE] = names
-        self.retriever.frames[row.sop_uid, row.transfer_syntax] = [b"coded " + name for name in names]
+        self.retriever.held_frames[row.sop_uid, EXPLICIT_LE] = names
+        self.retriever.held_frames[row.sop_uid, row.transfer_syntax] = [b"coded " + name for name in names]
         if row.transfer_syntax == EXPLICIT_LE:
-            self.retriever.frames[row.sop_uid, EXPLICIT_LE] = names
+            self.retriever.held_frames[row.sop_uid, EXPLICIT_LE] = names
         return row
 
     def status(self) -> ArchiveStatus:

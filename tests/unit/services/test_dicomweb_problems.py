@@ -102,7 +102,7 @@ def test_what_senders_write_into_uids_stays_out_of_header_fields(archive: FakeAr
     hostile = replace(row, sop_uid="1.2\r\nX-Evil: 1\ud800", transfer_syntax="1.2\r\nX-Evil: 1")
     archive.catalog.rows = [hostile]
     archive.retriever.files[hostile.sop_uid] = archive.retriever.files[row.sop_uid]
-    archive.retriever.frames[hostile.sop_uid, hostile.transfer_syntax] = [b"x"]
+    archive.retriever.held_frames[hostile.sop_uid, hostile.transfer_syntax] = [b"x"]
     for accept in (
         "application/dicom; transfer-syntax=*",
         'multipart/related; type="application/dicom"; transfer-syntax=*',

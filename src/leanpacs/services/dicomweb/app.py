@@ -16,6 +16,7 @@ from starlette.routing import Route
 from leanpacs.errors import InstanceNotFound
 from leanpacs.services.dicomweb import frames as pixels
 from leanpacs.services.dicomweb import qido, stow, wado
+from leanpacs.services.dicomweb import rendered as looks
 from leanpacs.services.dicomweb.problems import Problem
 from leanpacs.services.dicomweb.stow import StoreLimits
 from leanpacs.services.dicomweb.urls import Urls
@@ -109,6 +110,9 @@ class DicomWeb:
             f"{_INSTANCE}/frames/{{frames}}": self.frames,
             f"{_INSTANCE}/bulkdata/{{path:path}}": self.bulk_data,
         }
+        shown = ("/studies/{study}", _SERIES, _INSTANCE, f"{_INSTANCE}/frames/{{frames}}")
+        read |= {f"{path}/rendered": self.rendered for path in shown}
+        read |= {f"{path}/thumbnail": self.thumbnail for path in shown}
         return [
             Route("/studies", self.store, methods=["POST"], name="store"),
             Route("/studies/{study}", self.store, methods=["POST"], name="store"),
@@ -136,7 +140,7 @@ class DicomWeb:
     async def metadata(self, request: Request) -> Response:
         """Answer for the metadata of a study, a series or an instance (PS3.18 10.4)."""
         rows = await self._rows(request)
-        return await wado.metadata(request, rows, self._archive.retriever, self._reading, self._urls(request))
+        return await wado.metadata(request, rows, self._archive, self._reading, self._urls(request))
 
     async def frames(self, request: Request) -> Response:
         """Answer for frames (PS3.18 10.4)."""
@@ -146,6 +150,19 @@ class DicomWeb:
     async def bulk_data(self, request: Request) -> Response:
         """Answer for a BulkDataURI (PS3.18 10.4)."""
         return await pixels.bulk_data(request, await self._source(request), request.path_params["path"])
+
+    async def rendered(self, request: Request) -> Response:
+        """Answer with images of frames (PS3.18 10.4.1.1.3)."""
+        return await looks.rendered(request, await self._pictures(request), self._archive.retriever, self._reading)
+
+    async def thumbnail(self, request: Request) -> Response:
+        """Answer with a small image (PS3.18 10.4.1.1.4)."""
+        return await looks.thumbnail(request, await self._pictures(request), self._archive.retriever, self._reading)
+
+    async def _pictures(self, request: Request) -> list[looks.Picture]:
+        text = request.path_params.get("frames")
+        numbers = None if text is None else pixels.frame_numbers(text)
+        return looks.pictures(await self._rows(request), self._urls(request), numbers)
 
     def _search(self, level: qido.Level) -> Answer:
         async def search(request: Request) -> Response:

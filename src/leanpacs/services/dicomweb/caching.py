@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from leanpacs.catalog import InstanceRow
 
 _OPAQUE: Final = re.compile(r'(?:W/)?("[^"]*")')
-_VARY: Final = "Accept"
+VARY: Final = "Accept"
+"""What answers that are kept depend on."""
 
 
 def entity_tag(rows: Iterable[InstanceRow], *form: str, weak: bool = True) -> str:
@@ -46,7 +47,7 @@ def entity_tag(rows: Iterable[InstanceRow], *form: str, weak: bool = True) -> st
 
 def fields(etag: str) -> dict[str, str]:
     """Header fields of an answer that may be kept by the client, but not used without asking."""
-    return {"etag": etag, "cache-control": "private, no-cache", "vary": _VARY}
+    return {"etag": etag, "cache-control": "private, no-cache", "vary": VARY}
 
 
 def not_modified(request: Request, etag: str) -> Response | None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
 from operator import attrgetter
 from typing import Final
 
 from leanpacs.codecs import registry
+from leanpacs.codecs.writing import WriteOptions, is_lossy
 from leanpacs.dicom.uids import (
     EXPLICIT_BE,
     EXPLICIT_LE,
@@ -23,10 +25,12 @@ from leanpacs.dicom.uids import (
     JPEG_LOSSLESS_SV1,
     JPEG_LS_LOSSLESS,
     JPEG_XL_LOSSLESS,
+    JPEG_XL_RECOMPRESSION,
     RLE,
     transfer_syntax,
 )
 from leanpacs.services.dicomweb.media import ANY_SYNTAX, DICOM, OCTETS, MediaRange
+from leanpacs.transcode.target import targets
 
 _NOT_FOR_THE_WEB: Final = frozenset({IMPLICIT_LE, EXPLICIT_BE})
 """Not to be used with web services (PS3.18 8.7.3), so sent only to those who ask for them by name."""
@@ -80,7 +84,9 @@ class FrameForm:
     multipart: bool
 
 
-def instance_form(received: str, ranges: Sequence[MediaRange], *, alone: bool) -> InstanceForm | None:
+def instance_form(
+    received: str, ranges: Sequence[MediaRange], *, alone: bool, ranged: bool = False
+) -> InstanceForm | None:
     """Return the form in which an instance goes out as application/dicom.
 
     Of equally good ones, the one that needs no transcoding goes before the others.
@@ -93,6 +99,8 @@ def instance_form(received: str, ranges: Sequence[MediaRange], *, alone: bool) -
         What is accepted, the best first.
     alone : bool
         It is the only one in the answer, which may then be a single part.
+    ranged : bool
+        A part of the bytes is asked for, which single parts have.
 
     Returns
     -------
@@ -102,7 +110,7 @@ def instance_form(received: str, ranges: Sequence[MediaRange], *, alone: bool) -
     fitting = [a for a in ranges if a.covers(DICOM) and (alone or a.multipart is not False)]
     for equal in _by_quality(fitting):
         found = [
-            InstanceForm(uid, accepted.multipart is not False, uid == accepted.transfer_syntax)
+            InstanceForm(uid, is_multipart(accepted, ranged=ranged and alone), uid == accepted.transfer_syntax)
             for accepted in equal
             if (uid := _satisfied(received, accepted.transfer_syntax))
         ]
@@ -111,7 +119,12 @@ def instance_form(received: str, ranges: Sequence[MediaRange], *, alone: bool) -
     return None
 
 
-def frame_forms(received: str, ranges: Sequence[MediaRange]) -> list[FrameForm]:
+def is_multipart(accepted: MediaRange, *, ranged: bool = False) -> bool:
+    """Whether an answer comes in multipart/related; where either will do, a request for a byte range decides."""
+    return not ranged if accepted.multipart is None else accepted.multipart
+
+
+def frame_forms(received: str, ranges: Sequence[MediaRange], *, ranged: bool = False) -> list[FrameForm]:
     """Return the acceptable forms of the frames of an instance, the best first.
 
     Parameters
@@ -120,6 +133,8 @@ def frame_forms(received: str, ranges: Sequence[MediaRange]) -> list[FrameForm]:
         Transfer syntax UID as received.
     ranges : sequence of MediaRange
         What is accepted, the best first.
+    ranged : bool
+        A part of the bytes is asked for, which single parts have.
 
     Returns
     -------
@@ -128,7 +143,7 @@ def frame_forms(received: str, ranges: Sequence[MediaRange]) -> list[FrameForm]:
     """
     forms: list[FrameForm] = []
     for equal in _by_quality(ranges):
-        found = [form for accepted in equal for form in _range_forms(received, accepted)]
+        found = [form for accepted in equal for form in _range_forms(received, accepted, ranged=ranged)]
         forms += sorted(found, key=lambda form: form.transfer_syntax != received)
     return list(dict.fromkeys(forms))
 
@@ -160,13 +175,21 @@ def _satisfied(received: str, wanted: str | None) -> str | None:
         return default_syntax(received)
     if wanted == ANY_SYNTAX:
         return EXPLICIT_LE if received in _NOT_FOR_THE_WEB else received
-    if wanted == received or (wanted == EXPLICIT_LE and can_be_native(received)):
+    if wanted == received or (can_be_native(received) and wanted in lossless_targets()):
         return wanted
+    if wanted == JPEG_XL_RECOMPRESSION or received == JPEG_XL_RECOMPRESSION:
+        return wanted if wanted in targets() else None
     return None
 
 
-def _range_forms(received: str, accepted: MediaRange) -> list[FrameForm]:
-    multipart = accepted.multipart is not False
+@cache
+def lossless_targets() -> frozenset[str]:
+    """UIDs of the transfer syntaxes that instances are transcoded to: no answer loses anything."""
+    return frozenset(uid for uid in targets() if not is_lossy(uid, WriteOptions()))
+
+
+def _range_forms(received: str, accepted: MediaRange, *, ranged: bool) -> list[FrameForm]:
+    multipart = is_multipart(accepted, ranged=ranged)
     return [FrameForm(media_type, syntax, multipart) for media_type, syntax in _streams(received, accepted)]
 
 

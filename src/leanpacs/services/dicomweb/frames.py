@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import TYPE_CHECKING, Final
+
+from starlette.responses import Response
 
 from leanpacs.dicom.uids import EXPLICIT_LE, transfer_syntax
 from leanpacs.errors import (
@@ -21,14 +22,14 @@ from leanpacs.errors import (
     UnsupportedFrame,
     UnsupportedTransferSyntax,
 )
-from leanpacs.services.dicomweb import caching, forms, media, multipart
+from leanpacs.services.dicomweb import caching, compression, forms, media, multipart
 from leanpacs.services.dicomweb.multipart import BodyPart
 from leanpacs.services.dicomweb.problems import Problem
-from leanpacs.services.dicomweb.streaming import ChunkedResponse
+from leanpacs.services.dicomweb.ranges import cut, wanted_range
+from leanpacs.services.dicomweb.streaming import ChunkedResponse, whole
 
 if TYPE_CHECKING:
     from starlette.requests import Request
-    from starlette.responses import Response
 
     from leanpacs.archive.retrieve import FrameBytes, Retriever
     from leanpacs.catalog import InstanceRow
@@ -92,18 +93,17 @@ async def frames(request: Request, source: Source, numbers: Sequence[int]) -> Re
         if number > source.number_of_frames:
             raise FrameNotFound(number, source.number_of_frames)
     accepted = [form for form in _forms(request, source) if form.multipart or len(numbers) == 1]
-    form, first = await _first(source, accepted, numbers[0])
-    etag = _etag(source, form, ",".join(map(str, numbers)))
-    if unchanged := caching.not_modified(request, etag):
-        return unchanged
-    found = chain([first], (_frame(source, number, form) for number in numbers[1:]))
+    begun = await _begin(request, source, accepted, numbers, ",".join(map(str, numbers)))
+    if isinstance(begun, Response):
+        return begun
+    form = begun.form
     if not form.multipart:
-        return await _single(request, source, form, (frame.data for frame in found), etag)
+        return await begun.single(request, source, len(begun.first))
     parts = (
-        BodyPart(_content_type(form), iter([frame.data]), f"{source.url}/frames/{number}", len(frame.data))
-        for number, frame in zip(numbers, found, strict=True)
+        BodyPart(_content_type(form), iter([data]), f"{source.url}/frames/{number}", len(data))
+        for number, data in zip(numbers, begun.data(), strict=True)
     )
-    return await _multipart(request, source, form, parts, etag)
+    return await begun.multipart(request, source, parts)
 
 
 async def bulk_data(request: Request, source: Source, path: str) -> Response:
@@ -112,7 +112,7 @@ async def bulk_data(request: Request, source: Source, path: str) -> Response:
     Raises
     ------
     Problem
-        404: nothing is there; 406: it cannot be had in an acceptable form.
+        404: nothing is there; 406: it cannot be had in an acceptable form; 416: it has no such range.
     """
     path = path.upper()
     if not _PATH.fullmatch(path):
@@ -122,7 +122,7 @@ async def bulk_data(request: Request, source: Source, path: str) -> Response:
     accepted = next((a for a in _accepted(request) if a.covers(media.OCTETS)), None)
     if accepted is None:
         raise Problem(406, f'This value can be had as multipart/related; type="{media.OCTETS}".')
-    form = forms.FrameForm(media.OCTETS, EXPLICIT_LE, accepted.multipart is not False)
+    form = forms.FrameForm(media.OCTETS, EXPLICIT_LE, _is_multipart(request, accepted))
     etag = _etag(source, form, path)
     if unchanged := caching.not_modified(request, etag):
         return unchanged
@@ -130,88 +130,138 @@ async def bulk_data(request: Request, source: Source, path: str) -> Response:
         value = await source.threads.run(source.retriever.bulk_value, source.row, path)
     except MissingAttribute as error:
         raise Problem(404, f"The instance has no value at {path}.") from error
-    return await _one_value(request, source, form, path, iter([value]), etag)
+    begun = _Begun(form, etag, value, iter(()))
+    if form.multipart:
+        return await begun.multipart(request, source, begun.one_part(source, path, len(value)))
+    return await begun.single(request, source, len(value))
 
 
 async def _pixel_data(request: Request, source: Source, path: str) -> Response:
     """Answer with all frames: native ones as one value, compressed ones each in a part of its own."""
-    native = (EXPLICIT_LE,)
     accepted = [
         form
         for form in _forms(request, source)
-        if form.multipart or form.transfer_syntax in native or source.number_of_frames == 1
+        if form.multipart or form.transfer_syntax == EXPLICIT_LE or source.number_of_frames == 1
     ]
-    form, first = await _first(source, accepted, 1)
-    etag = _etag(source, form, path)
-    if unchanged := caching.not_modified(request, etag):
-        return unchanged
-    found = chain([first], (_frame(source, n, form) for n in range(2, source.number_of_frames + 1)))
-    if form.transfer_syntax in native:
-        return await _one_value(request, source, form, path, (frame.data for frame in found), etag)
+    begun = await _begin(request, source, accepted, range(1, source.number_of_frames + 1), path)
+    if isinstance(begun, Response):
+        return begun
+    form = begun.form
+    whole = _length_of_all(begun.first, source)
     if not form.multipart:
-        return await _single(request, source, form, (frame.data for frame in found), etag)
+        return await begun.single(request, source, whole)
+    if form.transfer_syntax == EXPLICIT_LE:
+        return await begun.multipart(request, source, begun.one_part(source, path, whole))
     location = f"{source.url}/bulkdata/{path}"
-    parts = (BodyPart(_content_type(form), iter([frame.data]), location, len(frame.data)) for frame in found)
-    return await _multipart(request, source, form, parts, etag)
+    parts = (BodyPart(_content_type(form), iter([data]), location, len(data)) for data in begun.data())
+    return await begun.multipart(request, source, parts)
 
 
-async def _one_value(
-    request: Request, source: Source, form: FrameForm, path: str, chunks: Iterator[bytes], etag: str
-) -> Response:
-    if not form.multipart:
-        return await _single(request, source, form, chunks, etag)
-    part = BodyPart(_content_type(form), chunks, f"{source.url}/bulkdata/{path}")
-    return await _multipart(request, source, form, iter([part]), etag)
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """An answer whose form is found, with the first of its frames."""
+
+    form: FrameForm
+    etag: str
+    first: bytes
+    others: Iterator[FrameBytes]
+
+    def data(self) -> Iterator[bytes]:
+        try:
+            yield self.first
+            yield from (frame.data for frame in self.others)
+        finally:
+            multipart.close(self.others)
+
+    def one_part(self, source: Source, path: str, length: int | None) -> Iterator[BodyPart]:
+        yield BodyPart(_content_type(self.form), self.data(), f"{source.url}/bulkdata/{path}", length)
+
+    async def single(self, request: Request, source: Source, length: int | None) -> Response:
+        """All bytes, or those of the range asked for, as a single part."""
+        span = wanted_range(request, length, self.etag)
+        headers = caching.fields(self.etag)
+        coded = compression.pixels_compressed(request, [self.form.transfer_syntax], length)
+        if length == len(self.first) and span is None and not coded:  # all is at hand: no thread has to make it
+            await source.threads.run(multipart.close, self.others)
+            return whole(request, self.first, headers | {"accept-ranges": "bytes"}, _content_type(self.form))
+        chunks = self.data()
+        if length is not None:
+            headers["accept-ranges"] = "bytes"
+        if span is not None:
+            chunks, headers, length = (
+                cut(chunks, span.start, span.stop),
+                {**headers, **span.fields},
+                span.stop - span.start,
+            )
+        elif coded:
+            chunks, headers, length = compression.in_zstd(chunks), compression.encoded_fields(self.etag), None
+        return await ChunkedResponse(
+            chunks,
+            source.threads,
+            status=200 if span is None else 206,
+            headers=headers,
+            media_type=_content_type(self.form),
+            length=length,
+        ).primed(request)
+
+    async def multipart(self, request: Request, source: Source, parts: Iterator[BodyPart]) -> Response:
+        boundary = multipart.new_boundary()
+        chunks, headers = multipart.body(parts, boundary), caching.fields(self.etag)
+        if compression.pixels_compressed(request, [self.form.transfer_syntax], len(self.first)):
+            chunks, headers = compression.in_zstd(chunks), compression.encoded_fields(self.etag)
+        return await ChunkedResponse(
+            chunks,
+            source.threads,
+            headers=headers,
+            media_type=multipart.content_type(self.form.media_type, boundary),
+        ).primed(request)
 
 
-async def _single(request: Request, source: Source, form: FrameForm, chunks: Iterator[bytes], etag: str) -> Response:
-    return await ChunkedResponse(
-        chunks, source.threads, headers=caching.fields(etag), media_type=_content_type(form)
-    ).primed(request)
-
-
-async def _multipart(
-    request: Request, source: Source, form: FrameForm, parts: Iterator[BodyPart], etag: str
-) -> Response:
-    boundary = multipart.new_boundary()
-    return await ChunkedResponse(
-        multipart.body(parts, boundary),
-        source.threads,
-        headers=caching.fields(etag),
-        media_type=multipart.content_type(form.media_type, boundary),
-    ).primed(request)
-
-
-async def _first(source: Source, accepted: Sequence[FrameForm], number: int) -> tuple[FrameForm, FrameBytes]:
-    """Return the best form in which a frame can really be had, and that frame."""
+async def _begin(
+    request: Request, source: Source, accepted: Sequence[FrameForm], numbers: Sequence[int], what: str
+) -> _Begun | Response:
+    """Find the best form in which frames can really be had; 304 when the client has them in it."""
     reason = "Nothing that is accepted fits"
     for form in accepted:
+        etag = _etag(source, form, what)
+        if unchanged := caching.not_modified(request, etag):
+            return unchanged
+        found: Iterator[FrameBytes] = source.retriever.frames(source.row, numbers, form.transfer_syntax)
         try:
-            return form, await source.threads.run(_frame, source, number, form)
+            first = await source.threads.run(next, found)
         except (UnsupportedTransferSyntax, UnsupportedFrame) as error:
             reason = str(error)
         except DecodeError as error:
             if not transfer_syntax(source.row.transfer_syntax).encapsulated:
                 raise  # then it is not the sender's code stream that does not decode, but ours
             reason = str(error)
+        else:
+            return _Begun(form, etag, first.data, found)
     raise Problem(
         406,
         f"{reason}. The instance was received in {source.row.transfer_syntax}; frames come as they are with "
-        f'multipart/related; type="{media.OCTETS}"; transfer-syntax=*, one of them also as a single part, and '
-        "decoded without transfer-syntax, where either is possible.",
+        f'multipart/related; type="{media.OCTETS}"; transfer-syntax=*, one of them also as a single part, '
+        "decoded without transfer-syntax, and in the transfer syntaxes that are written here, where that is possible.",
     )
 
 
-def _frame(source: Source, number: int, form: FrameForm) -> FrameBytes:
-    return source.retriever.frame(source.row, number, form.transfer_syntax)
-
-
 def _forms(request: Request, source: Source) -> list[FrameForm]:
-    return forms.frame_forms(source.row.transfer_syntax, _accepted(request))
+    return forms.frame_forms(source.row.transfer_syntax, _accepted(request), ranged="range" in request.headers)
 
 
 def _accepted(request: Request) -> list[MediaRange]:
     return media.accepted(request.headers.get("accept"), request.query_params.get("accept"))
+
+
+def _is_multipart(request: Request, accepted: MediaRange) -> bool:
+    return forms.is_multipart(accepted, ranged="range" in request.headers)
+
+
+def _length_of_all(first: bytes, source: Source) -> int | None:
+    """Bytes of all frames; None where they need not end with a byte, so that their lengths do not add up."""
+    pixels = (source.row.rows or 0) * (source.row.columns or 0)
+    count = source.number_of_frames
+    return len(first) * count if count == 1 or (pixels and len(first) % pixels == 0) else None
 
 
 def _content_type(form: FrameForm) -> str:
@@ -219,4 +269,5 @@ def _content_type(form: FrameForm) -> str:
 
 
 def _etag(source: Source, form: FrameForm, what: str) -> str:
-    return caching.entity_tag([source.row], form.media_type, form.transfer_syntax, what, weak=form.multipart)
+    made = form.transfer_syntax not in (EXPLICIT_LE, source.row.transfer_syntax)
+    return caching.entity_tag([source.row], form.media_type, form.transfer_syntax, what, weak=form.multipart or made)

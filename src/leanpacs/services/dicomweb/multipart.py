@@ -100,7 +100,7 @@ def evened(chunks: Iterator[bytes], chunk_bytes: int = _CHUNK_BYTES) -> Iterator
         close(chunks)
 
 
-def close(chunks: Iterator[bytes]) -> None:
+def close(chunks: Iterator[object]) -> None:
     """Let go of what an iterator holds open, where it is one that can be closed."""
     finish = getattr(chunks, "close", None)
     if finish is not None:

@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 _END: Final = b""
 
 
+def whole(request: Request, body: bytes, headers: Mapping[str, str], media_type: str) -> Response:
+    """Return an answer whose body is at hand; to HEAD without it."""
+    fields = {**headers, "content-length": str(len(body))}
+    return Response(b"" if request.method == "HEAD" else body, headers=fields, media_type=media_type)
+
+
 class ChunkedResponse(Response):
     """An answer whose body is made chunk by chunk in threads.
 

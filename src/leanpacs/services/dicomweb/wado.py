@@ -14,18 +14,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from leanpacs import __version__
 from leanpacs.dicom.jsonvalues import attribute_json
 from leanpacs.errors import CodecError, DicomError
-from leanpacs.services.dicomweb import caching, forms, media, multipart
+from leanpacs.services.dicomweb import caching, compression, forms, media, multipart, readymade
 from leanpacs.services.dicomweb.multipart import BodyPart
 from leanpacs.services.dicomweb.nativexml import native_xml
 from leanpacs.services.dicomweb.problems import Problem
-from leanpacs.services.dicomweb.streaming import ChunkedResponse
+from leanpacs.services.dicomweb.ranges import cut, wanted_range
+from leanpacs.services.dicomweb.streaming import ChunkedResponse, whole
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from leanpacs.archive.archive import Archive
     from leanpacs.archive.retrieve import Part10, Retriever
     from leanpacs.catalog import InstanceRow
     from leanpacs.services.dicomweb.forms import InstanceForm
@@ -57,13 +60,15 @@ async def instances(
     """
     ranges = _accepted(request)
     alone = len(rows) == 1
-    chosen = [(row, forms.instance_form(row.transfer_syntax, ranges, alone=alone)) for row in rows]
+    ranged = "range" in request.headers
+    chosen = [(row, forms.instance_form(row.transfer_syntax, ranges, alone=alone, ranged=ranged)) for row in rows]
     found = [(row, form) for row, form in chosen if form is not None]
     if not found:
         raise Problem(406, _no_form(rows))
     single = not found[0][1].multipart
     named = (form.transfer_syntax for _, form in found)
-    etag = caching.entity_tag((row for row, _ in found), str(single), *named, weak=not single)
+    as_received = all(form.transfer_syntax == row.transfer_syntax for row, form in found)
+    etag = caching.entity_tag((row for row, _ in found), str(single), *named, weak=not (single and as_received))
     if unchanged := caching.not_modified(request, etag):
         return unchanged
     if single:
@@ -73,7 +78,7 @@ async def instances(
 
 
 async def metadata(
-    request: Request, rows: Sequence[InstanceRow], retriever: Retriever, threads: Threads, urls: Urls
+    request: Request, rows: Sequence[InstanceRow], archive: Archive, threads: Threads, urls: Urls
 ) -> Response:
     """Answer GET of the metadata of a study, a series or an instance.
 
@@ -95,7 +100,18 @@ async def metadata(
     etag = caching.entity_tag(rows, form, urls.service)
     if unchanged := caching.not_modified(request, etag):
         return unchanged
-    models = _models(rows, retriever, urls)
+    if form != media.DICOM_XML and 1 < len(rows) <= readymade.MOST_INSTANCES:
+
+        def kept() -> bytes:
+            return readymade.compressed_metadata(
+                rows, etag, lambda some: _models(some, archive.retriever, urls), archive.cache, f"{__version__} {urls}"
+            )
+
+        body = await threads.run(kept)
+        if compression.takes_zstd(request):
+            return whole(request, body, compression.encoded_fields(etag), form)
+        return whole(request, await threads.run(readymade.expanded, body), caching.fields(etag), form)
+    models = _models(rows, archive.retriever, urls)
     if form != media.DICOM_XML:
         response = ChunkedResponse(_json_list(models), threads, headers=caching.fields(etag), media_type=form)
     else:
@@ -118,8 +134,8 @@ def _no_form(rows: Sequence[InstanceRow]) -> str:
     received = ", ".join(sorted({row.transfer_syntax for row in rows}))
     return (
         f'What is held was received in {received}; it can be had as multipart/related; type="{media.DICOM}", '
-        f"one instance also as {media.DICOM}, with transfer-syntax=* as received, or with "
-        "1.2.840.10008.1.2.1 where decoding is possible."
+        f"one instance also as {media.DICOM}, with transfer-syntax=* as received, or with that of "
+        "another one that is written here, where that is possible without loss."
     )
 
 
@@ -132,12 +148,21 @@ async def _single(
     etag: str,
 ) -> Response:
     part = await threads.run(_open, retriever, row, form, alone=True)
+    chunks, length, headers = part.chunks, part.length, caching.fields(etag)
+    span = wanted_range(request, length, etag)
+    if length is not None:
+        headers["accept-ranges"] = "bytes"
+    if span is not None:
+        chunks, length, headers = cut(chunks, span.start, span.stop), span.stop - span.start, headers | span.fields
+    elif compression.pixels_compressed(request, [part.transfer_syntax], length):
+        chunks, length, headers = compression.in_zstd(chunks), None, compression.encoded_fields(etag)
     return await ChunkedResponse(
-        part.chunks,
+        chunks,
         threads,
-        headers=caching.fields(etag),
+        status=200 if span is None else 206,
+        headers=headers,
         media_type=media.with_syntax(media.DICOM, part.transfer_syntax),
-        length=part.length,
+        length=length,
     ).primed(request)
 
 
@@ -158,11 +183,14 @@ async def _multipart(
         first = await threads.run(next, parts)
         length = multipart.body_length(first, boundary)
         parts = chain([first], parts)
+    chunks, headers = multipart.body(parts, boundary), caching.fields(etag)
+    if compression.pixels_compressed(request, (form.transfer_syntax for _, form in found), length):
+        chunks, length, headers = compression.in_zstd(chunks), None, compression.encoded_fields(etag)
     return await ChunkedResponse(
-        multipart.body(parts, boundary),
+        chunks,
         threads,
         status=status,
-        headers=caching.fields(etag),
+        headers=headers,
         media_type=multipart.content_type(media.DICOM, boundary),
         length=length,
     ).primed(request)

@@ -1,0 +1,236 @@
+"""What was costly to make is kept on disk for the next one who asks, within a bound; who asks meanwhile, waits for it.
+
+References
+----------
+P. Cao, S. Irani: Cost-aware WWW proxy caching algorithms (GreedyDual-Size), USENIX USITS 1997.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import heapq
+import logging
+import os
+import re
+import shutil
+import tempfile
+import threading
+import time
+import zlib
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_log = logging.getLogger(__name__)
+
+_LEAST_SECONDS: Final = 0.002
+"""What is made in less is not worth a file."""
+_LARGEST_SHARE: Final = 8
+"""Nothing larger than this part of the bound is kept."""
+_CHECKSUM_BYTES: Final = 4
+_NAME: Final = re.compile(r"([0-9a-f]{40})\.(\d{1,15})")
+_MOST_FOLDERS: Final = 1024
+
+
+@dataclass(slots=True)
+class _Entry:
+    path: Path
+    size: int
+    worth: float
+    """Seconds saved for each byte held."""
+    priority: float
+
+
+class DiskCache:
+    """A bounded cache of files, in a folder of its own for each process. Thread-safe; survives a restart.
+
+    Entries that cost most for their size and were used last stay longest. What is damaged or cannot be written is no
+    fault: it is made again. Files are not synced, for none is missed.
+
+    Parameters
+    ----------
+    folder : Path
+        Made when the first thing is looked up.
+    limit_bytes : int
+        Of all files together; 0 keeps nothing.
+    minimum_free_bytes : int
+        Nothing is added while the file system has less room.
+    """
+
+    def __init__(self, folder: Path, *, limit_bytes: int, minimum_free_bytes: int) -> None:
+        self._parent = folder
+        self._limit_bytes = limit_bytes
+        self._minimum_free_bytes = minimum_free_bytes
+        self._lock = threading.Lock()
+        self._entries: dict[str, _Entry] | None = None
+        self._heap: list[tuple[float, str]] = []
+        self._size = 0
+        self._inflation = 0.0
+        self._making: dict[str, Future[bytes]] = {}
+        self._folder: Path | None = None
+        self._claim = -1
+
+    def fetch(self, key: str, make: Callable[[], bytes]) -> bytes:
+        """Give what is kept under a key (40 hexadecimal digits), else make it, once for all who ask meanwhile."""
+        kept = self.get(key)
+        if kept is not None:
+            return kept
+        mine: Future[bytes] = Future()
+        with self._lock:
+            first = self._making.setdefault(key, mine)
+        if first is not mine:
+            return first.result()
+        try:
+            made = self._made(key, make)
+            mine.set_result(made)
+        except BaseException as error:
+            mine.set_exception(error)
+            raise
+        finally:
+            with self._lock:
+                del self._making[key]
+        return made
+
+    def _made(self, key: str, make: Callable[[], bytes]) -> bytes:
+        kept = self.get(key)  # by one who was done between our look and our turn
+        if kept is not None:
+            return kept
+        started = time.perf_counter()
+        made = make()
+        self.put(key, made, time.perf_counter() - started)
+        return made
+
+    def get(self, key: str) -> bytes | None:
+        """Give what is kept under a key; None when nothing is."""
+        with self._lock:
+            entry = self._opened().get(key)
+            if entry is None:
+                return None
+            entry.priority = self._inflation + entry.worth
+            path = entry.path
+        try:
+            kept = path.read_bytes()
+        except OSError:
+            kept = b""
+        data = kept[_CHECKSUM_BYTES:]
+        if kept[:_CHECKSUM_BYTES] == _checksum(data):
+            return data
+        with self._lock:
+            self._forget(key)
+        return None
+
+    def put(self, key: str, data: bytes, seconds: float) -> None:
+        """Keep what took ``seconds`` to make, if that is worth while and there is room."""
+        size = len(data) + _CHECKSUM_BYTES
+        if seconds < _LEAST_SECONDS or size * _LARGEST_SHARE > self._limit_bytes:
+            return
+        with self._lock:
+            self._opened()
+            folder = self._folder
+        if folder is None:
+            return
+        try:
+            if shutil.disk_usage(folder).free < self._minimum_free_bytes + size:
+                return
+            path = folder / key[:2] / f"{key}.{int(seconds * 1e6)}"
+            path.parent.mkdir(exist_ok=True)
+            _write(path, data)
+        except OSError as error:
+            _log.warning("nothing is cached: %s", error, extra={"action": "cache"})
+            return
+        with self._lock:
+            self._add(key, path, size, seconds)
+            while self._size > self._limit_bytes:
+                self._evict()
+
+    def close(self) -> None:
+        """Let others have the folder; files stay."""
+        with self._lock:
+            self._entries, self._folder = None, None
+            self._heap, self._size = [], 0
+            if self._claim >= 0:
+                os.close(self._claim)
+                self._claim = -1
+
+    def _opened(self) -> dict[str, _Entry]:
+        if self._entries is None:
+            self._entries = {}
+            if self._limit_bytes > 0:
+                with suppress(OSError):
+                    self._folder = self._claimed()
+                    self._find_what_is_there(self._folder)
+        return self._entries
+
+    def _claimed(self) -> Path:
+        """The first folder that no other process has."""
+        for number in range(_MOST_FOLDERS):
+            folder = self._parent / str(number)
+            folder.mkdir(parents=True, exist_ok=True)
+            self._claim = os.open(folder / "in-use.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            try:
+                fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(self._claim)
+                self._claim = -1
+            else:
+                return folder
+        raise OSError(f"{_MOST_FOLDERS} processes use {self._parent}")
+
+    def _find_what_is_there(self, folder: Path) -> None:
+        for path in folder.glob("??/*"):
+            match = _NAME.fullmatch(path.name)
+            if match is None or match[1] in (self._entries or {}):
+                path.unlink(missing_ok=True)  # left by a process that was killed while it wrote
+                continue
+            self._add(match[1], path, path.stat().st_size, int(match[2]) / 1e6)
+        while self._size > self._limit_bytes:
+            self._evict()
+
+    def _add(self, key: str, path: Path, size: int, seconds: float) -> None:
+        assert self._entries is not None
+        known = self._entries.get(key)
+        if known is not None:
+            if known.path == path:
+                return
+            self._forget(key)
+        worth = seconds / size
+        entry = _Entry(path, size, worth, self._inflation + worth)
+        self._entries[key] = entry
+        self._size += size
+        heapq.heappush(self._heap, (entry.priority, key))
+
+    def _evict(self) -> None:
+        """Remove what is worth least; priorities in the heap may be old ones, which are lower."""
+        priority, key = heapq.heappop(self._heap)
+        entry = self._entries.get(key) if self._entries else None
+        if entry is None:
+            return
+        if entry.priority > priority:
+            heapq.heappush(self._heap, (entry.priority, key))
+            return
+        self._inflation = priority
+        self._forget(key)
+
+    def _forget(self, key: str) -> None:
+        entry = self._entries.pop(key, None) if self._entries else None
+        if entry is not None:
+            self._size -= entry.size
+            entry.path.unlink(missing_ok=True)
+
+
+def _write(path: Path, data: bytes) -> None:
+    descriptor, name = tempfile.mkstemp(dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(_checksum(data) + data)
+        Path(name).replace(path)
+    except OSError:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _checksum(data: bytes) -> bytes:
+    return zlib.crc32(data).to_bytes(_CHECKSUM_BYTES, "little")

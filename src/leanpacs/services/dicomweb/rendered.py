@@ -1,0 +1,198 @@
+"""WADO-RS: rendered resources and thumbnails.
+
+References
+----------
+PS3.18 10.4.1.1.3 (rendered resources), 10.4.1.1.4 (thumbnails), 8.3.5 (their parameters).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from leanpacs.errors import FrameNotFound, UnsupportedTransferSyntax
+from leanpacs.services.dicomweb import caching, media, multipart
+from leanpacs.services.dicomweb.multipart import BodyPart
+from leanpacs.services.dicomweb.problems import Problem
+from leanpacs.services.dicomweb.streaming import ChunkedResponse, whole
+from leanpacs.transcode.rendering import View, Viewport, Window
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from leanpacs.archive.retrieve import Retriever
+    from leanpacs.catalog import InstanceRow
+    from leanpacs.services.dicomweb.urls import Urls
+    from leanpacs.services.threads import Threads
+
+_IMAGES: Final = ("image/jpeg", "image/png")
+_THUMBNAIL_SIDE: Final = 128
+_LARGEST_SIDE: Final = 16_384
+_INTEGER: Final = re.compile(r"-?\d{1,6}")
+_FUNCTIONS: Final = {"linear": "LINEAR", "linear-exact": "LINEAR_EXACT", "sigmoid": "SIGMOID"}
+_IGNORED: Final = ("annotation", "charset", "iccprofile")
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One frame that is to be shown, and where it is found."""
+
+    row: InstanceRow
+    number: int
+    url: str
+
+
+def pictures(rows: Sequence[InstanceRow], urls: Urls, numbers: Sequence[int] | None = None) -> list[Picture]:
+    """All frames of instances, or those with ``numbers``; instances without frames have none.
+
+    Raises
+    ------
+    FrameNotFound
+        There are fewer.
+    """
+    found = []
+    for row in rows:
+        count = max(row.number_of_frames or 1, 1)
+        if row.rows is None:
+            continue
+        url = urls.instance(row.study_uid, row.series_uid, row.sop_uid)
+        for number in numbers or range(1, count + 1):
+            if number > count:
+                raise FrameNotFound(number, count)
+            found.append(Picture(row, number, f"{url}/frames/{number}/rendered"))
+    return found
+
+
+async def rendered(request: Request, shown: Sequence[Picture], retriever: Retriever, threads: Threads) -> Response:
+    """Answer with images of frames: one as a single part, or all of them in multipart/related.
+
+    Who takes a single part only gets the first one.
+
+    Raises
+    ------
+    Problem
+        400: a parameter is not understood; 404: there is nothing to be shown; 406: it cannot be shown so.
+    """
+    form, is_multipart = _form(request, len(shown))
+    view = _view(request.query_params, form)
+    if not shown:
+        raise Problem(404, "There are no frames.")
+    shown = shown if is_multipart else shown[:1]
+    numbers = ",".join(str(picture.number) for picture in shown)
+    etag = caching.entity_tag((picture.row for picture in shown), repr(view), str(is_multipart), numbers)
+    if unchanged := caching.not_modified(request, etag):
+        return unchanged
+    headers = caching.fields(etag)
+    if ignored := [name for name in _IGNORED if name in request.query_params]:
+        headers["warning"] = f'299 - "not supported: {", ".join(ignored)}"'
+    if not is_multipart:
+        image = await threads.run(_image, retriever, shown[0], view)
+        return whole(request, image, headers, form)
+    boundary = multipart.new_boundary()
+    parts = _parts(shown, retriever, view)
+    return await ChunkedResponse(
+        multipart.body(parts, boundary),
+        threads,
+        headers=headers,
+        media_type=multipart.content_type(form, boundary),
+    ).primed(request)
+
+
+async def thumbnail(request: Request, shown: Sequence[Picture], retriever: Retriever, threads: Threads) -> Response:
+    """Answer with a small image of the middle one of some frames.
+
+    Raises
+    ------
+    Problem
+        As :func:`rendered`.
+    """
+    form = media.choose(_accepted(request), _IMAGES)
+    if form is None:
+        raise _not_acceptable()
+    view = _view(request.query_params, form, Viewport(_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
+    if not shown:
+        raise Problem(404, "There are no frames.")
+    picture = shown[len(shown) // 2]
+    etag = caching.entity_tag([picture.row], "thumbnail", repr(view), str(picture.number))
+    if unchanged := caching.not_modified(request, etag):
+        return unchanged
+    image = await threads.run(_image, retriever, picture, view)
+    headers = caching.fields(etag) | {"content-location": picture.url}
+    return whole(request, image, headers, form)
+
+
+def _parts(shown: Sequence[Picture], retriever: Retriever, view: View) -> Iterator[BodyPart]:
+    """An image of each frame that can be shown; of those that cannot there is none, but for the first."""
+    for place, picture in enumerate(shown):
+        try:
+            image = _image(retriever, picture, view)
+        except Problem:
+            if place == 0:
+                raise
+            continue
+        yield BodyPart(view.media_type, iter([image]), picture.url, len(image))
+
+
+def _image(retriever: Retriever, picture: Picture, view: View) -> bytes:
+    try:
+        return retriever.rendered(picture.row, picture.number, view)
+    except UnsupportedTransferSyntax as error:
+        raise Problem(406, f"Frame {picture.number} cannot be shown: {error}.") from error
+
+
+def _accepted(request: Request) -> list[media.MediaRange]:
+    return media.accepted(request.headers.get("accept"), request.query_params.get("accept"))
+
+
+def _form(request: Request, count: int) -> tuple[str, bool]:
+    """Media type, and whether it is to be multipart: by the best range that covers an image."""
+    for accepted in _accepted(request):
+        for form in _IMAGES:
+            if accepted.covers(form):
+                several = count > 1 and accepted.multipart is None
+                return form, accepted.multipart or several
+    raise _not_acceptable()
+
+
+def _not_acceptable() -> Problem:
+    return Problem(406, f"Images are {' or '.join(_IMAGES)}, one for each frame also in multipart/related.")
+
+
+def _view(parameters: Mapping[str, str], form: str, viewport: Viewport | None = None) -> View:
+    quality = parameters.get("quality", "90")
+    if not re.fullmatch(r"0*([1-9]\d?|100)", quality):
+        raise Problem(400, "quality is a number from 1 to 100.")
+    if "viewport" in parameters:
+        viewport = _viewport(parameters["viewport"])
+    window = _window(parameters["window"]) if "window" in parameters else None
+    return View(form, int(quality), window, viewport)
+
+
+def _window(text: str) -> Window:
+    center, width, function = (*text.split(","), "linear", "")[:3]
+    try:
+        window = Window(float(center), float(width), _FUNCTIONS[function.strip().lower()])
+    except (ValueError, LookupError):
+        window = Window(0, -1)
+    least = 1 if window.function == "LINEAR" else 0
+    if text.count(",") > 2 or not (math.isfinite(window.center) and least <= window.width < math.inf):
+        raise Problem(400, f"window is center,width,function; functions are {', '.join(_FUNCTIONS)}.")
+    return window
+
+
+def _viewport(text: str) -> Viewport:
+    numbers = text.split(",")
+    if len(numbers) not in (2, 4, 6) or not all(
+        _INTEGER.fullmatch(n) or (i > 1 and n == "") for i, n in enumerate(numbers)
+    ):
+        raise Problem(400, "viewport is width,height or width,height,left,top,region width,region height.")
+    port = Viewport(*(int(number or 0) for number in numbers))
+    if not (0 < port.width <= _LARGEST_SIDE and 0 < port.height <= _LARGEST_SIDE):
+        raise Problem(400, f"A viewport has 1 to {_LARGEST_SIDE} columns and rows.")
+    return port

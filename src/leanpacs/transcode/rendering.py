@@ -1,0 +1,262 @@
+"""One frame as people look at it: 8 bits, grey or RGB, cut, scaled, as JPEG or PNG. Runs in a worker process.
+
+References
+----------
+PS3.3 C.11.1 (modality LUT), C.11.2 (VOI LUT), C.7.6.3.1.5 (palettes); PS3.18 8.3.5 (rendering parameters).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from leanpacs.codecs.codec import Samples
+from leanpacs.codecs.native import unpack
+from leanpacs.dicom.frames import FrameSpec
+from leanpacs.dicom.tree import Encoding
+from leanpacs.dicom.write import read_head
+from leanpacs.errors import UnsupportedFrame
+from leanpacs.transcode.frames import FrameTask, convert
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+_MOST_BITS_AS_THEY_ARE: Final = 8
+"""Of samples that are shown over the range of their bits when the data set says nothing of a window."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Which values are shown, darkest to brightest: centre, width (of output of the modality LUT), function."""
+
+    center: float
+    width: float
+    function: str = "LINEAR"
+
+
+@dataclass(frozen=True, slots=True)
+class Viewport:
+    """Largest size of the image, and the region of the frame that it shows; width and height 0 are all the rest.
+
+    A negative width or height turns the image over (PS3.18 8.3.5.1.3).
+    """
+
+    width: int
+    height: int
+    left: int = 0
+    top: int = 0
+    region_width: int = 0
+    region_height: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How a frame is to be shown.
+
+    Parameters
+    ----------
+    media_type : str
+        ``image/jpeg`` or ``image/png``.
+    quality : int
+        Of JPEG, 1 to 100.
+    window : Window, optional
+        In place of what the data set says.
+    viewport : Viewport, optional
+        The whole frame at its own size by default.
+    """
+
+    media_type: str = "image/jpeg"
+    quality: int = 90
+    window: Window | None = None
+    viewport: Viewport | None = None
+
+
+def render(task: FrameTask, head: bytes, encoding: Encoding, view: View) -> bytes:
+    """Show one frame.
+
+    Parameters
+    ----------
+    task : FrameTask
+        The frame, to be converted to native.
+    head : bytes
+        The data set before Pixel Data.
+    encoding : Encoding
+        Of the head.
+    view : View
+        How.
+
+    Raises
+    ------
+    DecodeError, UnsupportedTransferSyntax
+        As :func:`leanpacs.transcode.frames.convert`.
+    UnsupportedFrame
+        If the data set does not say how to show it.
+    """
+    import imagecodecs
+
+    frame = convert(task)
+    ds = read_head(head, implicit_vr=encoding.implicit_vr, little_endian=encoding.little_endian)
+    try:
+        shown = displayed(unpack(frame.data, frame.spec), frame.spec, ds, task.number, view.window)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UnsupportedFrame(f"what the data set says of showing it makes no sense: {error}") from error
+    if view.viewport is not None:
+        shown = seen_through(shown, view.viewport)
+    shown = np.ascontiguousarray(shown)
+    if view.media_type == "image/png":
+        return bytes(imagecodecs.png_encode(shown))
+    return bytes(imagecodecs.jpeg8_encode(shown, level=view.quality))
+
+
+def displayed(samples: Samples, spec: FrameSpec, ds: Dataset, number: int, window: Window | None) -> Samples:
+    """Values from 0 (black) to 255 of frame ``number`` (from 1): shape (rows, columns), or with 3 samples."""
+    if spec.samples_per_pixel == 3:
+        return _rgb(samples, spec)
+    if spec.photometric_interpretation == "PALETTE COLOR":
+        return _through_palette(samples, ds)
+    if spec.samples_per_pixel != 1:
+        raise UnsupportedFrame(f"{spec.samples_per_pixel} samples per pixel are not shown")
+    grey = _windowed(samples, spec, _of_frame(ds, number), window)
+    is_inverse = (spec.photometric_interpretation == "MONOCHROME1") != (
+        ds.get("PresentationLUTShape", "") == "INVERSE" and spec.photometric_interpretation != "MONOCHROME1"
+    )
+    shown: Samples = (255.0 * (1 - grey if is_inverse else grey) + 0.5).astype(np.uint8)
+    return shown
+
+
+def seen_through(image: Samples, port: Viewport) -> Samples:
+    """The region of an image, scaled to fit width and height with its proportions kept.
+
+    Raises
+    ------
+    UnsupportedFrame
+        If the region is not within the image.
+    """
+    rows, columns = image.shape[:2]
+    width, height = abs(port.region_width) or columns - port.left, abs(port.region_height) or rows - port.top
+    fits = port.left + width <= columns and port.top + height <= rows
+    if min(port.left, port.top) < 0 or min(width, height) < 1 or not fits:
+        raise UnsupportedFrame(f"the region is not within {columns} columns and {rows} rows")
+    region = image[port.top : port.top + height, port.left : port.left + width]
+    region = region[:: -1 if port.region_height < 0 else 1, :: -1 if port.region_width < 0 else 1]
+    scale = min(port.width / width, port.height / height)
+    return _scaled(region, max(1, round(height * scale)), max(1, round(width * scale)))
+
+
+def _rgb(samples: Samples, spec: FrameSpec) -> Samples:
+    from pydicom.pixels.processing import convert_color_space
+
+    eight: Samples = samples if spec.bits_stored <= 8 else samples >> spec.bits_stored - 8
+    eight = eight.astype(np.uint8)
+    if spec.photometric_interpretation in ("YBR_FULL", "YBR_FULL_422"):
+        return convert_color_space(eight, "YBR_FULL", "RGB")
+    return eight
+
+
+def _through_palette(samples: Samples, ds: Dataset) -> Samples:
+    from pydicom.pixels.processing import apply_color_lut
+
+    colours = apply_color_lut(samples, ds)
+    return (colours >> 8 if colours.dtype.itemsize == 2 else colours).astype(np.uint8)
+
+
+def _of_frame(ds: Dataset, number: int) -> Dataset:
+    """Data set with modality and VOI attributes of a frame in its top level (PS3.3 C.7.6.16.2.9, .10)."""
+    from pydicom.dataset import Dataset
+
+    if "SharedFunctionalGroupsSequence" not in ds and "PerFrameFunctionalGroupsSequence" not in ds:
+        return ds
+    groups = [*ds.get("SharedFunctionalGroupsSequence", [])[:1]]
+    groups += ds.get("PerFrameFunctionalGroupsSequence", [])[number - 1 : number]
+    made = Dataset()
+    for keyword in ("BitsStored", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit"):
+        if keyword in ds:
+            setattr(made, keyword, ds[keyword].value)
+    for group in groups:
+        for keyword in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
+            for item in group.get(keyword, [])[:1]:
+                made.update(item)
+    return made
+
+
+def _windowed(samples: Samples, spec: FrameSpec, ds: Dataset, window: Window | None) -> Samples:
+    """Values from 0 to 1."""
+    from pydicom.pixels.processing import apply_modality_lut
+
+    values = apply_modality_lut(samples, ds)
+    if window is None:
+        window = _window_of(ds)
+    if window is None and ds.get("VOILUTSequence"):
+        return _looked_up(np.asarray(values), ds.VOILUTSequence[0])
+    if window is not None:
+        return _through(np.asarray(values, np.float32), window)
+    if spec.bits_stored <= _MOST_BITS_AS_THEY_ARE and values is samples and not spec.pixel_representation:
+        return _normal(values, 0.0, float((1 << spec.bits_stored) - 1))
+    counted = values if (padding := ds.get("PixelPaddingValue")) is None else values[samples != padding]
+    if counted.size == 0:
+        counted = values
+    return _normal(values, float(counted.min()), float(counted.max()))
+
+
+def _looked_up(values: Samples, item: Dataset) -> Samples:
+    """Through a VOI LUT (PS3.3 C.11.2.1.1); that of pydicom wraps around where entries have 8 bits and are many."""
+    entries, first, bits = (int(number) for number in item.LUTDescriptor)
+    data = item.LUTData
+    table = np.frombuffer(data, "<u2") if isinstance(data, bytes) else np.asarray(data)
+    places = np.clip(values.astype(np.int64) - first, 0, min(entries or 1 << 16, table.size) - 1)
+    return _normal(table[places], 0.0, float((1 << bits) - 1))
+
+
+def _window_of(ds: Dataset) -> Window | None:
+    center, width = _first(ds.get("WindowCenter")), _first(ds.get("WindowWidth"))
+    if center is None or width is None or width <= 0:
+        return None
+    return Window(center, width, str(ds.get("VOILUTFunction") or "LINEAR"))
+
+
+def _first(value: Any) -> float | None:
+    if isinstance(value, str | int | float):
+        return float(value) if value != "" else None
+    return None if not value else float(value[0])
+
+
+def _through(values: Samples, window: Window) -> Samples:
+    """PS3.3 C.11.2.1.2 and C.11.2.1.3."""
+    if window.function == "SIGMOID":
+        shown: Samples = 1 / (1 + np.exp(np.clip(-4 * (values - window.center) / window.width, -80, 80)))
+        return shown
+    if window.function == "LINEAR_EXACT":
+        return _normal(values, window.center - window.width / 2, window.center + window.width / 2)
+    low = window.center - 0.5 - (window.width - 1) / 2
+    return _normal(values, low, low + window.width - 1)
+
+
+def _normal(values: Samples, low: float, high: float) -> Samples:
+    if high <= low:
+        return (np.asarray(values) > low).astype(np.float32)
+    scaled: Samples = np.clip((np.asarray(values, np.float32) - np.float32(low)) / np.float32(high - low), 0, 1)
+    return scaled
+
+
+def _scaled(image: Samples, rows: int, columns: int) -> Samples:
+    """Mean of blocks, so that nothing is left out, then between pixels linearly."""
+    down = max(1, image.shape[0] // rows), max(1, image.shape[1] // columns)
+    kept = image.shape[0] // down[0], image.shape[1] // down[1]
+    cut = image[: kept[0] * down[0], : kept[1] * down[1]].astype(np.float32)
+    blocks = cut.reshape(kept[0], down[0], kept[1], down[1], *image.shape[2:]).mean(axis=(1, 3))
+    scaled: Samples = (_stretched(_stretched(blocks, rows, 0), columns, 1) + 0.5).astype(np.uint8)
+    return scaled
+
+
+def _stretched(image: Samples, size: int, axis: int) -> Samples:
+    held = image.shape[axis]
+    if held == size:
+        return image
+    places = np.clip((np.arange(size) + 0.5) * held / size - 0.5, 0, held - 1)
+    below = places.astype(np.int64)
+    weight = (places - below).astype(np.float32).reshape([-1 if i == axis else 1 for i in range(image.ndim)])
+    above = np.minimum(below + 1, held - 1)
+    mixed: Samples = image.take(below, axis) * (1 - weight) + image.take(above, axis) * weight
+    return mixed
