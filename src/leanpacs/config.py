@@ -71,7 +71,7 @@ class StorageSettings(_Section):
 
 
 class DimseSettings(_Section):
-    """The DIMSE door (C-ECHO, C-STORE)."""
+    """The DIMSE door (C-ECHO, C-STORE, C-FIND)."""
 
     host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
     port: Port = Field(default=11112, description="TCP port; 0 takes a free one.")
@@ -89,6 +89,11 @@ class DimseSettings(_Section):
         default=(), description="AE titles that may connect; an empty list lets any."
     )
     check_called: bool = Field(default=False, description="Whether callers must call this archive by its own AE title.")
+    relational_queries: bool = Field(
+        default=True,
+        description="Whether queries and retrievals may leave out the unique keys of the levels above, such as the "
+        "Study Instance UID of a series.",
+    )
     max_associations: int = Field(
         default=64,
         ge=1,

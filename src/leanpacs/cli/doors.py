@@ -27,12 +27,13 @@ def serve_dimse(settings: Settings, listener: socket.socket, lifeline: Connectio
         max_associations=settings.dimse.max_associations,
         check_called=settings.dimse.check_called,
         allowed_calling=frozenset(settings.dimse.allowed_calling),
+        relational=settings.dimse.relational_queries,
         largest_instance_bytes=settings.ingest.largest_instance_bytes,
         timeouts=Timeouts(network=settings.dimse.network_timeout_seconds, idle=settings.dimse.idle_timeout_seconds),
     )
     with open_archive(settings.storage.data, settings) as archive:
         lifeline.send("ready")
-        serve(listener, archive, options, stop, metrics=telemetry.Metrics())
+        serve(listener, archive, options, stop, holdings=archive, metrics=telemetry.Metrics())
 
 
 def serve_http(settings: Settings, listener: socket.socket, lifeline: Connection) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 
 from pydicom.uid import UID
@@ -16,6 +16,7 @@ from pynetdicom.pdu_items import (
     ApplicationContextItem,
     PresentationContextItemAC,
     PresentationContextItemRQ,
+    SOPClassExtendedNegotiationSubItem,
     TransferSyntaxSubItem,
     UserInformationItem,
 )
@@ -23,11 +24,14 @@ from pynetdicom.pdu_primitives import (
     ImplementationClassUIDNotification,
     ImplementationVersionNameNotification,
     MaximumLengthNotification,
+    SOPClassExtendedNegotiation,
 )
 
 from leanpacs import __version__
 from leanpacs.dicom.uids import EXPLICIT_BE, IMPLICIT_LE, transfer_syntax
 from leanpacs.dicom.write import IMPLEMENTATION_CLASS_UID
+from leanpacs.services.dimse.identifiers import SYNTAXES
+from leanpacs.services.dimse.models import MODELS, NOTHING_EXTENDED, Extended
 from leanpacs.services.dimse.transport import AbortReason, PduType, Violation
 
 VERIFICATION = "1.2.840.10008.1.1"
@@ -76,21 +80,34 @@ class Terms:
         Whether peers must call it by ``ae_title``.
     allowed_calling : collection of str
         AE titles that may connect; empty lets any.
+    served : collection of str
+        SOP classes that are served beside verification and storage.
+    relational : bool
+        Whether peers may query and retrieve without the unique keys of higher levels.
     """
 
     ae_title: str
     max_pdu_bytes: int
     check_called: bool = False
     allowed_calling: Collection[str] = ()
+    served: Collection[str] = ()
+    relational: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """An accepted presentation context: what instances on it are, and how they are encoded."""
+    """An accepted presentation context: what instances on it are, and how they are encoded.
+
+    Parameters
+    ----------
+    extended : Extended
+        What extended negotiation agreed on for its SOP class.
+    """
 
     context_id: int
     abstract_syntax: str
     transfer_syntax: str
+    extended: Extended = NOTHING_EXTENDED
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +122,8 @@ class Request:
         Largest PDU the peer takes; 0 is any.
     offers : sequence of (context ID, abstract syntax, transfer syntaxes)
         Proposed presentation contexts.
+    extended : mapping of str to bytes
+        Service class application information of SOP class extended negotiation, by SOP Class UID.
     """
 
     called: str
@@ -113,6 +132,7 @@ class Request:
     protocol_version: int
     max_pdu_bytes: int
     offers: Sequence[tuple[int, str, Sequence[str]]]
+    extended: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def read_request(content: bytes) -> Request:
@@ -134,6 +154,11 @@ def read_request(content: bytes) -> Request:
             protocol_version=pdu.protocol_version,
             max_pdu_bytes=(user.maximum_length if user else 0) or 0,
             offers=[_offer(i) for i in pdu.variable_items if isinstance(i, PresentationContextItemRQ)],
+            extended={
+                str(item.sop_class_uid): bytes(item.service_class_application_information or b"")
+                for item in (user.user_data if user else ())
+                if isinstance(item, SOPClassExtendedNegotiationSubItem)
+            },
         )
     except Exception as error:  # whatever hostile bytes make the decoder raise
         raise Violation(AbortReason.INVALID_PARAMETER, f"malformed association request: {error}") from error
@@ -158,20 +183,27 @@ def accept(request: Request, terms: Terms) -> tuple[bytes, Mapping[int, Context]
     """Encode the A-ASSOCIATE-AC PDU, with the presentation contexts that were accepted, by ID."""
     accepted: dict[int, Context] = {}
     items = []
+    extended = {
+        uid: Extended.agreed(asked, relational=terms.relational)
+        for uid, asked in request.extended.items()
+        if uid in MODELS and uid in terms.served
+    }
     for context_id, abstract_syntax, offered in request.offers:
-        result, chosen = choose(abstract_syntax, offered)
+        result, chosen = choose(abstract_syntax, offered, terms.served)
         if result is ContextResult.ACCEPTED:
-            accepted[context_id] = Context(context_id, abstract_syntax, chosen)
+            agreed = extended.get(abstract_syntax, NOTHING_EXTENDED)
+            accepted[context_id] = Context(context_id, abstract_syntax, chosen, agreed)
         items.append(_context_item(context_id, result, chosen))
     application = ApplicationContextItem()
     application.application_context_name = UID(APPLICATION_CONTEXT)
     pdu = A_ASSOCIATE_AC()
     pdu.reserved_aet, pdu.reserved_aec = request.called, request.calling
-    pdu.variable_items = [application, *items, _user_information(terms)]
+    answers = [_extended(uid, agreed.encoded(len(request.extended[uid]))) for uid, agreed in extended.items()]
+    pdu.variable_items = [application, *items, _user_information(terms, answers)]
     return pdu.encode(), accepted
 
 
-def choose(abstract_syntax: str, offered: Sequence[str]) -> tuple[ContextResult, str]:
+def choose(abstract_syntax: str, offered: Sequence[str], served: Collection[str] = ()) -> tuple[ContextResult, str]:
     """Pick the one transfer syntax that will be used on a presentation context.
 
     Instances are taken in whatever encoding they are sent. Where a peer leaves the choice, none is picked
@@ -182,6 +214,11 @@ def choose(abstract_syntax: str, offered: Sequence[str]) -> tuple[ContextResult,
         return ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED, IMPLICIT_LE
     if abstract_syntax == VERIFICATION:
         return ContextResult.ACCEPTED, offered[0]
+    if abstract_syntax in served:
+        chosen = next((uid for uid in SYNTAXES if uid in offered), None)
+        if chosen is None:
+            return ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED, offered[0]
+        return ContextResult.ACCEPTED, chosen
     if not is_storage(abstract_syntax):
         return ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED, offered[0]
     return ContextResult.ACCEPTED, min(offered, key=_rank)
@@ -219,7 +256,14 @@ def _context_item(context_id: int, result: ContextResult, chosen: str) -> Presen
     return item
 
 
-def _user_information(terms: Terms) -> UserInformationItem:
+def _extended(sop_class: str, information: bytes) -> SOPClassExtendedNegotiation:
+    item = SOPClassExtendedNegotiation()
+    item.sop_class_uid = UID(sop_class)
+    item.service_class_application_information = information
+    return item
+
+
+def _user_information(terms: Terms, answers: Sequence[SOPClassExtendedNegotiation]) -> UserInformationItem:
     longest = MaximumLengthNotification()
     longest.maximum_length_received = terms.max_pdu_bytes
     implementation = ImplementationClassUIDNotification()
@@ -227,5 +271,5 @@ def _user_information(terms: Terms) -> UserInformationItem:
     version = ImplementationVersionNameNotification()
     version.implementation_version_name = f"LEANPACS_{__version__}"[:16]
     item = UserInformationItem()
-    item.from_primitive([longest, implementation, version])
+    item.from_primitive([longest, implementation, version, *answers])
     return item

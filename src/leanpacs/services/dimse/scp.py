@@ -13,13 +13,16 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from leanpacs.services.dimse.association import Association, Service, Timeouts, echo
+from leanpacs.services.dimse.find import Finding, FindService
 from leanpacs.services.dimse.message import Command, CommandField
+from leanpacs.services.dimse.models import MODELS, Operation
 from leanpacs.services.dimse.negotiation import Terms
-from leanpacs.services.dimse.status import Reply
+from leanpacs.services.dimse.status import Reply, Status
 from leanpacs.services.dimse.store import Landing, StoreService
 from leanpacs.telemetry import Metrics
 
@@ -30,6 +33,11 @@ _HOLD_BACK_SECONDS = 0.002
 _LONGEST_HOLD_BACK_SECONDS = 0.04
 # Rejecting a peer takes a thread as well; beyond this many, connections wait in the listen queue.
 _REJECTIONS_AT_ONCE = 16
+_NAMES = {
+    CommandField.C_ECHO_RQ: "C-ECHO",
+    CommandField.C_STORE_RQ: "C-STORE",
+    CommandField.C_FIND_RQ: "C-FIND",
+}
 _SEVERITY = dict.fromkeys(("rejected", "silent", "violation", "failed"), logging.WARNING)
 
 
@@ -49,6 +57,8 @@ class DimseOptions:
         AE titles that may connect; empty lets any.
     check_called : bool
         Whether peers must call the archive by ``ae_title``.
+    relational : bool
+        Whether queries and retrievals may leave out the unique keys of higher levels.
     largest_instance_bytes : int
         Larger instances are refused.
     timeouts : Timeouts
@@ -62,13 +72,30 @@ class DimseOptions:
     max_associations: int = 64
     allowed_calling: frozenset[str] = frozenset()
     check_called: bool = False
+    relational: bool = True
     largest_instance_bytes: int = sys.maxsize
     timeouts: Timeouts = field(default_factory=Timeouts)
     stop_seconds: float = 10.0
 
-    def terms(self) -> Terms:
-        """The part that peers negotiate about."""
-        return Terms(self.ae_title, self.max_pdu_bytes, self.check_called, self.allowed_calling)
+    def terms(self, served: Collection[str] = ()) -> Terms:
+        """The part that peers negotiate about; ``served`` are SOP classes beside verification and storage."""
+        return Terms(
+            self.ae_title,
+            self.max_pdu_bytes,
+            self.check_called,
+            self.allowed_calling,
+            served=served,
+            relational=self.relational,
+        )
+
+
+class Holdings(Protocol):
+    """What querying needs of an archive."""
+
+    @property
+    def catalog(self) -> Finding:
+        """What is searched."""
+        ...
 
 
 def serve(
@@ -77,6 +104,7 @@ def serve(
     options: DimseOptions,
     stop: threading.Event,
     *,
+    holdings: Holdings | None = None,
     metrics: Metrics | None = None,
 ) -> None:
     """Serve associations until ``stop`` is set, then let the current messages finish.
@@ -92,13 +120,15 @@ def serve(
         How to behave.
     stop : threading.Event
         Ends the service; noticed within a quarter of a second.
+    holdings : Holdings, optional
+        What can be queried; without it the door only takes in.
     metrics : Metrics, optional
         Counts associations and times requests.
     """
     descriptor = listener if isinstance(listener, int) else listener.fileno()
     with socket.socket(fileno=os.dup(descriptor)) as door:
         door.setblocking(False)
-        service = _Door(archive, options, metrics)
+        service = _Door(archive, options, holdings, metrics)
         poll = select.poll()
         poll.register(door, select.POLLIN)
         try:
@@ -113,17 +143,22 @@ def serve(
 class _Door:
     """The associations of one process."""
 
-    def __init__(self, archive: Landing, options: DimseOptions, metrics: Metrics | None) -> None:
+    def __init__(
+        self, archive: Landing, options: DimseOptions, holdings: Holdings | None, metrics: Metrics | None
+    ) -> None:
         self._options = options
-        self._terms = options.terms()
         self._metrics = metrics
+        store = StoreService(archive, largest_instance_bytes=options.largest_instance_bytes, metrics=metrics)
+        services: dict[CommandField, Service] = {CommandField.C_ECHO_RQ: echo, CommandField.C_STORE_RQ: store}
+        operations: set[Operation] = set()
+        if holdings is not None:
+            operations.add("find")
+            services[CommandField.C_FIND_RQ] = FindService(
+                holdings.catalog, ae_title=options.ae_title, relational=options.relational
+            )
+        self._terms = options.terms({uid for uid, model in MODELS.items() if model.operation in operations})
         self._services: Mapping[int, Service] = {
-            CommandField.C_ECHO_RQ: _timed("C-ECHO", echo, metrics),
-            CommandField.C_STORE_RQ: _timed(
-                "C-STORE",
-                StoreService(archive, largest_instance_bytes=options.largest_instance_bytes, metrics=metrics),
-                metrics,
-            ),
+            field: _timed(_NAMES[field], service, metrics) for field, service in services.items()
         }
         self._threads: dict[Association, threading.Thread] = {}
 
@@ -207,10 +242,11 @@ def _timed(operation: str, service: Service, metrics: Metrics | None) -> Service
         return service
     seconds = metrics.dimse_seconds
 
-    def timed(association: Association, command: Command) -> Reply:
+    def timed(association: Association, command: Command) -> Reply | None:
         started = time.perf_counter()
         reply = service(association, command)
-        seconds.labels(operation, f"{reply.status:04X}").observe(time.perf_counter() - started)
+        code = reply.status if reply else Status.SUCCESS
+        seconds.labels(operation, f"{code:04X}").observe(time.perf_counter() - started)
         return reply
 
     return timed

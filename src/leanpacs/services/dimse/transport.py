@@ -7,7 +7,9 @@ go from the socket to the spool with a single copy, whatever lengths the peer de
 
 from __future__ import annotations
 
+import select
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Iterator
@@ -175,6 +177,16 @@ class Wire:
             raise Silence("the peer does not take what is sent") from error
         except OSError as error:
             raise Disconnected(str(error)) from error
+
+    def has_input(self) -> bool:
+        """Whether something can be read at once: bytes from the peer, or the end of the connection."""
+        if self._start < self._end:
+            return True
+        if isinstance(self._connection, ssl.SSLSocket) and self._connection.pending():
+            return True
+        poll = select.poll()
+        poll.register(self._connection, select.POLLIN)
+        return bool(poll.poll(0))
 
     def cut(self) -> None:
         """End reading at once, from any thread: the thread that reads finds the connection closed."""
