@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from leanpacs.archive.manifest import Form
+from leanpacs.archive.passing import is_as_demanded, passes
 from leanpacs.archive.rebuild import PackedInstance
 from leanpacs.dicom.instance import scan
 from leanpacs.refs import Digest
@@ -66,6 +67,16 @@ class SettledInstance:
         if self._packed.manifest.form is Form.FRAMES:
             return self._packed.native_frame(number)
         return self._packed.received_stream(number)
+
+    def passes(self, transfer_syntax: str) -> bool:
+        """Whether frames may be held as code streams of this transfer syntax."""
+        return passes(self._packed.manifest, transfer_syntax)
+
+    def stream_as_demanded(self, number: int) -> bytes | None:
+        """The code stream of frame ``number`` as it is held, if it is what a syntax that :meth:`passes` demands."""
+        coding = self._packed.manifest.pixel
+        stream = self._packed.stream(number)
+        return stream if coding is not None and is_as_demanded(coding.codec, stream, coding.spec) else None
 
 
 @contextmanager

@@ -1,24 +1,34 @@
-"""Give instances back: as received, or native in Explicit VR Little Endian; whole, or one frame."""
+"""Give instances back: as received, or in any transfer syntax that is written here; whole, or frame by frame."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from leanpacs.archive.opened import open_landed, open_pack
+from leanpacs.archive.opened import SettledInstance, open_landed, open_pack
 from leanpacs.archive.settling import dictionaries_of
 from leanpacs.catalog import Catalog, InstanceRow, Kind
 from leanpacs.dicom.uids import EXPLICIT_LE
-from leanpacs.errors import BlobNotFound, DecodeError, DicomError, InstanceNotFound, UnsupportedTransferSyntax
+from leanpacs.dicom.uids import transfer_syntax as syntax_of
+from leanpacs.errors import (
+    BlobNotFound,
+    CodecError,
+    DecodeError,
+    DicomError,
+    FrameNotFound,
+    InstanceNotFound,
+    UnsupportedTransferSyntax,
+)
 from leanpacs.storage.dictionary import Dictionary
 from leanpacs.storage.local import LocalStore
 from leanpacs.transcode.source import OpenInstance
 
 if TYPE_CHECKING:
     from leanpacs.transcode.engine import Transcoder
+    from leanpacs.transcode.target import Target
 
 OPEN_ATTEMPTS = 3
 """An instance may be settled between looking up where it is and opening it; then it is looked up again."""
@@ -76,7 +86,9 @@ class Retriever:
         instance : InstanceRow
             Which one.
         transfer_syntax : str, optional
-            UID wanted: that of the instance as received (the default), or Explicit VR Little Endian.
+            UID wanted: that of the instance as received (the default), or any of :func:`leanpacs.transcode.targets`.
+            Nothing is lost on the way; what has no Pixel Data comes in Explicit VR Little Endian when the syntax
+            wanted is an encapsulated one.
 
         Raises
         ------
@@ -85,41 +97,69 @@ class Retriever:
         """
         if transfer_syntax in (None, instance.transfer_syntax):
             return self._file(instance, lambda opened: _file_meta_of(opened, instance))
-        return self._converted(instance, transfer_syntax, with_meta=True)
+        return self._converted(instance, transfer_syntax or "", with_meta=True)
 
     def data_set(self, instance: InstanceRow, transfer_syntax: str | None = None) -> Part10:
         """Give the same as `part10` without preamble and file meta."""
         if transfer_syntax in (None, instance.transfer_syntax):
             return self._file(instance, lambda _: b"")
-        return self._converted(instance, transfer_syntax, with_meta=False)
+        return self._converted(instance, transfer_syntax or "", with_meta=False)
 
     def frame(self, instance: InstanceRow, number: int, transfer_syntax: str | None = None) -> FrameBytes:
-        """One frame, ``number`` counting from 1.
+        """One frame, ``number`` counting from 1; see :meth:`frames`."""
+        frames = self.frames(instance, [number], transfer_syntax)
+        try:
+            return next(frames)
+        finally:
+            frames.close()
+
+    def frames(
+        self, instance: InstanceRow, numbers: Sequence[int], transfer_syntax: str | None = None
+    ) -> Generator[FrameBytes]:
+        """Frames in the order of ``numbers``, each made when it is taken; the instance is opened once.
 
         Parameters
         ----------
+        instance : InstanceRow
+            Which one.
+        numbers : sequence of int
+            Counting from 1.
         transfer_syntax : str, optional
-            UID wanted: that of the instance as received gives an encapsulated frame's code stream; Explicit VR
-            Little Endian native bytes. By default, the code stream if there is one, else native bytes.
+            UID wanted: that of the instance as received gives an encapsulated frame's code stream; a native one native
+            bytes in little endian order, under Explicit VR Little Endian; any other one a code stream of it. By
+            default, the code stream as received if there is one, else native bytes.
 
         Raises
         ------
         FrameNotFound
             If there is no such frame.
         UnsupportedTransferSyntax
-            If frames cannot be told apart, or not be given in this syntax.
+            If frames cannot be told apart, or not be given in this syntax; says why.
         """
         with self.opened(instance) as opened:
-            opened.frame_count()
+            count = opened.frame_count()
+            for number in numbers:
+                if not 1 <= number <= count:
+                    raise FrameNotFound(number, count)
             encapsulated = opened.layout.pixel is not None and opened.layout.pixel.encapsulated
             if encapsulated and transfer_syntax in (None, instance.transfer_syntax):
-                return FrameBytes(instance.transfer_syntax, opened.frame(number))
-            if transfer_syntax not in (None, instance.transfer_syntax, EXPLICIT_LE):
-                raise UnsupportedTransferSyntax(transfer_syntax or "")
-            from leanpacs.transcode.target import Target
+                for number in numbers:
+                    yield FrameBytes(instance.transfer_syntax, opened.frame(number))
+                return
+            wanted = transfer_syntax or EXPLICIT_LE
+            if not syntax_of(wanted).encapsulated and syntax_of(wanted).known:
+                wanted = EXPLICIT_LE
+            with _told_as_unsupported(wanted, encapsulated=encapsulated):
+                yield from self._frames_in(opened, numbers, wanted)
 
-            with _told_as_unsupported(EXPLICIT_LE):
-                return FrameBytes(EXPLICIT_LE, self._transcoder().frame(opened, Target(EXPLICIT_LE), number).data)
+    def _frames_in(self, opened: OpenInstance, numbers: Sequence[int], wanted: str) -> Iterator[FrameBytes]:
+        transcoder, target = self._transcoder(), _target(wanted)
+        if not (isinstance(opened, SettledInstance) and opened.passes(wanted)):
+            yield from (FrameBytes(wanted, frame.data) for frame in transcoder.frames(opened, target, numbers))
+            return
+        for number in numbers:
+            stream = opened.stream_as_demanded(number)
+            yield FrameBytes(wanted, transcoder.frame(opened, target, number).data if stream is None else stream)
 
     def metadata(self, instance: InstanceRow, bulk_uri: Callable[[str], str]) -> dict[str, Any]:
         """DICOM JSON Model object of the instance (PS3.18 F); ``bulk_uri`` makes the URI of a path of tags."""
@@ -163,31 +203,25 @@ class Retriever:
             yield preface_of(opened)
             yield from opened.data_set()
 
-    def _converted(self, instance: InstanceRow, transfer_syntax: str | None, *, with_meta: bool) -> Part10:
-        if transfer_syntax != EXPLICIT_LE:
-            raise UnsupportedTransferSyntax(
-                transfer_syntax or "", f"this archive does not yet convert to {transfer_syntax}"
-            )
-        chunks = self._transcoded(instance, with_meta=with_meta)
-        first = next(chunks)
-        return Part10(EXPLICIT_LE, None, _rejoined(first, chunks))
+    def _converted(self, instance: InstanceRow, wanted: str, *, with_meta: bool) -> Part10:
+        chunks = self._transcoded(instance, _target(wanted), with_meta=with_meta)
+        named = next(chunks).decode()
+        return Part10(named, None, chunks)
 
-    def _transcoded(self, instance: InstanceRow, *, with_meta: bool) -> Iterator[bytes]:
-        from leanpacs.transcode.target import Target
-
-        with self.opened(instance) as opened, _told_as_unsupported(EXPLICIT_LE):
-            pieces = self._transcoder().data_set(opened, Target(EXPLICIT_LE)).pieces
-            if with_meta:
-                from leanpacs.dicom.write import file_meta
-
-                yield file_meta(instance.sop_class, instance.sop_uid, EXPLICIT_LE)
-            yield from pieces
+    def _transcoded(self, instance: InstanceRow, target: Target, *, with_meta: bool) -> Iterator[bytes]:
+        """First the UID of the transfer syntax that it comes in, then the bytes."""
+        encapsulated = syntax_of(instance.transfer_syntax).encapsulated
+        with self.opened(instance) as opened, _told_as_unsupported(target.transfer_syntax, encapsulated=encapsulated):
+            transcoder = self._transcoder()
+            made = transcoder.file(opened, target) if with_meta else transcoder.data_set(opened, target)
+            yield made.account.transfer_syntax.encode()
+            yield from made.pieces
 
     def _transcoder(self) -> Transcoder:
         from leanpacs.codecs.isolated import FUZZED_CLEAN
         from leanpacs.transcode.engine import Transcoder
 
-        return Transcoder(self._workers, in_process=FUZZED_CLEAN)
+        return Transcoder(self._workers, spool=self._store.spool_folder(), in_process=FUZZED_CLEAN)
 
     @contextmanager
     def opened(self, instance: InstanceRow) -> Iterator[OpenInstance]:
@@ -224,12 +258,27 @@ class Retriever:
         return dictionaries_of(self._store, tuple(self._store.kept_names()))
 
 
+def _target(transfer_syntax: str) -> Target:
+    from leanpacs.transcode.target import Target
+
+    return Target(transfer_syntax)
+
+
 @contextmanager
-def _told_as_unsupported(transfer_syntax: str) -> Iterator[None]:
-    """What is damaged can still be given as it was received: tell receivers to ask for that."""
+def _told_as_unsupported(transfer_syntax: str, *, encapsulated: bool) -> Iterator[None]:
+    """What is damaged can still be given as it was received: tell receivers to ask for that.
+
+    Of an instance that was native, a code stream that does not decode is ours: a fault of the archive.
+    """
     try:
         yield
-    except (DecodeError, DicomError) as error:
+    except DecodeError as error:
+        if not encapsulated:
+            raise
+        raise UnsupportedTransferSyntax(transfer_syntax, str(error)) from error
+    except (UnsupportedTransferSyntax, FrameNotFound):
+        raise
+    except (CodecError, DicomError) as error:
         raise UnsupportedTransferSyntax(transfer_syntax, str(error)) from error
 
 

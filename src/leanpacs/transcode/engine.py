@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import chain
@@ -127,14 +127,19 @@ class Transcoder:
         UnsupportedTransferSyntax
             As :meth:`data_set`.
         """
+        return next(self.frames(source, target, [number]))
+
+    def frames(self, source: OpenInstance, target: Target, numbers: Sequence[int]) -> Iterator[FrameResult]:
+        """As :meth:`frame`, for several frames in the order of ``numbers``; several are converted at a time."""
         _require_readable(source, target)
         pixels = SourcePixels(source, target.transfer_syntax)
         if not target.is_native:
             require_writable(pixels, target)
-        task = pixels.task(number, target)
-        if task.source is None and task.target is None:
-            return FrameResult(task.data, task.spec)
-        return next(self._converted(iter([task])))
+        tasks = (pixels.task(number, target) for number in numbers)
+        if target.is_native and not pixels.span.encapsulated:
+            yield from (FrameResult(task.data, task.spec) for task in tasks)
+        else:
+            yield from self._converted(tasks)
 
     def _pieces(self, source: OpenInstance, target: Target, account: Account) -> Iterator[bytes]:
         assembly = Assembly(source, target, account, self._call)

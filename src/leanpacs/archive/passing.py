@@ -1,0 +1,62 @@
+"""Code streams of a pack that are, as they are held, what a transfer syntax demands."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from leanpacs.archive.manifest import Form, Manifest
+from leanpacs.codecs.headers import jpeg2000_header, jpeg_header
+from leanpacs.codecs.jpeg2000 import HTJ2K, Jpeg2000
+from leanpacs.codecs.jpegls import JpegLS
+from leanpacs.codecs.jpegxl import JpegXL
+from leanpacs.codecs.jxlheader import jpegxl_header
+from leanpacs.dicom import uids
+from leanpacs.dicom.frames import FrameSpec
+from leanpacs.errors import DecodeError
+
+_CODEC_OF: Final = {
+    uids.JPEG_XL_LOSSLESS: JpegXL.name,
+    uids.JPEG_XL: JpegXL.name,
+    uids.JPEG_LS_LOSSLESS: JpegLS.name,
+    uids.JPEG_2000_LOSSLESS: Jpeg2000.name,
+    uids.HTJ2K_LOSSLESS: HTJ2K.name,
+    uids.HTJ2K: HTJ2K.name,
+}
+"""Which codec's code streams each transfer syntax has; the RPCL syntax wants tile-parts that packs do not have."""
+_WITH_A_SIGN: Final = frozenset({Jpeg2000.name, HTJ2K.name})
+"""The others hold signed values as offset binary, where DICOM has two's complement."""
+
+
+def passes(manifest: Manifest, transfer_syntax: str) -> bool:
+    """Tell whether frames of a pack may be frames of a transfer syntax; :func:`is_as_demanded` says so of each.
+
+    Only of one sample a pixel, whose colour space no code stream changes, and of values that stand in the code stream
+    as they are.
+    """
+    coding = manifest.pixel
+    if coding is None or manifest.form is not Form.FRAMES or coding.levels:
+        return False
+    spec = coding.spec
+    is_plain = spec.kind == "integer" and spec.samples_per_pixel == 1 and spec.high_bit == spec.bits_stored - 1
+    has_its_sign = not spec.pixel_representation or coding.codec in _WITH_A_SIGN
+    return is_plain and has_its_sign and coding.codec == _CODEC_OF.get(transfer_syntax)
+
+
+def is_as_demanded(codec: str, stream: bytes, spec: FrameSpec) -> bool:
+    """Tell whether a code stream declares the bits and the sign that PS3.5 8.2 wants beside this data set."""
+    try:
+        bits, is_signed = _declared(codec, stream, bool(spec.pixel_representation))
+    except DecodeError:
+        return False
+    # JPEG-LS of fewer bits than fill the first byte is what some readers refuse; the writer avoids it, too.
+    least = (9 if spec.bits_allocated == 16 else 8) if codec == JpegLS.name else 1
+    return bits == max(spec.bits_stored, least) and is_signed == bool(spec.pixel_representation)
+
+
+def _declared(codec: str, stream: bytes, is_signed: bool) -> tuple[int, bool]:
+    if codec == JpegXL.name:
+        return jpegxl_header(codec, stream).shape.precision, is_signed
+    if codec == JpegLS.name:
+        return jpeg_header(codec, stream).shape.precision, is_signed
+    header = jpeg2000_header(codec, stream)
+    return header.shape.precision, header.is_signed
