@@ -70,8 +70,18 @@ class StorageSettings(_Section):
     )
 
 
+class DestinationSettings(_Section):
+    """Another application entity that instances may be sent to; the name of its table is its AE title."""
+
+    host: str = Field(min_length=1, description="Its name or address.")
+    port: int = Field(ge=1, le=65535, description="Its TCP port.")
+    prefer: tuple[str, ...] = Field(
+        default=(), description="Transfer syntaxes (UIDs or keywords) that it wants uncompressed images in."
+    )
+
+
 class DimseSettings(_Section):
-    """The DIMSE door (C-ECHO, C-STORE, C-FIND)."""
+    """The DIMSE door (C-ECHO, C-STORE, C-FIND, C-GET, C-MOVE)."""
 
     host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
     port: Port = Field(default=11112, description="TCP port; 0 takes a free one.")
@@ -99,6 +109,11 @@ class DimseSettings(_Section):
         ge=1,
         le=4096,
         description="Associations that each process holds open at once; more are rejected.",
+    )
+    destinations: Mapping[AETitle, DestinationSettings] = Field(
+        default={},
+        description="Where C-MOVE may send to, by AE title: tables `[dimse.destinations.NAME]` with `host`, `port` and "
+        "`prefer`, a list of transfer syntaxes that it wants uncompressed images in.",
     )
     network_timeout_seconds: Seconds = Field(
         default=60.0,

@@ -20,8 +20,10 @@ from typing import Protocol
 from leanpacs.services.dimse.association import Association, Service, Timeouts, echo
 from leanpacs.services.dimse.find import Finding, FindService
 from leanpacs.services.dimse.message import Command, CommandField
-from leanpacs.services.dimse.models import MODELS, Operation
+from leanpacs.services.dimse.models import MODELS
 from leanpacs.services.dimse.negotiation import Terms
+from leanpacs.services.dimse.requester import Peer
+from leanpacs.services.dimse.retrieve import Giving, RetrieveService
 from leanpacs.services.dimse.status import Reply, Status
 from leanpacs.services.dimse.store import Landing, StoreService
 from leanpacs.telemetry import Metrics
@@ -37,6 +39,8 @@ _NAMES = {
     CommandField.C_ECHO_RQ: "C-ECHO",
     CommandField.C_STORE_RQ: "C-STORE",
     CommandField.C_FIND_RQ: "C-FIND",
+    CommandField.C_GET_RQ: "C-GET",
+    CommandField.C_MOVE_RQ: "C-MOVE",
 }
 _SEVERITY = dict.fromkeys(("rejected", "silent", "violation", "failed"), logging.WARNING)
 
@@ -59,6 +63,8 @@ class DimseOptions:
         Whether peers must call the archive by ``ae_title``.
     relational : bool
         Whether queries and retrievals may leave out the unique keys of higher levels.
+    destinations : tuple of Peer
+        Where moves may go to.
     largest_instance_bytes : int
         Larger instances are refused.
     timeouts : Timeouts
@@ -73,6 +79,7 @@ class DimseOptions:
     allowed_calling: frozenset[str] = frozenset()
     check_called: bool = False
     relational: bool = True
+    destinations: tuple[Peer, ...] = ()
     largest_instance_bytes: int = sys.maxsize
     timeouts: Timeouts = field(default_factory=Timeouts)
     stop_seconds: float = 10.0
@@ -86,15 +93,21 @@ class DimseOptions:
             self.allowed_calling,
             served=served,
             relational=self.relational,
+            gives=bool(served),
         )
 
 
 class Holdings(Protocol):
-    """What querying needs of an archive."""
+    """What querying and retrieving need of an archive."""
 
     @property
     def catalog(self) -> Finding:
         """What is searched."""
+        ...
+
+    @property
+    def retriever(self) -> Giving:
+        """Gives what is held."""
         ...
 
 
@@ -150,13 +163,9 @@ class _Door:
         self._metrics = metrics
         store = StoreService(archive, largest_instance_bytes=options.largest_instance_bytes, metrics=metrics)
         services: dict[CommandField, Service] = {CommandField.C_ECHO_RQ: echo, CommandField.C_STORE_RQ: store}
-        operations: set[Operation] = set()
         if holdings is not None:
-            operations.add("find")
-            services[CommandField.C_FIND_RQ] = FindService(
-                holdings.catalog, ae_title=options.ae_title, relational=options.relational
-            )
-        self._terms = options.terms({uid for uid, model in MODELS.items() if model.operation in operations})
+            services.update(_giving(holdings, options))
+        self._terms = options.terms(MODELS if holdings is not None else ())
         self._services: Mapping[int, Service] = {
             field: _timed(_NAMES[field], service, metrics) for field, service in services.items()
         }
@@ -235,6 +244,24 @@ class _Door:
                     "seconds": round(time.monotonic() - started, 3),
                 },
             )
+
+
+def _giving(holdings: Holdings, options: DimseOptions) -> Mapping[CommandField, Service]:
+    """Services that find and give back what is held."""
+    find = FindService(holdings.catalog, ae_title=options.ae_title, relational=options.relational)
+    retrieve = RetrieveService(
+        holdings.catalog,
+        holdings.retriever,
+        ae_title=options.ae_title,
+        relational=options.relational,
+        destinations={peer.ae_title: peer for peer in options.destinations},
+        timeout_seconds=options.timeouts.network,
+    )
+    return {
+        CommandField.C_FIND_RQ: find,
+        CommandField.C_GET_RQ: retrieve.get,
+        CommandField.C_MOVE_RQ: retrieve.move,
+    }
 
 
 def _timed(operation: str, service: Service, metrics: Metrics | None) -> Service:

@@ -10,10 +10,13 @@ Status  Meaning                                                       Reference
 0x0124  Not authorized: a rule of the archive forbids it              PS3.7 9.1.1.1.9
 0x0211  Unrecognized operation                                        PS3.7 9.1.1.1.9
 0xA700  Out of resources; try again later                             PS3.4 table B.2-1
+0xA702  Out of resources: no sub-operation was possible               PS3.4 table C.4-2
+0xA801  Move destination unknown                                      PS3.4 table C.4-2
 0xA900  The data set is not what it was sent as, or no valid query    PS3.4 B.2.3, C.4.1.1.4
+0xB000  Sub-operations are done, with failures or warnings            PS3.4 table C.4-2
 0xC000  Cannot understand the data set (kept in quarantine)           PS3.4 table B.2-1
 0xFE00  Cancelled                                                     PS3.4 table C.4-1
-0xFF00  Pending: a match                                              PS3.4 table C.4-1
+0xFF00  Pending: a match, or sub-operations go on                     PS3.4 table C.4-1
 0xFF01  Pending, and some optional keys are not supported             PS3.4 table C.4-1
 ======  ============================================================  ====================
 """
@@ -43,7 +46,10 @@ class Status(IntEnum):
     NOT_AUTHORIZED = 0x0124
     UNRECOGNIZED_OPERATION = 0x0211
     OUT_OF_RESOURCES = 0xA700
+    NO_SUB_OPERATION_POSSIBLE = 0xA702
+    MOVE_DESTINATION_UNKNOWN = 0xA801
     DATA_SET_MISMATCH = 0xA900
+    SUB_OPERATIONS_FAILED = 0xB000
     CANNOT_UNDERSTAND = 0xC000
     CANCELLED = 0xFE00
     PENDING = 0xFF00
