@@ -78,6 +78,9 @@ class DestinationSettings(_Section):
     prefer: tuple[str, ...] = Field(
         default=(), description="Transfer syntaxes (UIDs or keywords) that it wants uncompressed images in."
     )
+    reports_apart: bool = Field(
+        default=False, description="Whether it wants reports of storage commitment on an association of their own."
+    )
 
 
 class DimseSettings(_Section):
@@ -112,8 +115,9 @@ class DimseSettings(_Section):
     )
     destinations: Mapping[AETitle, DestinationSettings] = Field(
         default={},
-        description="Where C-MOVE may send to, by AE title: tables `[dimse.destinations.NAME]` with `host`, `port` and "
-        "`prefer`, a list of transfer syntaxes that it wants uncompressed images in.",
+        description="Where C-MOVE may send to, by AE title: tables `[dimse.destinations.NAME]` with `host`, `port`, "
+        "`prefer` (a list of transfer syntaxes that it wants uncompressed images in) and `reports_apart` (whether it "
+        "wants reports of storage commitment on an association of their own).",
     )
     network_timeout_seconds: Seconds = Field(
         default=60.0,

@@ -52,7 +52,13 @@ def peers(settings: Settings) -> tuple[Peer, ...]:
     from leanpacs.services.dimse import Peer
 
     return tuple(
-        Peer(ae_title, known.host, known.port, tuple(_syntax(ae_title, name) for name in known.prefer))
+        Peer(
+            ae_title,
+            known.host,
+            known.port,
+            tuple(_syntax(ae_title, name) for name in known.prefer),
+            known.reports_apart,
+        )
         for ae_title, known in settings.dimse.destinations.items()
     )
 

@@ -43,6 +43,8 @@ class Peer:
         Who and where.
     prefer : tuple of str
         UIDs of the transfer syntaxes that it wants native images in.
+    reports_apart : bool
+        Whether it wants reports of storage commitment on an association of their own.
     tls : SSLContext, optional
         How the connection is secured, if it is.
     """
@@ -51,6 +53,7 @@ class Peer:
     host: str
     port: int
     prefer: tuple[str, ...] = ()
+    reports_apart: bool = False
     tls: ssl.SSLContext | None = None
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from leanpacs.services.dimse.association import Association, Service, Timeouts, echo
+from leanpacs.services.dimse.commitment import STORAGE_COMMITMENT, CommitmentService, Durable
 from leanpacs.services.dimse.find import Finding, FindService
 from leanpacs.services.dimse.message import Command, CommandField
 from leanpacs.services.dimse.models import MODELS
@@ -41,6 +42,7 @@ _NAMES = {
     CommandField.C_FIND_RQ: "C-FIND",
     CommandField.C_GET_RQ: "C-GET",
     CommandField.C_MOVE_RQ: "C-MOVE",
+    CommandField.N_ACTION_RQ: "N-ACTION",
 }
 _SEVERITY = dict.fromkeys(("rejected", "silent", "violation", "failed"), logging.WARNING)
 
@@ -97,12 +99,16 @@ class DimseOptions:
         )
 
 
+class Known(Finding, Durable, Protocol):
+    """What the services need of a catalog."""
+
+
 class Holdings(Protocol):
     """What querying and retrieving need of an archive."""
 
     @property
-    def catalog(self) -> Finding:
-        """What is searched."""
+    def catalog(self) -> Known:
+        """What is held."""
         ...
 
     @property
@@ -165,7 +171,7 @@ class _Door:
         services: dict[CommandField, Service] = {CommandField.C_ECHO_RQ: echo, CommandField.C_STORE_RQ: store}
         if holdings is not None:
             services.update(_giving(holdings, options))
-        self._terms = options.terms(MODELS if holdings is not None else ())
+        self._terms = options.terms((*MODELS, STORAGE_COMMITMENT) if holdings is not None else ())
         self._services: Mapping[int, Service] = {
             field: _timed(_NAMES[field], service, metrics) for field, service in services.items()
         }
@@ -257,7 +263,14 @@ def _giving(holdings: Holdings, options: DimseOptions) -> Mapping[CommandField, 
         destinations={peer.ae_title: peer for peer in options.destinations},
         timeout_seconds=options.timeouts.network,
     )
+    commitment = CommitmentService(
+        holdings.catalog,
+        ae_title=options.ae_title,
+        destinations={peer.ae_title: peer for peer in options.destinations},
+        timeout_seconds=options.timeouts.network,
+    )
     return {
+        CommandField.N_ACTION_RQ: commitment,
         CommandField.C_FIND_RQ: find,
         CommandField.C_GET_RQ: retrieve.get,
         CommandField.C_MOVE_RQ: retrieve.move,

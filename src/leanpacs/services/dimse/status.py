@@ -6,7 +6,10 @@ Status  Meaning                                                       Reference
 0x0000  Success: durable and in the catalog                           PS3.4 table B.2-1
 0x0110  Processing failure; trying again may help                     PS3.7 annex C
 0x0111  Duplicate SOP instance: other bytes are held under this UID   PS3.7 annex C
+0x0112  No such SOP instance                                          PS3.7 annex C
+0x0115  Invalid argument value                                        PS3.7 annex C
 0x0122  SOP class not supported on this presentation context          PS3.7 9.1.1.1.9
+0x0123  No such action                                                PS3.7 annex C
 0x0124  Not authorized: a rule of the archive forbids it              PS3.7 9.1.1.1.9
 0x0211  Unrecognized operation                                        PS3.7 9.1.1.1.9
 0xA700  Out of resources; try again later                             PS3.4 table B.2-1
@@ -42,7 +45,10 @@ class Status(IntEnum):
     SUCCESS = 0x0000
     PROCESSING_FAILURE = 0x0110
     DUPLICATE_SOP_INSTANCE = 0x0111
+    NO_SUCH_SOP_INSTANCE = 0x0112
+    INVALID_ARGUMENT_VALUE = 0x0115
     SOP_CLASS_NOT_SUPPORTED = 0x0122
+    NO_SUCH_ACTION = 0x0123
     NOT_AUTHORIZED = 0x0124
     UNRECOGNIZED_OPERATION = 0x0211
     OUT_OF_RESOURCES = 0xA700
