@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup system demo test check bench docs-reference requirements clean
+.PHONY: help setup system demo test check bench fuzz docs-reference requirements clean
 
 # The first Python of 3.11 or later; `make PYTHON=/usr/bin/python3.12 ...` takes another.
 PYTHON ?= $(shell bash scripts/bootstrap.sh which)
@@ -17,6 +17,7 @@ help:
 	@echo "make demo    start an archive, send real studies into it, show what it saved; Ctrl-C ends it"
 	@echo "make test    all tests (PYTEST_ARGS='-k pack -x' and TESTS=tests/unit narrow them)"
 	@echo "make check   format, lint, types, imports, spelling"
+	@echo "make fuzz    20,000 spoilt code streams and 3,000 spoilt files (FUZZ_ARGS='--seed 7')"
 	@echo "make bench   benchmarks: ingest against gzip and Orthanc, memory"
 	@echo "make setup   the virtual environment only"
 	@echo "make system  the Debian packages that some tests want (as root)"
@@ -52,6 +53,10 @@ check: setup
 
 bench: setup system
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+fuzz: setup
+	$(BIN)/python -m tests.fuzz streams --count 20000 $(FUZZ_ARGS)
+	$(BIN)/python -m tests.fuzz files --count 3000 $(FUZZ_ARGS)
 
 docs-reference: setup
 	$(BIN)/python scripts/generate_reference.py

@@ -364,7 +364,8 @@ def received_stream(pixel: dict[str, Any], recipe: dict[str, Any], stream: bytes
         return stream
     if kind == "jpeg":
         return reconstructed_jpeg(stream)
-    held = {**pixel, "precision": recipe["precision"], "planar": 0, "big_endian": 0}
+    held = {**pixel, "planar": 0, "big_endian": 0}
+    held.update((key, recipe[key]) for key in ("precision", "levels") if key in recipe)
     data = native_frame(held, pixel["ext"], stream, zstandard)
     width = pixel["allocated"] // 8
     if kind == "rle":

@@ -1,6 +1,18 @@
-"""``python -m leanpacs``: the same as the command ``leanpacs``."""
+"""``python -m leanpacs``, and where the installed command begins.
 
-from leanpacs.cli.main import main
+Nothing is imported before it is called: processes that are spawned import the program that was started, and need none
+of its commands.
+"""
+
+from __future__ import annotations
+
+
+def main() -> None:
+    """Run the command line."""
+    from leanpacs.cli.main import main as run
+
+    run()
+
 
 if __name__ == "__main__":
     main()

@@ -190,12 +190,10 @@ class SettleSettings(_Section):
         default=10.0, gt=0, description="The same budget while the backlog is above pressed_backlog_bytes."
     )
     pressed_backlog_bytes: Bytes = Field(default=8 << 20, description="Backlog above which the smaller budget holds.")
-    recode_effort: int = Field(
-        default=3,
-        ge=0,
-        le=9,
-        description="Effort of JPEG XL for received JPEG-LS, JPEG Lossless and RLE code streams, which are made again "
-        "from it byte for byte; 0 keeps these and received JPEG as they came, and so does a larger backlog.",
+    recode: bool = Field(
+        default=True,
+        description="Whether received JPEG, JPEG-LS, JPEG Lossless and RLE is held in fewer bytes, from which it is "
+        "made again byte for byte. While the backlog is above pressed_backlog_bytes it is kept as it came.",
     )
     drain_seconds: Seconds = Field(
         default=30.0,

@@ -266,7 +266,7 @@ def test_received_streams_are_recoded_and_served_as_received(archive: Archive, k
 
 
 def test_received_streams_stay_as_they_are_when_that_is_wanted(tmp_path: Path) -> None:
-    chosen = SETTINGS.model_copy(update={"settle": SETTINGS.settle.model_copy(update={"recode_effort": 0})})
+    chosen = SETTINGS.model_copy(update={"settle": SETTINGS.settle.model_copy(update={"recode": False})})
     with open_archive(tmp_path, chosen) as archive:
         content = data.make_instance(ENCAPSULATED["ljpeg"])
         landed = take_in(archive, content)

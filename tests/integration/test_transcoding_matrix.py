@@ -15,12 +15,19 @@ PAGE = Path(__file__).parents[2] / "docs" / "reference" / "transcoding-matrix.md
 FULL = "LEANPACS_TEST_FULL_MATRIX"
 HEADING = """# Transcoding matrix
 
-Real frames (those of pydicom's test files and of a corpus of {frames} frames in all) from every transfer syntax that
-they came in to every one that is written. *Exact*: the samples of the result, read by another library than the one that
-LeanPACS reads with, are those of the source. *Refused*: nothing is written, for one of the reasons below. *Lossy*: the
-target knows no other way; how much may be lost was said (`quality=90`). Of large instances the first, middle and last
-frame are taken. The page is written by `tests/integration/test_transcoding_matrix.py` when
-`LEANPACS_TEST_FULL_MATRIX` is set.
+{frames} real frames, of pydicom's test files and of a corpus, from every transfer syntax that they came in to every one
+that is written.
+
+- *exact*: the samples of the result are those that LeanPACS decodes from the source. Encapsulated frames were read back
+  by another library than LeanPACS reads with. Native results were written as whole files and read by pydicom, which
+  leaves out bits above Bits Stored. Frames as they came were read by another library too, where one reads them: the
+  last table says which. Decoders of lossy sources, and of JPEG in JPEG XL, may differ by 2 in the mean.
+- *lossy*: the target knows no other way; how much may be lost was said (`quality=90`). Only that it is written is shown.
+- *refused*: nothing is written, for one of the reasons below.
+
+Of large instances the first, middle and last frame are taken, and large code streams are decoded once for all
+encapsulated targets. `tests/integration/test_transcoding_matrix.py` writes the page when `LEANPACS_TEST_FULL_MATRIX`
+is set.
 
 """
 

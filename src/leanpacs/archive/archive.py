@@ -112,7 +112,7 @@ class Archive:
 
     def verifier(self) -> Verifier:
         """Checks what is held against its digests."""
-        return Verifier(self.store, self.catalog)
+        return Verifier(self.store, self.catalog, self.settings.workers)
 
     def deleter(self) -> Deleter:
         """Deletes instances, series and studies."""

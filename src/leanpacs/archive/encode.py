@@ -81,16 +81,15 @@ class SeriesChoices:
 class Preferences:
     """How to encode: the series' choices, the budget for using or making one, dictionary scopes, the preset's name.
 
-    ``recode_effort`` is that of JPEG XL for received code streams that can be made again from it; 0 keeps all as they
-    were received. A budget of 0 is the preset's own. ``in_haste`` takes the preset ``fast`` whatever is named, and
-    compresses heads less, and faster.
+    A budget of 0 is the preset's own. ``in_haste`` takes the preset ``fast`` whatever is named, and compresses heads
+    less, and faster. ``recode`` holds received code streams in fewer bytes, if they can be made again from these.
     """
 
     choices: SeriesChoices
     budget_seconds_per_gb: float
     scopes: tuple[str, ...]
     in_haste: bool = False
-    recode_effort: int = 0
+    recode: bool = False
     preset: str = QUICK.name
 
 
@@ -128,7 +127,7 @@ def encode(
             return Encoded(packer.whole(form.indivisible))
         return _smallest_native(packer, form, content, preferences, wanted)
     if isinstance(form, Streams):
-        packed = _smallest_streams(packer, form, content.layout.transfer_syntax, preferences)
+        packed = _smallest_streams(packer, form, content.layout.transfer_syntax, preferences, wanted)
         if packed.pixel_bytes < SMALL_FRAME * len(form.frames) and packer.whole_size() < packed.size_bytes:
             packed = packer.whole(WHOLE_IS_SMALLER)
         return Encoded(packed)
@@ -140,12 +139,14 @@ def encode_whole(content: Content, facts: Manifest, file: BinaryIO, compressor: 
     return Encoded(Packer(content, facts, file, compressor, ()).whole(reason))
 
 
-def _smallest_streams(packer: Packer, form: Streams, transfer_syntax: str, preferences: Preferences) -> Packed:
+def _smallest_streams(
+    packer: Packer, form: Streams, transfer_syntax: str, preferences: Preferences, wanted: Preset
+) -> Packed:
     """Recode the received code streams, or keep them and say why."""
-    if not preferences.recode_effort or transfer_syntax not in RECODABLE:
+    if not preferences.recode or transfer_syntax not in RECODABLE:
         return packer.streams(form)
     try:
-        return packer.recoded(form, preferences.recode_effort)
+        return packer.recoded(form, wanted.recode_effort)
     except CodecError as error:
         return packer.streams(form, reason=str(error))
 

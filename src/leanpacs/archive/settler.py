@@ -253,7 +253,6 @@ class Settler:
     def _preferences(self, work: LandedWork) -> Preferences:
         settings = self._settings
         budget = settings.pressed_budget_seconds_per_gb if self._pressed else settings.budget_seconds_per_gb
-        effort = 0 if self._pressed else settings.recode_effort
         choices = self._choices.get(work.instance.series_id) or SeriesChoices.from_json(work.series_choice)
         return Preferences(
             choices,
@@ -261,7 +260,7 @@ class Settler:
             (work.instance.sop_class,),
             in_haste=self._pressed,
             preset=settings.preset,
-            recode_effort=effort,
+            recode=settings.recode and not self._pressed,
         )
 
     def _finish(self, done: set[Future[Settled]]) -> None:

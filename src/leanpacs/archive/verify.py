@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from multiprocessing import get_context
 
 from leanpacs.archive.rebuild import PackedInstance
 from leanpacs.archive.settling import dictionaries_of
 from leanpacs.catalog import Catalog, InstanceRow, Kind, RepresentationRow
-from leanpacs.errors import BlobCorrupt, LeanPACSError, VerificationError
+from leanpacs.config import WorkerSettings
+from leanpacs.errors import BlobCorrupt, LeanPACSError, VerificationError, WorkerError
 from leanpacs.refs import Digest
 from leanpacs.storage.local import LocalStore
+from leanpacs.workers import WorkerPool
 
 AHEAD = 4
 """Checks handed out for each worker ahead of the answers, so that memory does not grow with the archive."""
@@ -53,11 +55,14 @@ class Verifier:
         Where blobs are.
     catalog : Catalog
         What they should be.
+    limits : WorkerSettings
+        What checking one of them may take.
     """
 
-    def __init__(self, store: LocalStore, catalog: Catalog) -> None:
+    def __init__(self, store: LocalStore, catalog: Catalog, limits: WorkerSettings) -> None:
         self._store = store
         self._catalog = catalog
+        self._limits = limits
 
     def checks(self, percent: float, *, seed: int | None = None) -> list[Check]:
         """One check for each stored form of ``percent`` of the instances, chosen at random, and for the quarantine."""
@@ -75,8 +80,12 @@ class Verifier:
     def run(self, checks: Sequence[Check], workers: int) -> Iterator[Verified]:
         """Check on several processes; outcomes come in the order of the checks."""
         names = tuple(self._store.kept_names())
-        with ProcessPoolExecutor(workers, get_context("spawn")) as executor:
-            yield from _in_order(executor, self._store, names, checks, workers)
+        with WorkerPool(
+            workers,
+            memory_limit_bytes=self._limits.memory_bytes,
+            time_limit_seconds=self._limits.instance_seconds,
+        ) as pool:
+            yield from _in_order(pool, self._store, names, checks, workers)
 
 
 def _in_order(
@@ -86,13 +95,20 @@ def _in_order(
     checks: Iterable[Check],
     workers: int,
 ) -> Iterator[Verified]:
-    waiting = []
+    waiting: deque[tuple[Check, Future[Verified]]] = deque()
     for check in checks:
-        waiting.append(executor.submit(verify, store, names, check))
+        waiting.append((check, executor.submit(verify, store, names, check)))
         if len(waiting) >= workers * AHEAD:
-            yield waiting.pop(0).result()
-    for future in waiting:
-        yield future.result()
+            yield _outcome(*waiting.popleft())
+    while waiting:
+        yield _outcome(*waiting.popleft())
+
+
+def _outcome(check: Check, future: Future[Verified]) -> Verified:
+    try:
+        return future.result()
+    except WorkerError as error:
+        return Verified(check, 0, str(error))
 
 
 def verify(store: LocalStore, dictionary_names: tuple[str, ...], check: Check) -> Verified:

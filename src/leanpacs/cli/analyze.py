@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -64,6 +65,8 @@ def analyze_(
 
     `--codecs all` adds the slow ones (Zstandard 19, Brotli 11, LZMA, JPEG XL e9, AVIF): minutes for a large image.
     """
+    # A lost worker becomes a problem of its file, and is reported there.
+    logging.getLogger("leanpacs.workers").setLevel(logging.ERROR)
     with ExitStack() as stack:
         if example is not None:
             if example != "mammography":

@@ -51,6 +51,8 @@ class Candidate:
         pixel; on one core of a server of 2024.
     decode_seconds_per_gb : float
         How much of that is decoding.
+    largest_side : int
+        Rows and columns up to which it is tried at all.
     """
 
     codec: str
@@ -58,6 +60,11 @@ class Candidate:
     seconds_per_gb: float
     colour_seconds_per_gb: float
     decode_seconds_per_gb: float = 0.0
+    largest_side: int = 1 << 32
+
+    def is_within(self, spec: FrameSpec, budget_seconds_per_gb: float) -> bool:
+        """Whether it is tried for such frames under such a budget."""
+        return self.cost(spec) <= budget_seconds_per_gb and max(spec.rows, spec.columns) <= self.largest_side
 
     def cost(self, spec: FrameSpec) -> float:
         """Usual CPU seconds for 10**9 bytes of such frames, encoded and proven."""
@@ -178,7 +185,7 @@ def measure(
     trials = [
         _tried(candidate, sample, sample_spec, levels, big_endian=big_endian)
         for candidate in dict.fromkeys((*candidates, FALLBACK))
-        if candidate == FALLBACK or candidate.cost(spec) <= budget_seconds_per_gb
+        if candidate == FALLBACK or candidate.is_within(spec, budget_seconds_per_gb)
     ]
     best = _first_exact(_best_first(trials, spec, slack), sample, sample_spec, big_endian=big_endian)
     assert best.stream is not None

@@ -37,7 +37,9 @@ class Preset:
     slack : float
         As in :func:`leanpacs.codecs.choice.measure`: how much larger than the smallest something cheaper may be.
     sample_bytes : int
-        Of the frame that the candidates are tried on.
+        Of larger frames the candidates are tried on a sample.
+    recode_effort : int
+        Of JPEG XL, for received code streams that are made again from it.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Preset:
     seconds_per_gb: float
     slack: float = 0.0
     sample_bytes: int = LARGEST_SAMPLE
+    recode_effort: int = 3
 
     def choose(
         self, frame: bytes, spec: FrameSpec, *, budget_seconds_per_gb: float = 0.0, big_endian: bool = False
@@ -64,6 +67,9 @@ class Preset:
 QUICK: Final = Preset("fast", FAST, IDLE_SECONDS_PER_GB)
 """Keeps up with what arrives. Whatever the preset, this one is used, within a smaller budget, while much is waiting."""
 
+_JXL_SIDE: Final = 2048
+"""libjxl encodes larger frames in parts of this size; efforts 8 and 9 have been larger there than 4 to 6, always."""
+
 BALANCED: Final = Preset(
     "balanced",
     (
@@ -74,6 +80,7 @@ BALANCED: Final = Preset(
     ),
     seconds_per_gb=250.0,
     slack=0.015,
+    recode_effort=5,
 )
 """Most of what can be saved, for a tenth of what ``dense`` takes."""
 
@@ -87,15 +94,17 @@ DENSE: Final = Preset(
         Candidate(JpegXL.name, 5, 171, 200, 33),
         Candidate(JpegXL.name, 6, 207, 240, 37),
         Candidate(JpegXL.name, 7, 282, 330, 39),
-        Candidate(JpegXL.name, 8, 600, 700, 40),
-        Candidate(JpegXL.name, 9, 1117, 1300, 43),
-        Candidate(Zstd.name, 19, 196, 196, 1),
-        Candidate(DeflatedFrame.name, 9, 60, 60, 3),
+        Candidate(JpegXL.name, 8, 600, 700, 40, _JXL_SIDE),
+        Candidate(JpegXL.name, 9, 1117, 1300, 43, _JXL_SIDE),
+        Candidate(Zstd.name, 19, 240, 196, 1),
+        Candidate(DeflatedFrame.name, 9, 70, 70, 3),
     ),
     seconds_per_gb=2000.0,
-    sample_bytes=4 * LARGEST_SAMPLE,
+    sample_bytes=32 * LARGEST_SAMPLE,
+    recode_effort=7,
 )
-"""The smallest, whatever it takes. More effort is not always smaller, so that the lower ones are tried as well."""
+"""The smallest, whatever it takes. More effort is not always smaller, so that the lower ones are tried as well; and on
+whole frames, for what libjxl makes of a part of a large one tells little."""
 
 PRESETS: Final[Mapping[str, Preset]] = MappingProxyType({one.name: one for one in (QUICK, BALANCED, DENSE)})
 
@@ -129,7 +138,10 @@ def _of_one_codec(text: str) -> Preset:
         raise ConfigError("settle.preset", text, f"is none of {', '.join(PRESETS)}, nor one of the codecs {codecs}")
     effort = _effort(text, codec.name, effort_text)
     # Whoever names a codec wants it, whatever it costs.
-    return Preset(text, (Candidate(codec.name, effort, 0, 0), FALLBACK), IDLE_SECONDS_PER_GB)
+    recode_effort = effort if codec.name == JpegXL.name else QUICK.recode_effort
+    return Preset(
+        text, (Candidate(codec.name, effort, 0, 0), FALLBACK), IDLE_SECONDS_PER_GB, recode_effort=recode_effort
+    )
 
 
 def _effort(text: str, codec: str, effort: str) -> int:

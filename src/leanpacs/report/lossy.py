@@ -17,7 +17,7 @@ from leanpacs.dicom.frames import FrameSpec
 from leanpacs.errors import CodecError
 from leanpacs.report.quality import Window, largest_error, psnr, ssim
 
-LEAST_SIDE: Final = 64
+LEAST_SIDE: Final = 128
 """Smaller images say nothing of what a reader would see."""
 
 

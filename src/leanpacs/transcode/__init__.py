@@ -5,22 +5,30 @@
 <Status.EXACT: 'exact'>
 
 `transcode_file` does one file. `Transcoder` does any `OpenInstance`, an archive's too, as an iterator of pieces.
+
+Names are imported when they are used: an archive needs little of this to receive.
 """
 
-from leanpacs.codecs.writing import Lossy, WriteOptions
-from leanpacs.transcode.account import Account
-from leanpacs.transcode.engine import Transcoded, Transcoder
-from leanpacs.transcode.files import (
-    FileTranscoder,
-    Outcome,
-    Status,
-    outputs,
-    transcode_file,
-    transcode_files,
-    transcoding,
-)
-from leanpacs.transcode.source import OpenFile, OpenInstance
-from leanpacs.transcode.target import Target, Verify, syntax_named, targets
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from leanpacs.codecs.writing import Lossy, WriteOptions
+    from leanpacs.transcode.account import Account
+    from leanpacs.transcode.engine import Transcoded, Transcoder
+    from leanpacs.transcode.files import (
+        FileTranscoder,
+        Outcome,
+        Status,
+        outputs,
+        transcode_file,
+        transcode_files,
+        transcoding,
+    )
+    from leanpacs.transcode.source import OpenFile, OpenInstance
+    from leanpacs.transcode.target import Target, Verify, syntax_named, targets
 
 __all__ = [
     "Account",
@@ -42,3 +50,30 @@ __all__ = [
     "transcode_files",
     "transcoding",
 ]
+
+_MODULES: Final = {
+    "Account": "leanpacs.transcode.account",
+    "FileTranscoder": "leanpacs.transcode.files",
+    "Lossy": "leanpacs.codecs.writing",
+    "OpenFile": "leanpacs.transcode.source",
+    "OpenInstance": "leanpacs.transcode.source",
+    "Outcome": "leanpacs.transcode.files",
+    "Status": "leanpacs.transcode.files",
+    "Target": "leanpacs.transcode.target",
+    "Transcoded": "leanpacs.transcode.engine",
+    "Transcoder": "leanpacs.transcode.engine",
+    "Verify": "leanpacs.transcode.target",
+    "WriteOptions": "leanpacs.codecs.writing",
+    "outputs": "leanpacs.transcode.files",
+    "syntax_named": "leanpacs.transcode.target",
+    "targets": "leanpacs.transcode.target",
+    "transcode_file": "leanpacs.transcode.files",
+    "transcode_files": "leanpacs.transcode.files",
+    "transcoding": "leanpacs.transcode.files",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)

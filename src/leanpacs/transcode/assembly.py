@@ -139,8 +139,10 @@ class Assembly:
             return _NATIVE_VRS[pixels.span.tag]
         if self._source.layout.implicit_vr or self._target.encoding.implicit_vr:
             vr = "OW"
+        if spec.bits_allocated > 8:
+            return "OW"  # whatever the sender called it: bytes of OB would not be swapped (PS3.5 A.2, A.3)
         # Words of two samples are best avoided where bytes are swapped within words.
-        return "OB" if spec.bits_allocated <= 8 and not self._target.encoding.little_endian else vr
+        return vr if self._target.encoding.little_endian else "OB"
 
     def _elements(self, data: bytes, changes: Changes) -> bytes:
         encoded = reencode(

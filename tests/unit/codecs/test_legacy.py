@@ -117,6 +117,13 @@ def test_jpeg_is_recompressed_with_whatever_follows_it(spec: FrameSpec, padding:
     assert (recoded.codec, recoded.extension, dict(recoded.recipe)) == ("jpegxl", "jxl", {"kind": "jpeg"})
 
 
+@pytest.mark.external
+def test_djxl_makes_the_jpeg_again() -> None:
+    spec = replace(COLOUR, rows=240, columns=320)
+    stream = jpeg(spec) + b"\0"
+    assert RESTORER.reconstructed_by_program(recode(stream, JPEG_BASELINE, spec, 3).stream) == stream
+
+
 def test_jpeg_of_12_bits_is_refused_with_a_reason() -> None:
     path = Path(str(pydicom.data.get_testdata_file("JPEG-lossy.dcm")))
     stream, syntax = stream_in(path)
@@ -241,6 +248,15 @@ def test_rle_of_dcmtk_and_pydicom(tmp_path: Path, spec: FrameSpec, kind: int) ->
     native = native_file(spec, cells(kind, spec, spec.columns), tmp_path / "native.dcm")
     require_made_again_if_smaller(*stream_in(writers.by_dcmtk("dcmcrle", [], native)), spec)
     require_made_again_if_smaller(*stream_in(writers.by_pydicom(native, RLE, "pydicom")), spec)
+
+
+def test_images_of_few_levels_are_held_as_indexes(tmp_path: Path) -> None:
+    spec = replace(SIGNED, rows=120, columns=130)
+    samples = (image(replace(spec, bits_stored=6)) * 640).astype("i2")
+    native = native_file(spec, samples, tmp_path / "native.dcm")
+    recoded = require_made_again(*stream_in(writers.by_pydicom(native, RLE, "pydicom")), spec)
+    assert len(recoded.recipe["levels"]) <= 64
+    assert recoded.precision <= 6
 
 
 @pytest.mark.parametrize("name", list(RULES))

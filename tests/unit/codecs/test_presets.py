@@ -35,6 +35,16 @@ def test_a_preset_tries_its_candidates_within_its_own_budget(name: str) -> None:
     assert registry.decode_frame(registry.by_name(best.codec), best.stream, SPEC, best.options) == FRAME
 
 
+def test_large_frames_are_not_tried_with_what_does_not_help_them() -> None:
+    efforts = {
+        side: {
+            one.effort for one in DENSE.candidates if one.codec == "jpegxl" and one.is_within(make_spec(side, 8), 1e9)
+        }
+        for side in (2048, 2049)
+    }
+    assert efforts == {2048: set(range(2, 10)), 2049: set(range(2, 8))}
+
+
 def test_a_smaller_budget_holds_for_every_preset() -> None:
     for name in PRESETS:
         allowed = preset(name).choose(FRAME, SPEC, budget_seconds_per_gb=60).measured

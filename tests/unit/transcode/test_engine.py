@@ -107,6 +107,16 @@ def test_every_frame_of_one_bit_starts_where_the_last_ended() -> None:
     assert header(native).PixelData == header(make_instance(recipe)).PixelData
 
 
+@pytest.mark.parametrize("target", NATIVE)
+def test_words_that_a_sender_called_bytes_are_words(target: str) -> None:
+    content = make_instance(GRAY)
+    mistaken = content.replace(b"\xe0\x7f\x10\x00OW", b"\xe0\x7f\x10\x00OB")
+    assert mistaken != content
+    made, _ = transcoded(mistaken, Target(target, anew=True))
+    assert header(made)["PixelData"].VR == "OW"
+    assert np.array_equal(read_elsewhere(made), read_elsewhere(content))
+
+
 class TestUnchanged:
     def test_what_is_as_wanted_passes_byte_for_byte(self) -> None:
         content = make_instance(replace(GRAY, transfer_syntax=RLE, offset_table="empty"))

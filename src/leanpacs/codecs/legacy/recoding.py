@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -18,6 +19,8 @@ from leanpacs.codecs.codec import Codec, EncodeOptions, Samples, decoding
 from leanpacs.codecs.jpegxl import JpegXL
 from leanpacs.codecs.legacy import jpegls, lossless, packbits
 from leanpacs.codecs.legacy.scans import SOF3, SOF55, segments, split
+from leanpacs.codecs.levels import levels_of, may_have_levels, precision_of
+from leanpacs.codecs.native import pack, unpack
 from leanpacs.codecs.registry import decode_received
 from leanpacs.codecs.rle import byte_planes
 from leanpacs.codecs.samples import decoded_spec
@@ -115,8 +118,8 @@ def rebuild(stream: bytes, recipe: Recipe, codec: str, spec: FrameSpec) -> bytes
     """
     if recipe["kind"] == "jpeg":
         return _reconstructed(stream)
-    options = EncodeOptions(1, recipe["precision"])
-    samples = registry.by_name(codec).decode(stream, decoded_spec(spec), options)
+    options = EncodeOptions(1, recipe["precision"], tuple(accumulate(recipe.get("levels", ()))))
+    samples = _decoded(registry.by_name(codec), stream, decoded_spec(spec), options)
     return _MAKERS[recipe["kind"]](samples, recipe)
 
 
@@ -155,24 +158,35 @@ def _from_samples(stream: bytes, transfer_syntax: str, spec: FrameSpec, effort: 
 
 def _densest(samples: Samples, spec: FrameSpec, effort: int, recipe: Recipe) -> Recoded:
     """JPEG XL where it holds the samples, else Zstandard; decoded again and compared."""
-    for codec, options in _attempts(spec, effort):
+    frame = pack(samples, spec)
+    for codec, options in _attempts(samples, spec, effort):
         try:
-            stream = codec.encode(samples, spec, options)
+            stream = registry.encode_frame(codec, frame, spec, options)
         except UnsupportedFrame:
             continue
-        if not np.array_equal(codec.decode(stream, spec, options), samples):
+        if not np.array_equal(_decoded(codec, stream, spec, options), samples):
             raise UnsupportedFrame(f"{codec.name} does not give the samples back")
         whole_recipe = {**recipe, "precision": options.precision}
+        if options.levels:
+            steps = [after - before for before, after in pairwise(options.levels)]
+            whole_recipe["levels"] = [options.levels[0], *steps]
         return Recoded(stream, codec.name, options.effort, options.precision, codec.extension, whole_recipe)
     raise UnsupportedFrame("no codec holds the samples")
 
 
-def _attempts(spec: FrameSpec, effort: int) -> list[tuple[Codec, EncodeOptions]]:
+def _decoded(codec: Codec, stream: bytes, spec: FrameSpec, options: EncodeOptions) -> Samples:
+    return unpack(registry.decode_frame(codec, stream, spec, options), spec)
+
+
+def _attempts(samples: Samples, spec: FrameSpec, effort: int) -> Iterator[tuple[Codec, EncodeOptions]]:
     jpegxl = registry.by_name(JpegXL.name)
     if jpegxl.refusal(spec) is not None:
-        return [(registry.by_name(Zstd.name), EncodeOptions(_ZSTD_LEVEL, spec.bits_allocated))]
-    precisions = dict.fromkeys((spec.bits_stored, spec.bits_allocated))
-    return [(jpegxl, EncodeOptions(effort, precision)) for precision in precisions]
+        yield registry.by_name(Zstd.name), EncodeOptions(_ZSTD_LEVEL, spec.bits_allocated)
+        return
+    if may_have_levels(spec) and (levels := levels_of([samples], spec)):
+        yield jpegxl, EncodeOptions(effort, precision_of(levels), levels)
+    for precision in dict.fromkeys((spec.bits_stored, spec.bits_allocated)):
+        yield jpegxl, EncodeOptions(effort, precision)
 
 
 def _difference(made: bytes, stream: bytes) -> str:

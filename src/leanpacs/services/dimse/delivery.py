@@ -55,11 +55,15 @@ class Parcel:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What became of an instance: the receiver's status, or None and why it was not sent."""
+    """What became of an instance: the receiver's status, or None and why it was not sent.
+
+    ``may_help`` tells whether trying again may help one that was not sent.
+    """
 
     status: int | None
     transfer_syntax: str = ""
     reason: str = ""
+    may_help: bool = False
 
     @property
     def is_success(self) -> bool:

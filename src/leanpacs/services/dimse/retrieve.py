@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Protocol
@@ -12,19 +12,18 @@ from leanpacs.catalog import FoundInstance, InstanceRow, Match, Query, Universal
 from leanpacs.errors import InvalidQuery, LeanPACSError
 from leanpacs.services.dimse import status
 from leanpacs.services.dimse.association import Association, cancels
-from leanpacs.services.dimse.delivery import Courier, DataSet, Parcel, Sent, proposals
+from leanpacs.services.dimse.delivery import Courier, DataSet, Parcel, Sent
 from leanpacs.services.dimse.find import read_level, require_above
 from leanpacs.services.dimse.identifiers import Identifier, Writer, read_identifier
 from leanpacs.services.dimse.message import Command, Element
 from leanpacs.services.dimse.models import MODELS, UNIQUE_KEYS, Model
-from leanpacs.services.dimse.requester import MOST_CONTEXTS, Peer, Unreachable, associated
+from leanpacs.services.dimse.requester import Peer
+from leanpacs.services.dimse.sending import deliver
 from leanpacs.services.dimse.status import Reply, Status
-from leanpacs.services.dimse.transport import Aborted, Disconnected, Released, Silence, Violation
 
 log = logging.getLogger(__name__)
 
 FAILED_SOP_INSTANCE_UID_LIST: Final = 0x00080058
-_ENDS = (Aborted, Disconnected, Released, Silence, Violation)
 
 
 class FindingInstances(Protocol):
@@ -92,26 +91,21 @@ class _Job:
         """Note what came instead of a response."""
         self.cancelled = cancels(received, self.command) or self.cancelled
 
-    def send(self, deliver: Callable[[Parcel], Sent], parcels: Sequence[Parcel]) -> Iterator[Parcel]:
-        """Send instances until cancelled; yields each one that is about to be sent."""
-        for parcel in parcels:
-            self.cancelled = self.cancelled or self.association.is_cancelled(self.command)
-            if self.cancelled:
-                return
-            yield parcel
-            sent = deliver(parcel)
-            if sent.is_success:
-                self.progress.completed += 1
-            elif sent.is_warning:
-                self.progress.warnings += 1
-            else:
-                self.fail(parcel, sent.reason or f"status {sent.status or 0:04X}")
-            self.report()
+    def is_cancelled(self) -> bool:
+        """Whether the peer wants no more."""
+        self.cancelled = self.cancelled or self.association.is_cancelled(self.command)
+        return self.cancelled
 
-    def fail(self, parcel: Parcel, reason: str) -> None:
-        """Note an instance that is not with the receiver."""
-        self.progress.failed.append(parcel.sop_uid)
-        self.comment = reason
+    def note(self, parcel: Parcel, sent: Sent) -> None:
+        """Count an instance, and report."""
+        if sent.is_success:
+            self.progress.completed += 1
+        elif sent.is_warning:
+            self.progress.warnings += 1
+        else:
+            self.progress.failed.append(parcel.sop_uid)
+            self.comment = sent.reason or f"status {sent.status or 0:04X}"
+        self.report()
 
     def report(self) -> None:
         """Tell the peer how far it is."""
@@ -119,17 +113,6 @@ class _Job:
         pending = Reply(Status.PENDING, more=self.progress.elements(remaining=True))
         if self.progress.remaining:
             self.association.respond(self.command, pending)
-
-
-class _Broken(Exception):
-    """The association with a destination is over, in the middle of an instance."""
-
-
-def _delivered(courier: Courier, originator: dict[int, int | str], parcel: Parcel) -> Sent:
-    try:
-        return courier.send(parcel, originator)
-    except (LeanPACSError, *_ENDS) as error:
-        raise _Broken(str(error)) from error
 
 
 class RetrieveService:
@@ -195,49 +178,38 @@ class RetrieveService:
             log.warning("retrieval failed: %s", error, extra={"action": operation, "calling": association.calling})
             return status.of_error(error)
         rows = sorted(found, key=lambda row: (row.held.series_id, row.instance.instance_number or 0, row.held.id))
-        job = _Job(association, command, [self._parcel(row.held) for row in rows])
+        job = _Job(association, command, [parcel_of(row.held, self._archive) for row in rows])
         send(job)
         return job.progress.final(Writer(context.transfer_syntax), job.comment, cancelled=job.cancelled)
-
-    def _parcel(self, held: InstanceRow) -> Parcel:
-        return Parcel(held.sop_class, held.sop_uid, held.transfer_syntax, lambda uid: self._archive.data_set(held, uid))
 
     def _send_back(self, job: _Job) -> None:
         association = job.association
         contexts = [context for context in association.contexts.values() if context.peer_stores]
         courier = Courier(association.exchange, contexts, meanwhile=job.meanwhile)
-        for _ in job.send(courier.send, job.parcels):
-            pass
+        for parcel in job.parcels:
+            if job.is_cancelled():
+                return
+            job.note(parcel, courier.send(parcel))
 
     def _send_to(self, peer: Peer, job: _Job) -> None:
         originator: dict[int, int | str] = {
             Element.MOVE_ORIGINATOR_AE_TITLE: job.association.calling,
             Element.MOVE_ORIGINATOR_MESSAGE_ID: job.command.message_id,
         }
-        waiting: Sequence[Parcel] = job.parcels
-        while waiting and not job.cancelled:
-            batch = _batch(waiting, peer.prefer)
-            tried = 0
-            try:
-                offers = proposals(batch, peer.prefer)
-                with associated(peer, self._ae_title, offers, timeout_seconds=self._timeout_seconds) as exchange:
-                    courier = Courier(exchange, list(exchange.contexts.values()), peer.prefer)
-                    for _ in job.send(partial(_delivered, courier, originator), batch):
-                        tried += 1
-                waiting = waiting[len(batch) :]
-            except Unreachable as error:
-                self._give_up(job, waiting, str(error))
-                return
-            except _Broken as error:
-                # The instance that broke the association has failed; the others get a new one.
-                self._give_up(job, waiting[tried - 1 : tried], str(error))
-                waiting = waiting[tried:]
+        for parcel, sent in deliver(
+            peer,
+            self._ae_title,
+            job.parcels,
+            more=originator,
+            stop=job.is_cancelled,
+            timeout_seconds=self._timeout_seconds,
+        ):
+            job.note(parcel, sent)
 
-    def _give_up(self, job: _Job, parcels: Sequence[Parcel], reason: str) -> None:
-        log.warning("not sent: %s", reason, extra={"action": "move", "count": len(parcels)})
-        for parcel in parcels:
-            job.fail(parcel, reason)
-            job.report()
+
+def parcel_of(held: InstanceRow, archive: Giving) -> Parcel:
+    """An instance of an archive, to be sent."""
+    return Parcel(held.sop_class, held.sop_uid, held.transfer_syntax, lambda uid: archive.data_set(held, uid))
 
 
 def read_retrieval(identifier: Identifier, model: Model, *, relational: bool) -> Query:
@@ -263,14 +235,3 @@ def read_retrieval(identifier: Identifier, model: Model, *, relational: bool) ->
     if UNIQUE_KEYS[level] not in filters:
         raise InvalidQuery(UNIQUE_KEYS[level], f"is needed to retrieve at the level {level}")
     return Query("instance", filters)
-
-
-def _batch(parcels: Sequence[Parcel], prefer: Sequence[str]) -> list[Parcel]:
-    """As many of the first instances as the presentation contexts of one association are enough for."""
-    kinds: dict[tuple[str, str], None] = {}
-    for number, parcel in enumerate(parcels):
-        new = dict.fromkeys([*kinds, *proposals([parcel], prefer)])
-        if len(new) > MOST_CONTEXTS:
-            return list(parcels[:number])
-        kinds = new
-    return list(parcels)
