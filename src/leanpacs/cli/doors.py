@@ -16,6 +16,8 @@ from leanpacs.config import Settings
 from leanpacs.errors import ConfigError, UnsupportedTransferSyntax
 
 if TYPE_CHECKING:
+    import ssl
+
     from leanpacs.services.dimse import Peer
 
 
@@ -33,6 +35,8 @@ def serve_dimse(settings: Settings, listener: socket.socket, lifeline: Connectio
         allowed_calling=frozenset(settings.dimse.allowed_calling),
         relational=settings.dimse.relational_queries,
         destinations=peers(settings),
+        allowed_addresses=settings.dimse.allowed_addresses,
+        tls=_tls(settings),
         largest_instance_bytes=settings.ingest.largest_instance_bytes,
         timeouts=Timeouts(network=settings.dimse.network_timeout_seconds, idle=settings.dimse.idle_timeout_seconds),
     )
@@ -50,6 +54,7 @@ def peers(settings: Settings) -> tuple[Peer, ...]:
         One prefers a transfer syntax that does not exist or is not written here.
     """
     from leanpacs.services.dimse import Peer
+    from leanpacs.services.dimse.security import client_tls
 
     return tuple(
         Peer(
@@ -58,9 +63,19 @@ def peers(settings: Settings) -> tuple[Peer, ...]:
             known.port,
             tuple(_syntax(ae_title, name) for name in known.prefer),
             known.reports_apart,
+            client_tls(known.tls_ca, settings.dimse.tls_certificate, settings.dimse.tls_key) if known.tls else None,
         )
         for ae_title, known in settings.dimse.destinations.items()
     )
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    from leanpacs.services.dimse.security import server_tls
+
+    dimse = settings.dimse
+    if dimse.tls_certificate is None or dimse.tls_key is None:
+        return None
+    return server_tls(dimse.tls_certificate, dimse.tls_key, dimse.tls_client_ca)
 
 
 def _syntax(ae_title: str, name: str) -> str:

@@ -8,6 +8,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -127,7 +128,7 @@ def _peer(to: str, prefer: Iterable[str], settings: Settings) -> Peer:
     preferred = tuple(syntax_named(name) for name in prefer)
     for known in peers(settings):
         if known.ae_title == to:
-            return Peer(known.ae_title, known.host, known.port, preferred or known.prefer)
+            return replace(known, prefer=preferred or known.prefer)
     match = _PEER.fullmatch(to)
     if match is None:
         raise ConfigError("--to", to, "give it as AET@HOST:PORT, or name a destination of the settings")

@@ -10,6 +10,7 @@ import logging
 import os
 import select
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -25,6 +26,7 @@ from leanpacs.services.dimse.models import MODELS
 from leanpacs.services.dimse.negotiation import Terms
 from leanpacs.services.dimse.requester import Peer
 from leanpacs.services.dimse.retrieve import Giving, RetrieveService
+from leanpacs.services.dimse.security import Network, is_allowed
 from leanpacs.services.dimse.status import Reply, Status
 from leanpacs.services.dimse.store import Landing, StoreService
 from leanpacs.telemetry import Metrics
@@ -67,6 +69,10 @@ class DimseOptions:
         Whether queries and retrievals may leave out the unique keys of higher levels.
     destinations : tuple of Peer
         Where moves may go to.
+    allowed_addresses : tuple of networks
+        From where peers may connect; empty lets any.
+    tls : SSLContext, optional
+        How connections are secured, if they are.
     largest_instance_bytes : int
         Larger instances are refused.
     timeouts : Timeouts
@@ -82,6 +88,8 @@ class DimseOptions:
     check_called: bool = False
     relational: bool = True
     destinations: tuple[Peer, ...] = ()
+    allowed_addresses: tuple[Network, ...] = ()
+    tls: ssl.SSLContext | None = None
     largest_instance_bytes: int = sys.maxsize
     timeouts: Timeouts = field(default_factory=Timeouts)
     stop_seconds: float = 10.0
@@ -196,6 +204,13 @@ class _Door:
             return
         try:
             connection.setblocking(True)  # on some systems it inherits that it is not
+            if not is_allowed(str(address[0]), self._options.allowed_addresses):
+                log.warning("address not allowed", extra={"action": "associate", "peer": str(address[0])})
+                connection.close()
+                return
+            if self._options.tls is not None:
+                # The handshake is part of the first read, in the association's own thread and within its time.
+                connection = self._options.tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
             self._start(Association(connection, str(address[0]), self._services, self._options.timeouts))
         except (OSError, RuntimeError) as error:  # gone, or there are no threads left
             connection.close()

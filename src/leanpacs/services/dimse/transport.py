@@ -191,12 +191,19 @@ class Wire:
     def cut(self) -> None:
         """End reading at once, from any thread: the thread that reads finds the connection closed."""
         with suppress(OSError):  # closed already
-            self._connection.shutdown(socket.SHUT_RD)
+            if isinstance(self._connection, ssl.SSLSocket):
+                # Its own method would take the TLS state away from the thread that reads.
+                socket.socket.shutdown(self._connection, socket.SHUT_RD)
+            else:
+                self._connection.shutdown(socket.SHUT_RD)
 
     def close(self, linger_seconds: float) -> None:
         """Close; the peer has ``linger_seconds`` to take what was sent and to close first (PS3.8 Sta13)."""
         self.expect_within(linger_seconds)
         self._connection.settimeout(linger_seconds)
+        if isinstance(self._connection, ssl.SSLSocket):
+            with suppress(OSError, ValueError):  # ValueError: the handshake was never done
+                self._connection.unwrap()
         # Bytes left unread would make the kernel reset the connection and drop what was sent last.
         with self._connection, suppress(OSError, Disconnected, Silence):
             self._connection.shutdown(socket.SHUT_WR)
