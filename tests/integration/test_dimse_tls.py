@@ -7,18 +7,15 @@ import socket
 import ssl
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
-from pynetdicom import AE, evt
-from pynetdicom.sop_class import CTImageStorage, StudyRootQueryRetrieveInformationModelMove, Verification
+from pynetdicom import AE
+from pynetdicom.sop_class import Verification
 
 import data
-from dimse_archive import made, served
+from dimse_archive import made
 from dimse_peer import FakeArchive, dcmtk, door
-from integration.test_dimse_retrieve import identifier, study_of
 from leanpacs.errors import ConfigError
-from leanpacs.services.dimse import Peer
 from leanpacs.services.dimse.security import client_tls, is_allowed, server_tls
 
 pytestmark = pytest.mark.external
@@ -108,38 +105,6 @@ def test_dcmtk_sends_over_tls(archive: FakeArchive, pem: Path, tmp_path: Path) -
         )
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(archive.kept) == 1
-
-
-def test_moves_to_a_destination_over_tls(pem: Path, tmp_path: Path) -> None:
-    received: list[str] = []
-
-    def store(event: Any) -> int:
-        received.append(event.dataset.SOPInstanceUID)
-        return 0
-
-    viewer = AE("VIEWER")
-    viewer.add_supported_context(CTImageStorage)
-    server = viewer.start_server(
-        ("127.0.0.1", 0),
-        block=False,
-        evt_handlers=[(evt.EVT_C_STORE, store)],
-        ssl_context=server_tls(pem / "cert.pem", pem / "key.pem"),
-    )
-    content = made(data.Recipe(rows=256, columns=256))
-    try:
-        port = server.server_address[1]
-        peers = (Peer("VIEWER", "127.0.0.1", port, tls=client_tls(pem / "cert.pem")),)
-        with served(tmp_path / "archive", content, destinations=peers) as (_, address):
-            ae = AE("MOVER")
-            model = StudyRootQueryRetrieveInformationModelMove
-            ae.add_requested_context(model)
-            association = ae.associate(*address)
-            query = identifier("STUDY", StudyInstanceUID=study_of(content))
-            assert [status.Status for status, _ in association.send_c_move(query, "VIEWER", model)][-1] == 0
-            association.release()
-    finally:
-        server.shutdown()
-    assert len(received) == 1
 
 
 def test_certificates_that_cannot_be_used(pem: Path, tmp_path: Path) -> None:
