@@ -25,7 +25,7 @@ from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_dataset
 
 from leanpacs.archive.ingest import Incoming, Outcome, Receipt
-from leanpacs.services.dimse import DimseOptions, Timeouts, bind, serve
+from leanpacs.services.dimse import DimseOptions, Holdings, Landing, Timeouts, bind, serve
 from leanpacs.telemetry import Metrics
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -74,13 +74,15 @@ class FakeArchive:
 
 
 @contextmanager
-def door(archive: FakeArchive, *, metrics: Metrics | None = None, **options: object) -> Iterator[tuple[str, int]]:
+def door(
+    archive: Landing, *, holdings: Holdings | None = None, metrics: Metrics | None = None, **options: object
+) -> Iterator[tuple[str, int]]:
     """Serve ``archive`` in a thread; yields the address."""
     stop = threading.Event()
     settings = DimseOptions(**{"timeouts": SHORT, "stop_seconds": 5.0, **options})  # type: ignore[arg-type]
     with bind("127.0.0.1", 0) as listener:
         arguments = (listener, archive, settings, stop)
-        thread = threading.Thread(target=serve, args=arguments, kwargs={"metrics": metrics})
+        thread = threading.Thread(target=serve, args=arguments, kwargs={"holdings": holdings, "metrics": metrics})
         thread.start()
         try:
             yield listener.getsockname()

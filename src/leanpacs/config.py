@@ -11,9 +11,9 @@ import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, IPvAnyNetwork, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -70,8 +70,25 @@ class StorageSettings(_Section):
     )
 
 
+class DestinationSettings(_Section):
+    """Another application entity that instances may be sent to; the name of its table is its AE title."""
+
+    host: str = Field(min_length=1, description="Its name or address.")
+    port: int = Field(ge=1, le=65535, description="Its TCP port.")
+    prefer: tuple[str, ...] = Field(
+        default=(), description="Transfer syntaxes (UIDs or keywords) that it wants uncompressed images in."
+    )
+    tls: bool = Field(default=False, description="Whether to use TLS; its certificate must be valid for the host.")
+    tls_ca: Path | None = Field(
+        default=None, description="PEM file of the authorities to trust; those of the system by default."
+    )
+    reports_apart: bool = Field(
+        default=False, description="Whether it wants reports of storage commitment on an association of their own."
+    )
+
+
 class DimseSettings(_Section):
-    """The DIMSE door (C-ECHO, C-STORE)."""
+    """The DIMSE door (C-ECHO, C-STORE, C-FIND, C-GET, C-MOVE)."""
 
     host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
     port: Port = Field(default=11112, description="TCP port; 0 takes a free one.")
@@ -88,12 +105,32 @@ class DimseSettings(_Section):
     allowed_calling: tuple[AETitle, ...] = Field(
         default=(), description="AE titles that may connect; an empty list lets any."
     )
+    allowed_addresses: tuple[IPvAnyNetwork, ...] = Field(
+        default=(), description="Networks, such as 192.0.2.0/24, that may connect; an empty list lets any."
+    )
+    tls_certificate: Path | None = Field(
+        default=None, description="PEM file with the certificate of this server; with it the door speaks TLS only."
+    )
+    tls_key: Path | None = Field(default=None, description="PEM file with the private key of that certificate.")
+    tls_client_ca: Path | None = Field(
+        default=None,
+        description="PEM file of authorities; peers must then show a certificate that one of them issued.",
+    )
     check_called: bool = Field(default=False, description="Whether callers must call this archive by its own AE title.")
+    relational_queries: bool = Field(
+        default=True,
+        description="Whether queries and retrievals may leave out the unique keys of the levels above, such as the "
+        "Study Instance UID of a series.",
+    )
     max_associations: int = Field(
         default=64,
         ge=1,
         le=4096,
         description="Associations that each process holds open at once; more are rejected.",
+    )
+    destinations: Mapping[AETitle, DestinationSettings] = Field(
+        default={},
+        description="Where C-MOVE may send to, by AE title; see the table below.",
     )
     network_timeout_seconds: Seconds = Field(
         default=60.0,
@@ -103,6 +140,15 @@ class DimseSettings(_Section):
     idle_timeout_seconds: Seconds = Field(
         default=600.0, gt=0, description="An association is aborted when it stays idle for longer."
     )
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        """A certificate is of no use without its key, nor the other two without a certificate."""
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key are given together or not at all")
+        if self.tls_client_ca is not None and self.tls_certificate is None:
+            raise ValueError("tls_client_ca needs tls_certificate and tls_key")
+        return self
 
 
 class HttpSettings(_Section):
@@ -373,10 +419,16 @@ def reference_page() -> str:
         lines += ["", f"## `[{name}]`", "", (section.__doc__ or "").strip(), ""]
         lines += ["| key | default | meaning |", "| --- | --- | --- |"]
         lines += [_reference_row(key, entry) for key, entry in section.model_fields.items()]
+        if section is DimseSettings:
+            lines += ["", "### `[dimse.destinations.NAME]`", "", (DestinationSettings.__doc__ or "").strip(), ""]
+            lines += ["| key | default | meaning |", "| --- | --- | --- |"]
+            lines += [_reference_row(key, entry) for key, entry in DestinationSettings.model_fields.items()]
     return "\n".join(lines) + "\n"
 
 
 def _reference_row(key: str, field: FieldInfo) -> str:
+    if field.is_required() or field.default is None:
+        return f"| `{key}` | {'needed' if field.is_required() else 'none'} | {field.description} |"
     value = field.default
     shown = str(value) if isinstance(value, Path | StrEnum) else value
     text = f'"{shown}"' if isinstance(shown, str) else str(list(shown) if isinstance(shown, tuple) else shown)

@@ -30,6 +30,7 @@ from leanpacs.catalog.rows import (
     DictionaryRow,
     FoundInstance,
     InstanceRow,
+    PatientRow,
     QuarantineRow,
     RepresentationRow,
     SeriesRow,
@@ -112,6 +113,11 @@ class Catalog:
             yield Transaction(connection, self._statements)
 
     # -- searching
+
+    def find_patients(self, query: Query) -> list[PatientRow]:
+        """Patients with an ID, of whom a study matches; raises as `find_studies` does."""
+        with self._database.reading() as connection:
+            return search.find_patients(connection, query)
 
     def find_studies(self, query: Query) -> list[StudyRow]:
         """Studies that match. Raises `InvalidQuery` for keys and values that cannot be matched."""

@@ -33,6 +33,7 @@ from leanpacs.errors import InvalidQuery
 
 _TABLES: Final = MappingProxyType({"patient": studies, "study": studies, "series": series, "instance": instances})
 _DEPTH: Final = MappingProxyType({"patient": 0, "study": 1, "series": 2, "instance": 3})
+LEVELS: Final[tuple[Level, ...]] = ("patient", "study", "series", "instance")
 _MULTI_VALUED: Final = frozenset({"ImageType"})
 _FROM_BELOW: Final = frozenset({"ModalitiesInStudy", "SOPClassesInStudy"})
 _DATE_TIME_PAIRS: Final = (
@@ -49,7 +50,7 @@ class Query:
 
     Parameters
     ----------
-    level : 'study', 'series' or 'instance'
+    level : 'patient', 'study', 'series' or 'instance'
         What to return, one row for each.
     filters : mapping of keyword to Match
         All of them must hold. Keywords of this level and of those above, see `matchable`.
@@ -87,7 +88,7 @@ def matchable(level: Level) -> Mapping[str, LevelAttribute]:
     )
 
 
-_MATCHABLE: Final = MappingProxyType({level: matchable(level) for level in ("study", "series", "instance")})
+_MATCHABLE: Final = MappingProxyType({level: matchable(level) for level in LEVELS})
 
 
 def conditions(query: Query, dialect: str) -> list[ColumnElement[bool]]:

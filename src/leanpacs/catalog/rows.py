@@ -267,6 +267,16 @@ class LandedWork:
 
 
 @dataclass(frozen=True, slots=True)
+class PatientRow:
+    """A patient that a query found: an ID of one issuer."""
+
+    patient: PatientAttributes
+    number_of_studies: int
+    number_of_series: int
+    number_of_instances: int
+
+
+@dataclass(frozen=True, slots=True)
 class StudyRow:
     """A study that a query found."""
 

@@ -10,8 +10,8 @@ from sqlalchemy import Connection, Select, func, select
 
 from leanpacs.catalog.lookup import INSTANCE_COLUMNS, LEVELS, instance_row
 from leanpacs.catalog.query import Query, conditions
-from leanpacs.catalog.rows import FoundInstance, SeriesRow, StudyRow
-from leanpacs.catalog.schema import instances, series, studies
+from leanpacs.catalog.rows import FoundInstance, PatientRow, SeriesRow, StudyRow
+from leanpacs.catalog.schema import instances, patients, series, studies
 from leanpacs.catalog.statements import INSTANCE, PATIENT, SERIES, STUDY
 from leanpacs.dicom.attributes import (
     InstanceAttributes,
@@ -31,6 +31,16 @@ _SERIES: Final = select(
     series.c.id, studies.c.study_uid, series.c.series_uid, series.c.received_at, *_ABOVE, *_OF_SERIES
 ).join_from(series, studies)
 _INSTANCES: Final = select(*INSTANCE_COLUMNS, *_ABOVE, *_OF_SERIES, *_OF_INSTANCE).select_from(LEVELS)
+
+
+def find_patients(connection: Connection, query: Query) -> list[PatientRow]:
+    """Patients with an ID who have a study that matches, with what is held of them."""
+    columns = [patients.c[name] for name in PATIENT]
+    matching = select(studies.c.patient_key).where(*conditions(query, connection.dialect.name))
+    statement = select(patients.c.id, *columns).where(patients.c.patient_id != "", patients.c.id.in_(matching))
+    rows = connection.execute(_limited(statement.order_by(patients.c.id), query)).all()
+    held = _held(connection, [row[0] for row in rows])
+    return [PatientRow(PatientAttributes(*row[1:]), *held.get(row[0], (0, 0, 0))) for row in rows]
 
 
 def find_studies(connection: Connection, query: Query, *, newest_first: bool = False) -> list[StudyRow]:
@@ -74,7 +84,10 @@ def find_instances(connection: Connection, query: Query) -> list[FoundInstance]:
 
 
 def _page(statement: Select[Any], query: Query, connection: Connection) -> Select[Any]:
-    statement = statement.where(*conditions(query, connection.dialect.name))
+    return _limited(statement.where(*conditions(query, connection.dialect.name)), query)
+
+
+def _limited(statement: Select[Any], query: Query) -> Select[Any]:
     if query.limit is not None:
         statement = statement.limit(query.limit)
     return statement.offset(query.offset) if query.offset else statement
@@ -90,6 +103,21 @@ def _study(row: Any, below: Sequence[tuple[str, int]]) -> StudyRow:
     modalities, counts = zip(*below, strict=True) if below else ((), ())
     held = {value for modality in modalities for value in modality.split("\\") if value}
     return StudyRow(study_uid, *_upper_levels(values), tuple(sorted(held)), len(counts), sum(counts), received_at)
+
+
+def _held(connection: Connection, patient_keys: list[int]) -> dict[int, tuple[int, int, int]]:
+    """Numbers of studies, series and instances of each patient."""
+    found: dict[int, tuple[int, int, int]] = {}
+    numbers = [func.count(table.c.id.distinct()) for table in (studies, series, instances)]
+    below = studies.join(series, series.c.study_key == studies.c.id).join(
+        instances, instances.c.series_key == series.c.id
+    )
+    statement = select(studies.c.patient_key, *numbers).select_from(below).group_by(studies.c.patient_key)
+    for start in range(0, len(patient_keys), _CHUNK):
+        chunk = patient_keys[start : start + _CHUNK]
+        for key, *counted in connection.execute(statement.where(studies.c.patient_key.in_(chunk))):
+            found[key] = (counted[0], counted[1], counted[2])
+    return found
 
 
 def _series_of(connection: Connection, study_keys: list[int]) -> dict[int, list[tuple[str, int]]]:

@@ -9,10 +9,16 @@ import sys
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from leanpacs import telemetry
 from leanpacs.config import Settings
+from leanpacs.errors import ConfigError, UnsupportedTransferSyntax
+
+if TYPE_CHECKING:
+    import ssl
+
+    from leanpacs.services.dimse import Peer
 
 
 def serve_dimse(settings: Settings, listener: socket.socket, lifeline: Connection) -> None:
@@ -27,12 +33,58 @@ def serve_dimse(settings: Settings, listener: socket.socket, lifeline: Connectio
         max_associations=settings.dimse.max_associations,
         check_called=settings.dimse.check_called,
         allowed_calling=frozenset(settings.dimse.allowed_calling),
+        relational=settings.dimse.relational_queries,
+        destinations=peers(settings),
+        allowed_addresses=settings.dimse.allowed_addresses,
+        tls=_tls(settings),
         largest_instance_bytes=settings.ingest.largest_instance_bytes,
         timeouts=Timeouts(network=settings.dimse.network_timeout_seconds, idle=settings.dimse.idle_timeout_seconds),
     )
     with open_archive(settings.storage.data, settings) as archive:
         lifeline.send("ready")
-        serve(listener, archive, options, stop, metrics=telemetry.Metrics())
+        serve(listener, archive, options, stop, holdings=archive, metrics=telemetry.Metrics())
+
+
+def peers(settings: Settings) -> tuple[Peer, ...]:
+    """The known destinations.
+
+    Raises
+    ------
+    ConfigError
+        One prefers a transfer syntax that does not exist or is not written here.
+    """
+    from leanpacs.services.dimse import Peer
+    from leanpacs.services.dimse.security import client_tls
+
+    return tuple(
+        Peer(
+            ae_title,
+            known.host,
+            known.port,
+            tuple(_syntax(ae_title, name) for name in known.prefer),
+            known.reports_apart,
+            client_tls(known.tls_ca, settings.dimse.tls_certificate, settings.dimse.tls_key) if known.tls else None,
+        )
+        for ae_title, known in settings.dimse.destinations.items()
+    )
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    from leanpacs.services.dimse.security import server_tls
+
+    dimse = settings.dimse
+    if dimse.tls_certificate is None or dimse.tls_key is None:
+        return None
+    return server_tls(dimse.tls_certificate, dimse.tls_key, dimse.tls_client_ca)
+
+
+def _syntax(ae_title: str, name: str) -> str:
+    from leanpacs.transcode.target import syntax_named
+
+    try:
+        return syntax_named(name)
+    except UnsupportedTransferSyntax as error:
+        raise ConfigError(f"dimse.destinations.{ae_title}.prefer", name, str(error)) from error
 
 
 def serve_http(settings: Settings, listener: socket.socket, lifeline: Connection) -> None:

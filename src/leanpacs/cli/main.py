@@ -17,6 +17,7 @@ from leanpacs.cli import (
     giveback,
     intake,
     output,
+    send,
     serving,
     simulate,
     transcode,
@@ -62,6 +63,7 @@ usage; 3 settings; 4 DICOM; 5 codecs; 6 storage; 7 storage full; 8 catalog; 9 no
 app.command("serve")(serving.serve)
 app.command("import")(intake.import_)
 app.command("export")(giveback.export)
+app.command("send")(send.send)
 app.command("transcode")(transcode.transcode)
 app.command("codecs")(codecs.codecs)
 app.command("status")(care.status)

@@ -375,7 +375,20 @@ def test_pages_that_cannot_be(limit: int | None, offset: int) -> None:
 
 def test_level_that_cannot_be_searched(mixed: Catalog) -> None:
     with pytest.raises(InvalidQuery):
-        mixed.find_studies(Query("patient"))
+        mixed.find_studies(Query("frame"))  # type: ignore[arg-type]
+
+
+def test_patients_with_what_is_held_of_them() -> None:
+    held = open_catalog(":memory:")
+    anonymous = make_index(9, patient_name="Doe^Jane")
+    first = [make_index(1, n, m, patient_id="P1", patient_name="Doe^John") for n in (1, 2) for m in (1, 2, 3)]
+    land(held, *first, make_index(2, patient_id="P1"), make_index(3, patient_id="P2", patient_name="Roe"), anonymous)
+    found = held.find_patients(make_query("patient", PatientName="doe*"))
+    assert [(row.patient.patient_id, row.patient.patient_name) for row in found] == [("P1", "Doe^John")]
+    assert (found[0].number_of_studies, found[0].number_of_series, found[0].number_of_instances) == (2, 3, 7)
+    assert [row.patient.patient_id for row in held.find_patients(Query("patient"))] == ["P1", "P2"]
+    assert [row.patient.patient_id for row in held.find_patients(Query("patient", limit=1, offset=1))] == ["P2"]
+    held.close()
 
 
 @pytest.mark.parametrize(

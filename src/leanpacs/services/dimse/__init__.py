@@ -1,4 +1,4 @@
-"""DIMSE: C-ECHO and C-STORE as an SCP (PS3.4 annexes A and B, PS3.7, PS3.8).
+"""DIMSE: C-ECHO, C-STORE, C-FIND, C-GET and C-MOVE as an SCP (PS3.4 annexes A, B and C, PS3.7, PS3.8).
 
 One thread serves one association, with blocking reads; the data set of an instance goes from the socket to
 a file in the spool without being parsed, re-encoded or held. pynetdicom's PDU classes read association
@@ -7,8 +7,9 @@ association, and copies each fragment several times.
 """
 
 from leanpacs.services.dimse.association import Timeouts
-from leanpacs.services.dimse.scp import DimseOptions, serve
+from leanpacs.services.dimse.requester import Peer
+from leanpacs.services.dimse.scp import DimseOptions, Holdings, serve
 from leanpacs.services.dimse.store import Landing
 from leanpacs.services.dimse.transport import bind
 
-__all__ = ["DimseOptions", "Landing", "Timeouts", "bind", "serve"]
+__all__ = ["DimseOptions", "Holdings", "Landing", "Peer", "Timeouts", "bind", "serve"]

@@ -15,14 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from leanpacs.services.dimse.message import (
-    LONGEST_COMMAND_BYTES,
-    Command,
-    CommandField,
-    command_pdus,
-    decode,
-    response,
-)
+from leanpacs.services.dimse.exchange import Exchange
+from leanpacs.services.dimse.message import Command, CommandField, Element, response
 from leanpacs.services.dimse.negotiation import Context, Terms, accept, read_request, refusal
 from leanpacs.services.dimse.status import Reply, Status
 from leanpacs.services.dimse.transport import (
@@ -64,9 +58,9 @@ class Timeouts:
     linger: float = 2.0
 
 
-Service = Callable[["Association", Command], Reply]
+Service = Callable[["Association", Command], Reply | None]
 """Answers one request: reads its data set with ``association.data_set()`` if it has one, and returns the
-final response. Responses before that one go out with ``association.respond()``."""
+final response. Responses before that one go out with ``association.respond()``; None when that one has, too."""
 
 
 class Association:
@@ -87,8 +81,8 @@ class Association:
     ----------
     calling : str
         AE title of the peer.
-    contexts : mapping of int to Context
-        Accepted presentation contexts by ID.
+    exchange : Exchange
+        Sends and receives messages.
     messages : int
         Number of messages received.
     why : str
@@ -101,15 +95,12 @@ class Association:
         self._wire = Wire(connection, timeouts.request)
         self._services = services
         self._timeouts = timeouts
-        self._context_id = 0
-        self._data_set_left = False
         self._waiting = True
         self._stopping = False
         self._lock = threading.Lock()
-        self._max_pdu_bytes = 0
+        self.exchange = Exchange(self._wire, {}, 0)
         self.peer = peer
         self.calling = ""
-        self.contexts: Mapping[int, Context] = {}
         self.messages = 0
         self.why = ""
 
@@ -140,27 +131,44 @@ class Association:
         self._stopping = True
         self._wire.cut()
 
+    @property
+    def contexts(self) -> Mapping[int, Context]:
+        """Accepted presentation contexts by ID."""
+        return self.exchange.contexts
+
     def data_set(self) -> Iterator[memoryview]:
-        """Pieces of the current message's data set, as encoded; each is valid until the next is asked for.
+        """Pieces of the current message's data set (:meth:`Exchange.data_set`)."""
+        return self.exchange.data_set()
+
+    def respond(
+        self,
+        command: Command,
+        reply: Reply,
+        data_set: bytes | None = None,
+        more: Mapping[int, int | str] | None = None,
+    ) -> None:
+        """Answer a request, with a data set if there is one, and with ``more`` elements of the command set."""
+        encoded = response(
+            command,
+            reply.status,
+            reply.comment,
+            with_data_set=data_set is not None,
+            more={**reply.more, **(more or {})},
+        )
+        self.exchange.send(command.context_id, encoded, None if data_set is None else (data_set,))
+
+    def is_cancelled(self, command: Command) -> bool:
+        """Whether the peer has asked to stop working on a request (PS3.7 section 9.3.2.3); does not wait for it.
 
         Raises
         ------
-        Violation, Silence, Disconnected, Aborted, Released
-            It ends before its last fragment; let them pass, they end the association.
+        Violation
+            The peer sent another request although none is awaited.
         """
-        yield from self._wire.value()
-        while self._data_set_left:
-            pdv = self._wire.next_pdv()
-            if pdv.is_command or pdv.context_id != self._context_id:
-                raise Violation(AbortReason.INVALID_PARAMETER, "a data set is interrupted by another message")
-            self._data_set_left = not pdv.is_last
-            yield from self._wire.value()
-
-    def respond(self, command: Command, reply: Reply) -> None:
-        """Answer a request, without a data set."""
-        encoded = response(command, reply.status, reply.comment)
-        for pdu in command_pdus(command.context_id, encoded, self._max_pdu_bytes):
-            self._wire.send(pdu)
+        while self.exchange.is_answered():
+            if cancels(self.exchange.receive(), command):
+                return True
+        return False
 
     def _run(self, terms: Terms, *, full: bool) -> str:
         try:
@@ -202,8 +210,9 @@ class Association:
             self.why = refused.name.lower().replace("_", " ")
             self._wire.send(refused.pdu())
             return False
-        pdu, self.contexts = accept(request, terms)
-        self.calling, self._max_pdu_bytes = request.calling, request.max_pdu_bytes
+        pdu, contexts = accept(request, terms)
+        self.exchange = Exchange(self._wire, contexts, request.max_pdu_bytes)
+        self.calling = request.calling
         self._wire.send(pdu)
         return True
 
@@ -217,37 +226,19 @@ class Association:
         with self._lock:
             self._waiting = False
         self._wire.timeout_seconds = self._timeouts.network
-        if pdv.context_id not in self.contexts:
-            raise Violation(AbortReason.INVALID_PARAMETER, f"context {pdv.context_id} is not agreed")
-        self._context_id = pdv.context_id
-        encoded = bytearray()
-        while True:
-            if not pdv.is_command or pdv.context_id != self._context_id:
-                raise Violation(AbortReason.INVALID_PARAMETER, "a message does not start with its command")
-            for part in self._wire.value():
-                encoded += part
-                if len(encoded) > LONGEST_COMMAND_BYTES:
-                    raise Violation(AbortReason.INVALID_PARAMETER, "a command set is too long")
-            if pdv.is_last:
-                return self._decoded(bytes(encoded))
-            pdv = self._wire.next_pdv()
-
-    def _decoded(self, encoded: bytes) -> Command:
-        try:
-            return decode(encoded, self._context_id)
-        except ValueError as error:
-            raise Violation(AbortReason.INVALID_PARAMETER, str(error)) from error
+        return self.exchange.receive(pdv)
 
     def _serve(self, command: Command) -> None:
         self.messages += 1
-        self._data_set_left = command.has_data_set
+        # A response or a cancellation that comes late, when nothing waits for it any more, has no answer.
+        if command.is_response or command.field == CommandField.C_CANCEL_RQ:
+            self.exchange.skip_data_set()
+            return
         service = self._services.get(command.field, _unrecognized)
         reply = service(self, command)
-        for _ in self.data_set():
-            pass  # what the service left of it
-        # A response or a cancellation that comes late, when nothing waits for it any more, has no answer.
-        if not command.is_response and command.field != CommandField.C_CANCEL_RQ:
-            self.respond(command, reply)
+        self.exchange.skip_data_set()  # what the service left of it
+        if reply is not None:
+            self.respond(command, reply, reply.data_set)
 
     def _abort(self, source: int, reason: AbortReason) -> None:
         self._last_words(struct.pack(">BxLxxBB", PduType.ABORT, 4, source, reason))
@@ -255,6 +246,19 @@ class Association:
     def _last_words(self, pdu: bytes) -> None:
         with suppress(Disconnected, Silence):
             self._wire.send(pdu)
+
+
+def cancels(received: Command, command: Command) -> bool:
+    """Whether what was received while a request is worked on asks to stop that.
+
+    Raises
+    ------
+    Violation
+        It is another request: only one at a time was agreed.
+    """
+    if received.field == CommandField.C_CANCEL_RQ:
+        return received.number(Element.MESSAGE_ID_BEING_RESPONDED_TO, -1) == command.message_id
+    raise Violation(AbortReason.UNEXPECTED_PDU, f"command field {received.field:#06x} while another request is served")
 
 
 def echo(association: Association, command: Command) -> Reply:

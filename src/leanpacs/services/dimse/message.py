@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 NO_DATA_SET = 0x0101
+SOME_DATA_SET = 0x0000
 LONGEST_COMMAND_BYTES = 1 << 16
 
 _ELEMENT = struct.Struct("<HHL")
@@ -27,6 +28,8 @@ class CommandField(IntEnum):
     C_FIND_RQ = 0x0020
     C_MOVE_RQ = 0x0021
     C_ECHO_RQ = 0x0030
+    N_EVENT_REPORT_RQ = 0x0100
+    N_ACTION_RQ = 0x0130
     C_CANCEL_RQ = 0x0FFF
 
 
@@ -39,11 +42,21 @@ class Element(IntEnum):
     COMMAND_FIELD = 0x0100
     MESSAGE_ID = 0x0110
     MESSAGE_ID_BEING_RESPONDED_TO = 0x0120
+    MOVE_DESTINATION = 0x0600
+    PRIORITY = 0x0700
     COMMAND_DATA_SET_TYPE = 0x0800
     STATUS = 0x0900
     ERROR_COMMENT = 0x0902
     AFFECTED_SOP_INSTANCE_UID = 0x1000
     REQUESTED_SOP_INSTANCE_UID = 0x1001
+    EVENT_TYPE_ID = 0x1002
+    ACTION_TYPE_ID = 0x1008
+    NUMBER_OF_REMAINING_SUBOPERATIONS = 0x1020
+    NUMBER_OF_COMPLETED_SUBOPERATIONS = 0x1021
+    NUMBER_OF_FAILED_SUBOPERATIONS = 0x1022
+    NUMBER_OF_WARNING_SUBOPERATIONS = 0x1023
+    MOVE_ORIGINATOR_AE_TITLE = 0x1030
+    MOVE_ORIGINATOR_MESSAGE_ID = 0x1031
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +114,9 @@ class Command:
         return int.from_bytes(value[:2], "little") if len(value) >= 2 else default
 
 
+_SPACE_PADDED = frozenset({Element.ERROR_COMMENT, Element.MOVE_DESTINATION, Element.MOVE_ORIGINATOR_AE_TITLE})
+
+
 def decode(encoded: bytes, context_id: int) -> Command:
     """Read a command set.
 
@@ -126,18 +142,26 @@ def decode(encoded: bytes, context_id: int) -> Command:
 
 
 def encode(elements: Mapping[int, int | str]) -> bytes:
-    """Write a command set; numbers become US, text becomes UI or LO. The group length is added."""
+    """Write a command set; numbers become US (65535 at most), text becomes UI, AE or LO. The group length is added."""
     body = b"".join(_encoded(number, elements[number]) for number in sorted(elements))
     return _ELEMENT.pack(0, Element.GROUP_LENGTH, 4) + len(body).to_bytes(4, "little") + body
 
 
-def response(command: Command, status: int, comment: str = "") -> bytes:
-    """Encode the response without a data set to ``command`` (PS3.7 section 9.3)."""
+def response(
+    command: Command,
+    status: int,
+    comment: str = "",
+    *,
+    with_data_set: bool = False,
+    more: Mapping[int, int | str] | None = None,
+) -> bytes:
+    """Encode the response to ``command``, with ``more`` elements of its own (PS3.7 section 9.3)."""
     elements: dict[int, int | str] = {
         Element.COMMAND_FIELD: command.field | _RESPONSE,
         Element.MESSAGE_ID_BEING_RESPONDED_TO: command.message_id,
-        Element.COMMAND_DATA_SET_TYPE: NO_DATA_SET,
+        Element.COMMAND_DATA_SET_TYPE: SOME_DATA_SET if with_data_set else NO_DATA_SET,
         Element.STATUS: status,
+        **(more or {}),
     }
     if command.sop_class:
         elements[Element.AFFECTED_SOP_CLASS_UID] = command.sop_class
@@ -165,8 +189,8 @@ def command_pdus(context_id: int, encoded: bytes, max_pdu_bytes: int) -> Iterato
 
 def _encoded(number: int, value: int | str) -> bytes:
     if isinstance(value, int):
-        return _ELEMENT.pack(0, number, 2) + value.to_bytes(2, "little")
+        return _ELEMENT.pack(0, number, 2) + min(value, 0xFFFF).to_bytes(2, "little")
     text = value.encode("ascii", "replace")
     if len(text) % 2:
-        text += b" " if number == Element.ERROR_COMMENT else b"\0"
+        text += b" " if number in _SPACE_PADDED else b"\0"
     return _ELEMENT.pack(0, number, len(text)) + text

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 
 from pydicom.uid import UID
@@ -16,6 +16,8 @@ from pynetdicom.pdu_items import (
     ApplicationContextItem,
     PresentationContextItemAC,
     PresentationContextItemRQ,
+    SCP_SCU_RoleSelectionSubItem,
+    SOPClassExtendedNegotiationSubItem,
     TransferSyntaxSubItem,
     UserInformationItem,
 )
@@ -23,11 +25,15 @@ from pynetdicom.pdu_primitives import (
     ImplementationClassUIDNotification,
     ImplementationVersionNameNotification,
     MaximumLengthNotification,
+    SCP_SCU_RoleSelectionNegotiation,
+    SOPClassExtendedNegotiation,
 )
 
 from leanpacs import __version__
 from leanpacs.dicom.uids import EXPLICIT_BE, IMPLICIT_LE, transfer_syntax
 from leanpacs.dicom.write import IMPLEMENTATION_CLASS_UID
+from leanpacs.services.dimse.identifiers import SYNTAXES
+from leanpacs.services.dimse.models import MODELS, NOTHING_EXTENDED, Extended
 from leanpacs.services.dimse.transport import AbortReason, PduType, Violation
 
 VERIFICATION = "1.2.840.10008.1.1"
@@ -38,6 +44,15 @@ _NOT_INSTANCES = (  # "Storage" in name, but not services that C-STORE instances
     "1.2.840.10008.1.20.2",
 )
 _PDU_HEADER = struct.Struct(">BxL")
+
+UserItem = (
+    MaximumLengthNotification
+    | ImplementationClassUIDNotification
+    | ImplementationVersionNameNotification
+    | SCP_SCU_RoleSelectionNegotiation
+    | SOPClassExtendedNegotiation
+)
+"""User information items that are written here."""
 
 
 class ContextResult(IntEnum):
@@ -76,21 +91,40 @@ class Terms:
         Whether peers must call it by ``ae_title``.
     allowed_calling : collection of str
         AE titles that may connect; empty lets any.
+    served : collection of str
+        SOP classes that are served beside verification and storage.
+    relational : bool
+        Whether peers may query and retrieve without the unique keys of higher levels.
+    gives : bool
+        Whether peers may take the SCP role of storage, to be given instances.
     """
 
     ae_title: str
     max_pdu_bytes: int
     check_called: bool = False
     allowed_calling: Collection[str] = ()
+    served: Collection[str] = ()
+    relational: bool = True
+    gives: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """An accepted presentation context: what instances on it are, and how they are encoded."""
+    """An accepted presentation context: what instances on it are, and how they are encoded.
+
+    Parameters
+    ----------
+    extended : Extended
+        What extended negotiation agreed on for its SOP class.
+    peer_stores : bool
+        Whether the requestor takes instances on it, too (the SCP role).
+    """
 
     context_id: int
     abstract_syntax: str
     transfer_syntax: str
+    extended: Extended = NOTHING_EXTENDED
+    peer_stores: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +139,10 @@ class Request:
         Largest PDU the peer takes; 0 is any.
     offers : sequence of (context ID, abstract syntax, transfer syntaxes)
         Proposed presentation contexts.
+    extended : mapping of str to bytes
+        Service class application information of SOP class extended negotiation, by SOP Class UID.
+    roles : mapping of str to (bool, bool)
+        Whether it proposes to be SCU, and SCP, by SOP Class UID; SCU only where it says nothing.
     """
 
     called: str
@@ -113,6 +151,8 @@ class Request:
     protocol_version: int
     max_pdu_bytes: int
     offers: Sequence[tuple[int, str, Sequence[str]]]
+    extended: Mapping[str, bytes] = field(default_factory=dict)
+    roles: Mapping[str, tuple[bool, bool]] = field(default_factory=dict)
 
 
 def read_request(content: bytes) -> Request:
@@ -134,6 +174,16 @@ def read_request(content: bytes) -> Request:
             protocol_version=pdu.protocol_version,
             max_pdu_bytes=(user.maximum_length if user else 0) or 0,
             offers=[_offer(i) for i in pdu.variable_items if isinstance(i, PresentationContextItemRQ)],
+            extended={
+                str(item.sop_class_uid): bytes(item.service_class_application_information or b"")
+                for item in (user.user_data if user else ())
+                if isinstance(item, SOPClassExtendedNegotiationSubItem)
+            },
+            roles={
+                str(item.sop_class_uid): (bool(item.scu_role), bool(item.scp_role))
+                for item in (user.user_data if user else ())
+                if isinstance(item, SCP_SCU_RoleSelectionSubItem)
+            },
         )
     except Exception as error:  # whatever hostile bytes make the decoder raise
         raise Violation(AbortReason.INVALID_PARAMETER, f"malformed association request: {error}") from error
@@ -158,33 +208,51 @@ def accept(request: Request, terms: Terms) -> tuple[bytes, Mapping[int, Context]
     """Encode the A-ASSOCIATE-AC PDU, with the presentation contexts that were accepted, by ID."""
     accepted: dict[int, Context] = {}
     items = []
+    extended = {
+        uid: Extended.agreed(asked, relational=terms.relational)
+        for uid, asked in request.extended.items()
+        if uid in MODELS and uid in terms.served
+    }
+    roles = {uid: both for uid, both in request.roles.items() if terms.gives and is_storage(uid)}
     for context_id, abstract_syntax, offered in request.offers:
-        result, chosen = choose(abstract_syntax, offered)
+        takes = roles.get(abstract_syntax, (True, False))[1]
+        result, chosen = choose(abstract_syntax, offered, terms.served, gives=takes)
         if result is ContextResult.ACCEPTED:
-            accepted[context_id] = Context(context_id, abstract_syntax, chosen)
+            agreed = extended.get(abstract_syntax, NOTHING_EXTENDED)
+            accepted[context_id] = Context(context_id, abstract_syntax, chosen, agreed, takes)
         items.append(_context_item(context_id, result, chosen))
     application = ApplicationContextItem()
     application.application_context_name = UID(APPLICATION_CONTEXT)
     pdu = A_ASSOCIATE_AC()
     pdu.reserved_aet, pdu.reserved_aec = request.called, request.calling
-    pdu.variable_items = [application, *items, _user_information(terms)]
+    answers: list[UserItem] = [role(uid, *both) for uid, both in roles.items()]
+    answers += [_extended(uid, agreed.encoded(len(request.extended[uid]))) for uid, agreed in extended.items()]
+    pdu.variable_items = [application, *items, _user_information(terms, answers)]
     return pdu.encode(), accepted
 
 
-def choose(abstract_syntax: str, offered: Sequence[str]) -> tuple[ContextResult, str]:
+def choose(
+    abstract_syntax: str, offered: Sequence[str], served: Collection[str] = (), *, gives: bool = False
+) -> tuple[ContextResult, str]:
     """Pick the one transfer syntax that will be used on a presentation context.
 
     Instances are taken in whatever encoding they are sent. Where a peer leaves the choice, none is picked
     that could make it compress with loss if there is another, and big endian and Implicit VR (which does not
-    tell the VRs of private attributes) come last; otherwise the peer's order holds.
+    tell the VRs of private attributes) come last; otherwise the peer's order holds. Where instances are to be given
+    to the peer (``gives``), those go first that this archive can write without loss, whatever an instance came in.
     """
     if not offered:
         return ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED, IMPLICIT_LE
     if abstract_syntax == VERIFICATION:
         return ContextResult.ACCEPTED, offered[0]
+    if abstract_syntax in served:
+        chosen = next((uid for uid in SYNTAXES if uid in offered), None)
+        if chosen is None:
+            return ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED, offered[0]
+        return ContextResult.ACCEPTED, chosen
     if not is_storage(abstract_syntax):
         return ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED, offered[0]
-    return ContextResult.ACCEPTED, min(offered, key=_rank)
+    return ContextResult.ACCEPTED, min(offered, key=_rank_to_give if gives else _rank)
 
 
 def is_storage(abstract_syntax: str) -> bool:
@@ -203,6 +271,12 @@ def _rank(uid: str) -> tuple[bool, bool]:
     return transfer_syntax(uid).lossless is not True, uid in (IMPLICIT_LE, EXPLICIT_BE)
 
 
+def _rank_to_give(uid: str) -> tuple[bool, bool]:
+    from leanpacs.transcode.target import targets
+
+    return uid not in targets() or transfer_syntax(uid).lossless is False, uid in (IMPLICIT_LE, EXPLICIT_BE)
+
+
 def _offer(item: PresentationContextItemRQ) -> tuple[int, str, Sequence[str]]:
     if item.context_id is None or not item.context_id % 2:
         raise ValueError(f"presentation context ID {item.context_id}")
@@ -219,13 +293,32 @@ def _context_item(context_id: int, result: ContextResult, chosen: str) -> Presen
     return item
 
 
-def _user_information(terms: Terms) -> UserInformationItem:
+def _extended(sop_class: str, information: bytes) -> UserItem:
+    item = SOPClassExtendedNegotiation()
+    item.sop_class_uid = UID(sop_class)
+    item.service_class_application_information = information
+    return item
+
+
+def identification(max_pdu_bytes: int) -> list[UserItem]:
+    """Maximum length and implementation, as user information items (PS3.8 annex D.1, PS3.7 annex D.3.3.2)."""
     longest = MaximumLengthNotification()
-    longest.maximum_length_received = terms.max_pdu_bytes
+    longest.maximum_length_received = max_pdu_bytes
     implementation = ImplementationClassUIDNotification()
     implementation.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
     version = ImplementationVersionNameNotification()
     version.implementation_version_name = f"LEANPACS_{__version__}"[:16]
+    return [longest, implementation, version]
+
+
+def role(sop_class: str, scu: bool, scp: bool) -> UserItem:
+    """Role selection for a SOP class: what the requestor is (PS3.7 annex D.3.3.4)."""
+    item = SCP_SCU_RoleSelectionNegotiation()
+    item.sop_class_uid, item.scu_role, item.scp_role = UID(sop_class), scu, scp
+    return item
+
+
+def _user_information(terms: Terms, answers: Sequence[UserItem]) -> UserInformationItem:
     item = UserInformationItem()
-    item.from_primitive([longest, implementation, version])
+    item.from_primitive([*identification(terms.max_pdu_bytes), *answers])
     return item

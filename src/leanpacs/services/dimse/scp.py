@@ -10,16 +10,24 @@ import logging
 import os
 import select
 import socket
+import ssl
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from leanpacs.services.dimse.association import Association, Service, Timeouts, echo
+from leanpacs.services.dimse.commitment import STORAGE_COMMITMENT, CommitmentService, Durable
+from leanpacs.services.dimse.find import Finding, FindService
 from leanpacs.services.dimse.message import Command, CommandField
+from leanpacs.services.dimse.models import MODELS
 from leanpacs.services.dimse.negotiation import Terms
-from leanpacs.services.dimse.status import Reply
+from leanpacs.services.dimse.requester import Peer
+from leanpacs.services.dimse.retrieve import Giving, RetrieveService
+from leanpacs.services.dimse.security import Network, is_allowed
+from leanpacs.services.dimse.status import Reply, Status
 from leanpacs.services.dimse.store import Landing, StoreService
 from leanpacs.telemetry import Metrics
 
@@ -30,6 +38,14 @@ _HOLD_BACK_SECONDS = 0.002
 _LONGEST_HOLD_BACK_SECONDS = 0.04
 # Rejecting a peer takes a thread as well; beyond this many, connections wait in the listen queue.
 _REJECTIONS_AT_ONCE = 16
+_NAMES = {
+    CommandField.C_ECHO_RQ: "C-ECHO",
+    CommandField.C_STORE_RQ: "C-STORE",
+    CommandField.C_FIND_RQ: "C-FIND",
+    CommandField.C_GET_RQ: "C-GET",
+    CommandField.C_MOVE_RQ: "C-MOVE",
+    CommandField.N_ACTION_RQ: "N-ACTION",
+}
 _SEVERITY = dict.fromkeys(("rejected", "silent", "violation", "failed"), logging.WARNING)
 
 
@@ -49,6 +65,14 @@ class DimseOptions:
         AE titles that may connect; empty lets any.
     check_called : bool
         Whether peers must call the archive by ``ae_title``.
+    relational : bool
+        Whether queries and retrievals may leave out the unique keys of higher levels.
+    destinations : tuple of Peer
+        Where moves may go to.
+    allowed_addresses : tuple of networks
+        From where peers may connect; empty lets any.
+    tls : SSLContext, optional
+        How connections are secured, if they are.
     largest_instance_bytes : int
         Larger instances are refused.
     timeouts : Timeouts
@@ -62,13 +86,43 @@ class DimseOptions:
     max_associations: int = 64
     allowed_calling: frozenset[str] = frozenset()
     check_called: bool = False
+    relational: bool = True
+    destinations: tuple[Peer, ...] = ()
+    allowed_addresses: tuple[Network, ...] = ()
+    tls: ssl.SSLContext | None = None
     largest_instance_bytes: int = sys.maxsize
     timeouts: Timeouts = field(default_factory=Timeouts)
     stop_seconds: float = 10.0
 
-    def terms(self) -> Terms:
-        """The part that peers negotiate about."""
-        return Terms(self.ae_title, self.max_pdu_bytes, self.check_called, self.allowed_calling)
+    def terms(self, served: Collection[str] = ()) -> Terms:
+        """The part that peers negotiate about; ``served`` are SOP classes beside verification and storage."""
+        return Terms(
+            self.ae_title,
+            self.max_pdu_bytes,
+            self.check_called,
+            self.allowed_calling,
+            served=served,
+            relational=self.relational,
+            gives=bool(served),
+        )
+
+
+class Known(Finding, Durable, Protocol):
+    """What the services need of a catalog."""
+
+
+class Holdings(Protocol):
+    """What querying and retrieving need of an archive."""
+
+    @property
+    def catalog(self) -> Known:
+        """What is held."""
+        ...
+
+    @property
+    def retriever(self) -> Giving:
+        """Gives what is held."""
+        ...
 
 
 def serve(
@@ -77,6 +131,7 @@ def serve(
     options: DimseOptions,
     stop: threading.Event,
     *,
+    holdings: Holdings | None = None,
     metrics: Metrics | None = None,
 ) -> None:
     """Serve associations until ``stop`` is set, then let the current messages finish.
@@ -92,13 +147,15 @@ def serve(
         How to behave.
     stop : threading.Event
         Ends the service; noticed within a quarter of a second.
+    holdings : Holdings, optional
+        What can be queried; without it the door only takes in.
     metrics : Metrics, optional
         Counts associations and times requests.
     """
     descriptor = listener if isinstance(listener, int) else listener.fileno()
     with socket.socket(fileno=os.dup(descriptor)) as door:
         door.setblocking(False)
-        service = _Door(archive, options, metrics)
+        service = _Door(archive, options, holdings, metrics)
         poll = select.poll()
         poll.register(door, select.POLLIN)
         try:
@@ -113,17 +170,18 @@ def serve(
 class _Door:
     """The associations of one process."""
 
-    def __init__(self, archive: Landing, options: DimseOptions, metrics: Metrics | None) -> None:
+    def __init__(
+        self, archive: Landing, options: DimseOptions, holdings: Holdings | None, metrics: Metrics | None
+    ) -> None:
         self._options = options
-        self._terms = options.terms()
         self._metrics = metrics
+        store = StoreService(archive, largest_instance_bytes=options.largest_instance_bytes, metrics=metrics)
+        services: dict[CommandField, Service] = {CommandField.C_ECHO_RQ: echo, CommandField.C_STORE_RQ: store}
+        if holdings is not None:
+            services.update(_giving(holdings, options))
+        self._terms = options.terms((*MODELS, STORAGE_COMMITMENT) if holdings is not None else ())
         self._services: Mapping[int, Service] = {
-            CommandField.C_ECHO_RQ: _timed("C-ECHO", echo, metrics),
-            CommandField.C_STORE_RQ: _timed(
-                "C-STORE",
-                StoreService(archive, largest_instance_bytes=options.largest_instance_bytes, metrics=metrics),
-                metrics,
-            ),
+            field: _timed(_NAMES[field], service, metrics) for field, service in services.items()
         }
         self._threads: dict[Association, threading.Thread] = {}
 
@@ -146,6 +204,13 @@ class _Door:
             return
         try:
             connection.setblocking(True)  # on some systems it inherits that it is not
+            if not is_allowed(str(address[0]), self._options.allowed_addresses):
+                log.warning("address not allowed", extra={"action": "associate", "peer": str(address[0])})
+                connection.close()
+                return
+            if self._options.tls is not None:
+                # The handshake is part of the first read, in the association's own thread and within its time.
+                connection = self._options.tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
             self._start(Association(connection, str(address[0]), self._services, self._options.timeouts))
         except (OSError, RuntimeError) as error:  # gone, or there are no threads left
             connection.close()
@@ -202,15 +267,41 @@ class _Door:
             )
 
 
+def _giving(holdings: Holdings, options: DimseOptions) -> Mapping[CommandField, Service]:
+    """Services that find and give back what is held."""
+    find = FindService(holdings.catalog, ae_title=options.ae_title, relational=options.relational)
+    retrieve = RetrieveService(
+        holdings.catalog,
+        holdings.retriever,
+        ae_title=options.ae_title,
+        relational=options.relational,
+        destinations={peer.ae_title: peer for peer in options.destinations},
+        timeout_seconds=options.timeouts.network,
+    )
+    commitment = CommitmentService(
+        holdings.catalog,
+        ae_title=options.ae_title,
+        destinations={peer.ae_title: peer for peer in options.destinations},
+        timeout_seconds=options.timeouts.network,
+    )
+    return {
+        CommandField.N_ACTION_RQ: commitment,
+        CommandField.C_FIND_RQ: find,
+        CommandField.C_GET_RQ: retrieve.get,
+        CommandField.C_MOVE_RQ: retrieve.move,
+    }
+
+
 def _timed(operation: str, service: Service, metrics: Metrics | None) -> Service:
     if metrics is None:
         return service
     seconds = metrics.dimse_seconds
 
-    def timed(association: Association, command: Command) -> Reply:
+    def timed(association: Association, command: Command) -> Reply | None:
         started = time.perf_counter()
         reply = service(association, command)
-        seconds.labels(operation, f"{reply.status:04X}").observe(time.perf_counter() - started)
+        code = reply.status if reply else Status.SUCCESS
+        seconds.labels(operation, f"{code:04X}").observe(time.perf_counter() - started)
         return reply
 
     return timed

@@ -6,19 +6,28 @@ Status  Meaning                                                       Reference
 0x0000  Success: durable and in the catalog                           PS3.4 table B.2-1
 0x0110  Processing failure; trying again may help                     PS3.7 annex C
 0x0111  Duplicate SOP instance: other bytes are held under this UID   PS3.7 annex C
+0x0112  No such SOP instance                                          PS3.7 annex C
+0x0115  Invalid argument value                                        PS3.7 annex C
 0x0122  SOP class not supported on this presentation context          PS3.7 9.1.1.1.9
+0x0123  No such action                                                PS3.7 annex C
 0x0124  Not authorized: a rule of the archive forbids it              PS3.7 9.1.1.1.9
 0x0211  Unrecognized operation                                        PS3.7 9.1.1.1.9
 0xA700  Out of resources; try again later                             PS3.4 table B.2-1
-0xA900  The data set is not the SOP class or instance it was sent as  PS3.4 table B.2-1
+0xA702  Out of resources: no sub-operation was possible               PS3.4 table C.4-2
+0xA801  Move destination unknown                                      PS3.4 table C.4-2
+0xA900  The data set is not what it was sent as, or no valid query    PS3.4 B.2.3, C.4.1.1.4
+0xB000  Sub-operations are done, with failures or warnings            PS3.4 table C.4-2
 0xC000  Cannot understand the data set (kept in quarantine)           PS3.4 table B.2-1
+0xFE00  Cancelled                                                     PS3.4 table C.4-1
+0xFF00  Pending: a match, or sub-operations go on                     PS3.4 table C.4-1
+0xFF01  Pending, and some optional keys are not supported             PS3.4 table C.4-1
 ======  ============================================================  ====================
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from types import MappingProxyType
 
@@ -36,20 +45,34 @@ class Status(IntEnum):
     SUCCESS = 0x0000
     PROCESSING_FAILURE = 0x0110
     DUPLICATE_SOP_INSTANCE = 0x0111
+    NO_SUCH_SOP_INSTANCE = 0x0112
+    INVALID_ARGUMENT_VALUE = 0x0115
     SOP_CLASS_NOT_SUPPORTED = 0x0122
+    NO_SUCH_ACTION = 0x0123
     NOT_AUTHORIZED = 0x0124
     UNRECOGNIZED_OPERATION = 0x0211
     OUT_OF_RESOURCES = 0xA700
+    NO_SUB_OPERATION_POSSIBLE = 0xA702
+    MOVE_DESTINATION_UNKNOWN = 0xA801
     DATA_SET_MISMATCH = 0xA900
+    SUB_OPERATIONS_FAILED = 0xB000
     CANNOT_UNDERSTAND = 0xC000
+    CANCELLED = 0xFE00
+    PENDING = 0xFF00
+    PENDING_WITHOUT_SOME_KEYS = 0xFF01
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Status and Error Comment of a response; the comment is fit for the wire."""
+    """Status and Error Comment of a response; the comment is fit for the wire.
+
+    ``data_set`` goes with it if it is not None, and ``more`` are further elements of its command set.
+    """
 
     status: Status
     comment: str = ""
+    data_set: bytes | None = None
+    more: Mapping[int, int | str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # LO: one value of printable characters of the default repertoire (PS3.5 table 6.2-1)
@@ -94,7 +117,7 @@ STATUS_OF_ERROR: Mapping[type[errors.LeanPACSError], Status] = MappingProxyType(
         errors.CatalogError: Status.PROCESSING_FAILURE,
         errors.InstanceNotFound: Status.PROCESSING_FAILURE,
         errors.FrameNotFound: Status.PROCESSING_FAILURE,
-        errors.InvalidQuery: Status.PROCESSING_FAILURE,
+        errors.InvalidQuery: Status.DATA_SET_MISMATCH,
         errors.CatalogUnavailable: Status.PROCESSING_FAILURE,
         errors.WorkerError: Status.PROCESSING_FAILURE,
         errors.WorkerCrashed: Status.PROCESSING_FAILURE,

@@ -7,7 +7,9 @@ go from the socket to the spool with a single copy, whatever lengths the peer de
 
 from __future__ import annotations
 
+import select
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Iterator
@@ -176,15 +178,32 @@ class Wire:
         except OSError as error:
             raise Disconnected(str(error)) from error
 
+    def has_input(self) -> bool:
+        """Whether something can be read at once: bytes from the peer, or the end of the connection."""
+        if self._start < self._end:
+            return True
+        if isinstance(self._connection, ssl.SSLSocket) and self._connection.pending():
+            return True
+        poll = select.poll()
+        poll.register(self._connection, select.POLLIN)
+        return bool(poll.poll(0))
+
     def cut(self) -> None:
         """End reading at once, from any thread: the thread that reads finds the connection closed."""
         with suppress(OSError):  # closed already
-            self._connection.shutdown(socket.SHUT_RD)
+            if isinstance(self._connection, ssl.SSLSocket):
+                # Its own method would take the TLS state away from the thread that reads.
+                socket.socket.shutdown(self._connection, socket.SHUT_RD)
+            else:
+                self._connection.shutdown(socket.SHUT_RD)
 
     def close(self, linger_seconds: float) -> None:
         """Close; the peer has ``linger_seconds`` to take what was sent and to close first (PS3.8 Sta13)."""
         self.expect_within(linger_seconds)
         self._connection.settimeout(linger_seconds)
+        if isinstance(self._connection, ssl.SSLSocket):
+            with suppress(OSError, ValueError):  # ValueError: the handshake was never done
+                self._connection.unwrap()
         # Bytes left unread would make the kernel reset the connection and drop what was sent last.
         with self._connection, suppress(OSError, Disconnected, Silence):
             self._connection.shutdown(socket.SHUT_WR)

@@ -1,0 +1,218 @@
+"""Which form of an instance a receiver gets, and how it is sent to it (PS3.4 annex B, from the SCU's side)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from leanpacs.dicom.uids import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, transfer_syntax
+from leanpacs.errors import LeanPACSError, UnsupportedTransferSyntax
+from leanpacs.services.dimse.exchange import Exchange
+from leanpacs.services.dimse.message import SOME_DATA_SET, Command, CommandField, Element, encode
+from leanpacs.services.dimse.negotiation import Context
+from leanpacs.services.dimse.transport import AbortReason, Violation
+
+log = logging.getLogger(__name__)
+
+_MEDIUM: Final = 0
+_C_STORE_RSP: Final = CommandField.C_STORE_RQ | 0x8000
+
+
+class DataSet(Protocol):
+    """A data set on its way."""
+
+    @property
+    def transfer_syntax(self) -> str:
+        """UID of what ``chunks`` are in."""
+        ...
+
+    @property
+    def chunks(self) -> Iterator[bytes]:
+        """The data set in pieces, made as they are taken."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """An instance to be sent.
+
+    Parameters
+    ----------
+    sop_class, sop_uid, transfer_syntax : str
+        UIDs of it, and of the syntax that it is held in.
+    data_set : callable
+        Gives it in a transfer syntax; raises `UnsupportedTransferSyntax` where that cannot be.
+    """
+
+    sop_class: str
+    sop_uid: str
+    transfer_syntax: str
+    data_set: Callable[[str], DataSet]
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What became of an instance: the receiver's status, or None and why it was not sent.
+
+    ``may_help`` tells whether trying again may help one that was not sent.
+    """
+
+    status: int | None
+    transfer_syntax: str = ""
+    reason: str = ""
+    may_help: bool = False
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the receiver has it."""
+        return self.status == 0
+
+    @property
+    def is_warning(self) -> bool:
+        """Whether the receiver has it, with changes (PS3.7 annex C.3)."""
+        return self.status is not None and (self.status >> 12 == 0xB or self.status in (0x0001, 0x0107, 0x0116))
+
+
+def candidates(parcel: Parcel, contexts: Sequence[Context], prefer: Sequence[str] = ()) -> list[Context]:
+    """Contexts to send an instance on, the best first.
+
+    As received goes before all else: it costs nothing, and nothing is compressed twice. Only what is native gives way
+    to what the receiver prefers. Then comes what it prefers, then the other syntaxes in the order it accepted them,
+    Implicit VR and big endian last.
+
+    Parameters
+    ----------
+    parcel : Parcel
+        The instance.
+    contexts : sequence of Context
+        What the receiver accepted, in its order.
+    prefer : sequence of str
+        UIDs of transfer syntaxes that it prefers.
+    """
+    usable: dict[str, Context] = {}
+    for context in contexts:
+        if context.abstract_syntax == parcel.sop_class:
+            usable.setdefault(context.transfer_syntax, context)
+    received = parcel.transfer_syntax
+    gives_way = not transfer_syntax(received).encapsulated and received not in prefer
+    first = [*prefer, received] if gives_way else [received, *prefer]
+    rest = sorted(usable, key=lambda uid: uid in (IMPLICIT_LE, EXPLICIT_BE))
+    return [usable[uid] for uid in dict.fromkeys((*first, *rest)) if uid in usable]
+
+
+def proposals(parcels: Sequence[Parcel], prefer: Sequence[str] = ()) -> list[tuple[str, str]]:
+    """Abstract syntax and transfer syntax of each context that these instances may be sent on.
+
+    One context for each, so that a receiver says of every syntax whether it takes it.
+    """
+    syntaxes: dict[str, dict[str, None]] = {}
+    for parcel in parcels:
+        syntaxes.setdefault(parcel.sop_class, {})[parcel.transfer_syntax] = None
+    return [
+        (sop_class, uid)
+        for sop_class, received in syntaxes.items()
+        for uid in dict.fromkeys((*received, *prefer, EXPLICIT_LE, IMPLICIT_LE))
+    ]
+
+
+class Courier:
+    """Sends instances over an association, one after the other.
+
+    Parameters
+    ----------
+    exchange : Exchange
+        Of the association.
+    contexts : sequence of Context
+        On which the peer takes instances.
+    prefer : sequence of str
+        UIDs of transfer syntaxes that it prefers.
+    meanwhile : callable, optional
+        Given what the peer sends instead of the awaited response; by default nothing else may come.
+    """
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        contexts: Sequence[Context],
+        prefer: Sequence[str] = (),
+        meanwhile: Callable[[Command], None] | None = None,
+    ) -> None:
+        self._exchange = exchange
+        self._contexts = contexts
+        self._prefer = prefer
+        self._meanwhile = meanwhile or _unexpected
+        self._message_id = 0
+
+    def send(self, parcel: Parcel, more: dict[int, int | str] | None = None) -> Sent:
+        """Send an instance in the best form there is, and wait for the answer.
+
+        Parameters
+        ----------
+        more : dict, optional
+            Further elements of the request, such as who asked for a move.
+
+        Raises
+        ------
+        Violation, Silence, Disconnected, Aborted, Released
+            The association is over.
+        LeanPACSError
+            The instance broke off in the middle; the association is of no use any more.
+        """
+        options = candidates(parcel, self._contexts, self._prefer)
+        reason = f"no presentation context for {transfer_syntax(parcel.transfer_syntax).name} was accepted"
+        for context in options:
+            try:
+                data_set = parcel.data_set(context.transfer_syntax)
+            except UnsupportedTransferSyntax as error:
+                reason = str(error)
+                continue
+            except LeanPACSError as error:
+                log.warning("not sent: %s", error, extra={"action": "send", "sop_uid": parcel.sop_uid})
+                return Sent(None, reason=str(error))
+            with closing(_closable(data_set.chunks)) as chunks:
+                if data_set.transfer_syntax == context.transfer_syntax:
+                    return self._transfer(parcel, context, chunks, more or {})
+        log.warning("not sent: %s", reason, extra={"action": "send", "sop_uid": parcel.sop_uid})
+        return Sent(None, reason=reason)
+
+    def _transfer(self, parcel: Parcel, context: Context, chunks: Iterator[bytes], more: dict[int, int | str]) -> Sent:
+        self._message_id = self._message_id % 0xFFFF + 1
+        elements: dict[int, int | str] = {
+            Element.AFFECTED_SOP_CLASS_UID: parcel.sop_class,
+            Element.COMMAND_FIELD: CommandField.C_STORE_RQ,
+            Element.MESSAGE_ID: self._message_id,
+            Element.PRIORITY: _MEDIUM,
+            Element.COMMAND_DATA_SET_TYPE: SOME_DATA_SET,
+            Element.AFFECTED_SOP_INSTANCE_UID: parcel.sop_uid,
+            **more,
+        }
+        self._exchange.send(context.context_id, encode(elements), chunks)
+        answer = self._answer()
+        status = answer.number(Element.STATUS, 0x0110)
+        return Sent(status, context.transfer_syntax, answer.text(Element.ERROR_COMMENT))
+
+    def _answer(self) -> Command:
+        while True:
+            received = self._exchange.receive()
+            self._exchange.skip_data_set()
+            if received.field != _C_STORE_RSP:
+                self._meanwhile(received)
+            elif received.number(Element.MESSAGE_ID_BEING_RESPONDED_TO, -1) == self._message_id:
+                return received
+
+
+def _unexpected(received: Command) -> None:
+    raise Violation(AbortReason.UNEXPECTED_PDU, f"command field {received.field:#06x} instead of a response")
+
+
+def _closable(chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
+    """The same chunks as a generator, which lets go of what they are read from when it is closed."""
+    try:
+        yield from chunks
+    finally:
+        close = getattr(chunks, "close", None)
+        if close is not None:
+            close()

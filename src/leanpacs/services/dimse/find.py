@@ -1,0 +1,281 @@
+"""C-FIND: queries of the catalog (PS3.4 C.4.1)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from operator import attrgetter
+from types import MappingProxyType
+from typing import Any, Final, Protocol
+
+from leanpacs.catalog import FoundInstance, Match, PatientRow, Query, SeriesRow, StudyRow, matchable, parse_match
+from leanpacs.dicom.attributes import LEVEL_ATTRIBUTES, Level, LevelAttribute
+from leanpacs.errors import InvalidQuery, LeanPACSError
+from leanpacs.services.dimse import status
+from leanpacs.services.dimse.association import Association
+from leanpacs.services.dimse.identifiers import Identifier, Writer, read_identifier
+from leanpacs.services.dimse.message import Command
+from leanpacs.services.dimse.models import LEVELS, MODELS, UNIQUE_KEYS, Extended, Model, QueryLevel
+from leanpacs.services.dimse.status import Reply, Status
+
+log = logging.getLogger(__name__)
+
+Found = PatientRow | StudyRow | SeriesRow | FoundInstance
+Column = tuple[int, str, Callable[[Any], Any]]
+"""Tag and VR of a key in answers, and what takes its value from a row."""
+
+PAGE: Final = 1000
+"""Matches that are held at a time."""
+
+_QUERY_LEVEL: Final = 0x00080052
+_RETRIEVE_AE_TITLE: Final = 0x00080054
+_INSTANCE_AVAILABILITY: Final = 0x00080056
+_NOT_MATCHED: Final = frozenset({_QUERY_LEVEL, _RETRIEVE_AE_TITLE, _INSTANCE_AVAILABILITY})
+
+CATALOG_LEVELS: Final[MappingProxyType[QueryLevel, Level]] = MappingProxyType(
+    {"PATIENT": "patient", "STUDY": "study", "SERIES": "series", "IMAGE": "instance"}
+)
+_HELD_AS: Final = MappingProxyType(
+    {
+        "PATIENT": {
+            "number_of_patient_related_studies": "number_of_studies",
+            "number_of_patient_related_series": "number_of_series",
+            "number_of_patient_related_instances": "number_of_instances",
+        },
+        "STUDY": {
+            "study_uid": "study_uid",
+            "modalities_in_study": "modalities",
+            "number_of_study_related_series": "number_of_series",
+            "number_of_study_related_instances": "number_of_instances",
+        },
+        "SERIES": {
+            "study_uid": "study_uid",
+            "series_uid": "series_uid",
+            "number_of_series_related_instances": "number_of_instances",
+        },
+        "IMAGE": {
+            "study_uid": "held.study_uid",
+            "series_uid": "held.series_uid",
+            "sop_uid": "held.sop_uid",
+            "sop_class": "held.sop_class",
+        },
+    }
+)
+"""Where values are in a row, by level and field, when they are not among the attributes of a level."""
+
+
+class Finding(Protocol):
+    """What queries need of a catalog."""
+
+    def find_patients(self, query: Query) -> Sequence[PatientRow]:
+        """Patients that match."""
+        ...
+
+    def find_studies(self, query: Query) -> Sequence[StudyRow]:
+        """Studies that match."""
+        ...
+
+    def find_series(self, query: Query) -> Sequence[SeriesRow]:
+        """Series that match."""
+        ...
+
+    def find_instances(self, query: Query) -> Sequence[FoundInstance]:
+        """Instances that match."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What an identifier asks for.
+
+    Attributes
+    ----------
+    level : str
+        Query/Retrieve Level.
+    query : Query
+        For the catalog.
+    columns : tuple of Column
+        What each answer holds, in ascending order of tags.
+    is_partial : bool
+        Some keys are not supported, so that answers lack them or were not restricted by them.
+    """
+
+    level: QueryLevel
+    query: Query
+    columns: tuple[Column, ...]
+    is_partial: bool
+
+
+class FindService:
+    """Answers C-FIND requests.
+
+    Parameters
+    ----------
+    catalog : Finding
+        What is searched.
+    ae_title : str
+        By which what is found can be retrieved.
+    relational : bool
+        Whether a query may leave out the unique keys of higher levels.
+    """
+
+    def __init__(self, catalog: Finding, *, ae_title: str, relational: bool) -> None:
+        self._catalog = catalog
+        self._ae_title = ae_title
+        self._relational = relational
+
+    def __call__(self, association: Association, command: Command) -> Reply:
+        """Answer each match with a pending response."""
+        context = association.contexts[command.context_id]
+        model = MODELS.get(context.abstract_syntax)
+        if model is None or model.operation != "find":
+            return Reply(Status.SOP_CLASS_NOT_SUPPORTED)
+        try:
+            identifier = read_identifier(association.data_set(), context.transfer_syntax)
+            search = read_search(identifier, model, context.extended, self._ae_title, relational=self._relational)
+            writer = Writer(context.transfer_syntax, identifier.character_set)
+            pending = Reply(Status.PENDING_WITHOUT_SOME_KEYS if search.is_partial else Status.PENDING)
+            for row in self._rows(search):
+                if association.is_cancelled(command):
+                    return Reply(Status.CANCELLED)
+                association.respond(command, pending, writer.write(answer(search, row)))
+        except LeanPACSError as error:
+            log.warning("query failed: %s", error, extra={"action": "query", "calling": association.calling})
+            return status.of_error(error)
+        return Reply(Status.SUCCESS)
+
+    def _rows(self, search: Search) -> Iterator[Found]:
+        finders: Mapping[QueryLevel, Callable[[Query], Sequence[Found]]] = {
+            "PATIENT": self._catalog.find_patients,
+            "STUDY": self._catalog.find_studies,
+            "SERIES": self._catalog.find_series,
+            "IMAGE": self._catalog.find_instances,
+        }
+        find = finders[search.level]
+        offset = 0
+        while True:
+            page = find(replace(search.query, limit=PAGE, offset=offset))
+            yield from page
+            if len(page) < PAGE:
+                return
+            offset += PAGE
+
+
+def answer(search: Search, row: Found) -> Iterator[tuple[int, str, str]]:
+    """Tag, VR and text of each element of one answer."""
+    for tag, vr, value_of in search.columns:
+        yield tag, vr, as_text(value_of(row))
+
+
+def as_text(value: object) -> str:
+    """A value of a row as text; several are separated by backslashes."""
+    if value is None:
+        return ""
+    return "\\".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def read_level(identifier: Identifier, model: Model) -> QueryLevel:
+    """The level that a request is about.
+
+    Raises
+    ------
+    InvalidQuery
+        It names none of its information model.
+    """
+    named = identifier.text(_QUERY_LEVEL).upper()
+    for level in model.levels:
+        if level == named:
+            return level
+    raise InvalidQuery("QueryRetrieveLevel", f"{named!r} is none of {', '.join(model.levels)}")
+
+
+def read_search(identifier: Identifier, model: Model, extended: Extended, ae_title: str, *, relational: bool) -> Search:
+    """Make a search of an identifier.
+
+    Raises
+    ------
+    InvalidQuery
+        It lacks what it needs, or a key's value is not understood.
+    """
+    level = read_level(identifier, model)
+    filters, columns, is_partial = _keys(identifier, level, ae_title)
+    if not relational:
+        require_above(identifier, model, level)
+    query = Query(CATALOG_LEVELS[level], filters, fuzzy=extended.fuzzy, combined_datetime=extended.combined_datetime)
+    return Search(level, query, columns, is_partial)
+
+
+def require_above(identifier: Identifier, model: Model, level: QueryLevel) -> None:
+    """Require one value of the unique key of each higher level (PS3.4 C.4.1.2.1).
+
+    Raises
+    ------
+    InvalidQuery
+        One is missing, or is a list or pattern.
+    """
+    for above in model.above(level):
+        keyword = UNIQUE_KEYS[above]
+        values = {key.text or "" for key in identifier.keys.values() if key.keyword == keyword}
+        value = values.pop() if values else ""
+        if not value.strip() or any(special in value for special in "\\*?"):
+            raise InvalidQuery(keyword, f"one value is needed in a query at the level {level}")
+
+
+def _keys(
+    identifier: Identifier, level: QueryLevel, ae_title: str
+) -> tuple[dict[str, Match], tuple[Column, ...], bool]:
+    can_match = matchable(CATALOG_LEVELS[level])
+    filters: dict[str, Match] = {}
+    columns: list[Column] = []
+    is_partial = False
+    for tag, key in sorted(identifier.keys.items()):
+        value_of = _value_of(tag, level, ae_title)
+        attribute = can_match.get(key.keyword)
+        if value_of is not None:
+            columns.append((tag, key.vr if attribute is None else attribute.vr, value_of))
+        if attribute is not None and key.text is not None:
+            filters[key.keyword] = parse_match(key.keyword, attribute.vr, key.text)
+        is_matched = attribute is not None or tag in _NOT_MATCHED or key.text == ""
+        is_partial = is_partial or value_of is None or not is_matched
+    return filters, tuple(columns), is_partial
+
+
+def _value_of(tag: int, level: QueryLevel, ae_title: str) -> Callable[[Any], Any] | None:
+    """Return what takes the value of a key from a row; None when answers do not have it."""
+    if tag == _QUERY_LEVEL:
+        return lambda _: level
+    if tag == _RETRIEVE_AE_TITLE:
+        return lambda _: ae_title
+    if tag == _INSTANCE_AVAILABILITY:
+        return lambda _: "ONLINE"
+    place = _PLACES[level].get(tag)
+    return None if place is None else attrgetter(place)
+
+
+def _places(level: QueryLevel) -> dict[int, str]:
+    """Where rows of a level have the value of each tag."""
+    held = _HELD_AS[level]
+    above = [CATALOG_LEVELS[one] for one in LEVELS[: LEVELS.index(level) + 1]]
+    found = {attribute.tag: place for attribute in LEVEL_ATTRIBUTES if (place := _place(attribute, held, above))}
+    return found | {tag: held[field] for tag, field in _PATIENT_COUNTS.items() if field in held}
+
+
+def _place(attribute: LevelAttribute, held: dict[str, str], levels: Sequence[str]) -> str | None:
+    place = held.get(attribute.field)
+    if place is not None:
+        return place
+    if attribute.computed or attribute.level not in levels or attribute.field in _UIDS:
+        return None
+    return f"{attribute.level}.{attribute.field}"
+
+
+_UIDS: Final = frozenset({"study_uid", "series_uid", "sop_uid", "sop_class"})
+_PATIENT_COUNTS: Final = MappingProxyType(
+    {
+        0x00201200: "number_of_patient_related_studies",
+        0x00201202: "number_of_patient_related_series",
+        0x00201204: "number_of_patient_related_instances",
+    }
+)
+_PLACES: Final = MappingProxyType({level: _places(level) for level in LEVELS})

@@ -1,0 +1,176 @@
+"""Associations that this side asks for (PS3.8 section 7.1, from the requestor's side)."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Final
+
+from pydicom.uid import UID
+from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
+from pynetdicom.pdu_primitives import A_ASSOCIATE
+from pynetdicom.presentation import build_context
+
+from leanpacs.services.dimse.exchange import Exchange
+from leanpacs.services.dimse.negotiation import APPLICATION_CONTEXT, Context, identification, role
+from leanpacs.services.dimse.transport import Aborted, AbortReason, Disconnected, PduType, Silence, Violation, Wire
+
+MOST_CONTEXTS: Final = 128
+_SHORT = struct.Struct(">BxL4x")
+_ABORT: Final = struct.pack(">BxLxxBB", PduType.ABORT, 4, 0, 0)
+_ENDS = (Aborted, Disconnected, Silence, Violation)
+
+
+class Unreachable(Exception):
+    """No association: nobody listens, or it was rejected. ``transient`` when trying again may help."""
+
+    def __init__(self, message: str, *, transient: bool = True) -> None:
+        super().__init__(message)
+        self.transient = transient
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Another application entity.
+
+    Parameters
+    ----------
+    ae_title, host, port : str, str, int
+        Who and where.
+    prefer : tuple of str
+        UIDs of the transfer syntaxes that it wants native images in.
+    reports_apart : bool
+        Whether it wants reports of storage commitment on an association of their own.
+    tls : SSLContext, optional
+        How the connection is secured, if it is.
+    """
+
+    ae_title: str
+    host: str
+    port: int
+    prefer: tuple[str, ...] = ()
+    reports_apart: bool = False
+    tls: ssl.SSLContext | None = None
+
+
+@contextmanager
+def associated(
+    peer: Peer,
+    calling: str,
+    offers: Sequence[tuple[str, str]],
+    *,
+    roles: Mapping[str, tuple[bool, bool]] | None = None,
+    max_pdu_bytes: int = 1 << 17,
+    timeout_seconds: float = 60.0,
+) -> Iterator[Exchange]:
+    """An association with ``peer``, released at the end and aborted when the block raises.
+
+    Parameters
+    ----------
+    calling : str
+        AE title of this side.
+    offers : sequence of (abstract syntax, transfer syntax)
+        One context each, at most 128.
+    roles : mapping of str to (bool, bool)
+        Whether this side proposes to be SCU, and SCP, of some SOP classes.
+    timeout_seconds : float
+        How long the peer may take at a time.
+
+    Raises
+    ------
+    Unreachable
+        There is no association.
+    """
+    wire = _connect(peer, timeout_seconds)
+    try:
+        wire.send(_request(peer.ae_title, calling, offers, roles or {}, max_pdu_bytes))
+        exchange = _accepted(wire, offers)
+    except _ENDS as error:
+        wire.close(0.1)
+        raise Unreachable(f"{peer.ae_title}: {error}") from error
+    except BaseException:
+        wire.close(0.1)
+        raise
+    try:
+        yield exchange
+        with suppress(*_ENDS):  # all has been answered already
+            wire.send(_SHORT.pack(PduType.RELEASE_RQ, 4))
+            wire.read_pdu()
+    except BaseException:
+        with suppress(Disconnected, Silence):
+            wire.send(_ABORT)
+        raise
+    finally:
+        wire.close(0.1)
+
+
+def _connect(peer: Peer, timeout_seconds: float) -> Wire:
+    try:
+        connection = socket.create_connection((peer.host, peer.port), timeout=timeout_seconds)
+        if peer.tls is None:
+            return Wire(connection, timeout_seconds)
+        with _closed_on_error(connection) as plain:
+            return Wire(peer.tls.wrap_socket(plain, server_hostname=peer.host), timeout_seconds)
+    except OSError as error:
+        raise Unreachable(f"{peer.ae_title} at {peer.host}:{peer.port}: {error}") from error
+
+
+@contextmanager
+def _closed_on_error(connection: socket.socket) -> Iterator[socket.socket]:
+    """Close a connection only if the block raises."""
+    try:
+        yield connection
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _request(
+    called: str,
+    calling: str,
+    offers: Sequence[tuple[str, str]],
+    roles: Mapping[str, tuple[bool, bool]],
+    max_pdu_bytes: int,
+) -> bytes:
+    primitive = A_ASSOCIATE()
+    primitive.application_context_name = UID(APPLICATION_CONTEXT)
+    primitive.calling_ae_title, primitive.called_ae_title = calling, called
+    contexts = []
+    for number, (abstract_syntax, transfer_syntax) in enumerate(offers):
+        context = build_context(abstract_syntax, transfer_syntax)
+        context.context_id = 2 * number + 1
+        contexts.append(context)
+    primitive.presentation_context_definition_list = contexts
+    primitive.user_information = [*identification(max_pdu_bytes), *(role(uid, *both) for uid, both in roles.items())]
+    pdu = A_ASSOCIATE_RQ()
+    pdu.from_primitive(primitive)
+    encoded: bytes = pdu.encode()
+    return encoded
+
+
+def _accepted(wire: Wire, offers: Sequence[tuple[str, str]]) -> Exchange:
+    pdu_type, content = wire.read_pdu()
+    if pdu_type == PduType.ASSOCIATE_RJ:
+        result, _, reason = content[1:4].ljust(3, b"\0")
+        raise Unreachable(f"rejected (result {result}, reason {reason})", transient=result == 2)
+    if pdu_type == PduType.ABORT:
+        raise Aborted("aborted instead of an answer")
+    if pdu_type != PduType.ASSOCIATE_AC:
+        raise Violation(AbortReason.UNEXPECTED_PDU, f"PDU type {pdu_type:#04x} instead of an answer")
+    pdu = A_ASSOCIATE_AC()
+    try:
+        pdu.decode(struct.pack(">BxL", pdu_type, len(content)) + content)
+        accepted = {
+            number: Context(number, offers[number // 2][0], str(item.transfer_syntax))
+            for item in pdu.presentation_context
+            if item.result == 0 and (number := item.context_id or 0)
+        }
+        user = pdu.user_information
+        longest = (user.maximum_length if user else 0) or 0
+    except Exception as error:  # whatever hostile bytes make the decoder raise
+        raise Violation(AbortReason.INVALID_PARAMETER, f"malformed answer: {error}") from error
+    return Exchange(wire, accepted, longest)

@@ -1,0 +1,237 @@
+"""C-GET and C-MOVE: instances to the peer, or to another one (PS3.4 C.4.2 and C.4.3)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final, Protocol
+
+from leanpacs.catalog import FoundInstance, InstanceRow, Match, Query, Universal, parse_match
+from leanpacs.errors import InvalidQuery, LeanPACSError
+from leanpacs.services.dimse import status
+from leanpacs.services.dimse.association import Association, cancels
+from leanpacs.services.dimse.delivery import Courier, DataSet, Parcel, Sent
+from leanpacs.services.dimse.find import read_level, require_above
+from leanpacs.services.dimse.identifiers import Identifier, Writer, read_identifier
+from leanpacs.services.dimse.message import Command, Element
+from leanpacs.services.dimse.models import MODELS, UNIQUE_KEYS, Model
+from leanpacs.services.dimse.requester import Peer
+from leanpacs.services.dimse.sending import deliver
+from leanpacs.services.dimse.status import Reply, Status
+
+log = logging.getLogger(__name__)
+
+FAILED_SOP_INSTANCE_UID_LIST: Final = 0x00080058
+
+
+class FindingInstances(Protocol):
+    """What retrievals need of a catalog."""
+
+    def find_instances(self, query: Query) -> Sequence[FoundInstance]:
+        """Instances that match."""
+        ...
+
+
+class Giving(Protocol):
+    """What retrievals need of an archive."""
+
+    def data_set(self, instance: InstanceRow, transfer_syntax: str | None = None) -> DataSet:
+        """An instance in a transfer syntax; raises `UnsupportedTransferSyntax` where that cannot be."""
+        ...
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far the sub-operations of one request are."""
+
+    remaining: int
+    completed: int = 0
+    warnings: int = 0
+    failed: list[str] = field(default_factory=list)
+
+    def elements(self, *, remaining: bool) -> Mapping[int, int | str]:
+        """Numbers of sub-operations; those that remain only in responses that are not the last, or when cancelled."""
+        numbers: dict[int, int | str] = {
+            Element.NUMBER_OF_COMPLETED_SUBOPERATIONS: self.completed,
+            Element.NUMBER_OF_FAILED_SUBOPERATIONS: len(self.failed),
+            Element.NUMBER_OF_WARNING_SUBOPERATIONS: self.warnings,
+        }
+        return numbers | {Element.NUMBER_OF_REMAINING_SUBOPERATIONS: self.remaining} if remaining else numbers
+
+    def final(self, writer: Writer, comment: str, *, cancelled: bool) -> Reply:
+        """The last response, which names the instances that failed (PS3.4 C.4.2.1.4.2)."""
+        if cancelled:
+            code = Status.CANCELLED
+        elif self.failed and not self.completed and not self.warnings:
+            code = Status.NO_SUB_OPERATION_POSSIBLE
+        elif self.failed or self.warnings:
+            code = Status.SUB_OPERATIONS_FAILED
+        else:
+            code = Status.SUCCESS
+        listed = None
+        if self.failed:
+            listed = writer.write([(FAILED_SOP_INSTANCE_UID_LIST, "UI", "\\".join(self.failed))])
+        return Reply(code, comment, listed, self.elements(remaining=cancelled))
+
+
+class _Job:
+    """One request while it is worked on: sends parcels, reports, notices when it is cancelled."""
+
+    def __init__(self, association: Association, command: Command, parcels: Sequence[Parcel]) -> None:
+        self.association = association
+        self.command = command
+        self.parcels = parcels
+        self.progress = Progress(len(parcels))
+        self.cancelled = False
+        self.comment = ""
+
+    def meanwhile(self, received: Command) -> None:
+        """Note what came instead of a response."""
+        self.cancelled = cancels(received, self.command) or self.cancelled
+
+    def is_cancelled(self) -> bool:
+        """Whether the peer wants no more."""
+        self.cancelled = self.cancelled or self.association.is_cancelled(self.command)
+        return self.cancelled
+
+    def note(self, parcel: Parcel, sent: Sent) -> None:
+        """Count an instance, and report."""
+        if sent.is_success:
+            self.progress.completed += 1
+        elif sent.is_warning:
+            self.progress.warnings += 1
+        else:
+            self.progress.failed.append(parcel.sop_uid)
+            self.comment = sent.reason or f"status {sent.status or 0:04X}"
+        self.report()
+
+    def report(self) -> None:
+        """Tell the peer how far it is."""
+        self.progress.remaining -= 1
+        pending = Reply(Status.PENDING, more=self.progress.elements(remaining=True))
+        if self.progress.remaining:
+            self.association.respond(self.command, pending)
+
+
+class RetrieveService:
+    """Answers C-GET and C-MOVE requests.
+
+    Parameters
+    ----------
+    catalog : FindingInstances
+        What is held.
+    archive : Giving
+        Gives it.
+    ae_title : str
+        By which it is sent.
+    relational : bool
+        Whether a request may leave out the unique keys of higher levels.
+    destinations : mapping of str to Peer
+        Known destinations of moves, by AE title.
+    timeout_seconds : float
+        How long a destination may take.
+    """
+
+    def __init__(
+        self,
+        catalog: FindingInstances,
+        archive: Giving,
+        *,
+        ae_title: str,
+        relational: bool,
+        destinations: Mapping[str, Peer],
+        timeout_seconds: float,
+    ) -> None:
+        self._catalog = catalog
+        self._archive = archive
+        self._ae_title = ae_title
+        self._relational = relational
+        self._destinations = destinations
+        self._timeout_seconds = timeout_seconds
+
+    def get(self, association: Association, command: Command) -> Reply:
+        """Send what is asked for on the association that it is asked on."""
+        return self._retrieve(association, command, "get", self._send_back)
+
+    def move(self, association: Association, command: Command) -> Reply:
+        """Send what is asked for to a known destination."""
+        peer = self._destinations.get(command.text(Element.MOVE_DESTINATION))
+        if peer is None:
+            for _ in association.data_set():
+                pass
+            return Reply(Status.MOVE_DESTINATION_UNKNOWN, command.text(Element.MOVE_DESTINATION))
+        return self._retrieve(association, command, "move", partial(self._send_to, peer))
+
+    def _retrieve(
+        self, association: Association, command: Command, operation: str, send: Callable[[_Job], None]
+    ) -> Reply:
+        context = association.contexts[command.context_id]
+        model = MODELS.get(context.abstract_syntax)
+        if model is None or model.operation != operation:
+            return Reply(Status.SOP_CLASS_NOT_SUPPORTED)
+        try:
+            identifier = read_identifier(association.data_set(), context.transfer_syntax)
+            found = self._catalog.find_instances(read_retrieval(identifier, model, relational=self._relational))
+        except LeanPACSError as error:
+            log.warning("retrieval failed: %s", error, extra={"action": operation, "calling": association.calling})
+            return status.of_error(error)
+        rows = sorted(found, key=lambda row: (row.held.series_id, row.instance.instance_number or 0, row.held.id))
+        job = _Job(association, command, [parcel_of(row.held, self._archive) for row in rows])
+        send(job)
+        return job.progress.final(Writer(context.transfer_syntax), job.comment, cancelled=job.cancelled)
+
+    def _send_back(self, job: _Job) -> None:
+        association = job.association
+        contexts = [context for context in association.contexts.values() if context.peer_stores]
+        courier = Courier(association.exchange, contexts, meanwhile=job.meanwhile)
+        for parcel in job.parcels:
+            if job.is_cancelled():
+                return
+            job.note(parcel, courier.send(parcel))
+
+    def _send_to(self, peer: Peer, job: _Job) -> None:
+        originator: dict[int, int | str] = {
+            Element.MOVE_ORIGINATOR_AE_TITLE: job.association.calling,
+            Element.MOVE_ORIGINATOR_MESSAGE_ID: job.command.message_id,
+        }
+        for parcel, sent in deliver(
+            peer,
+            self._ae_title,
+            job.parcels,
+            more=originator,
+            stop=job.is_cancelled,
+            timeout_seconds=self._timeout_seconds,
+        ):
+            job.note(parcel, sent)
+
+
+def parcel_of(held: InstanceRow, archive: Giving) -> Parcel:
+    """An instance of an archive, to be sent."""
+    return Parcel(held.sop_class, held.sop_uid, held.transfer_syntax, lambda uid: archive.data_set(held, uid))
+
+
+def read_retrieval(identifier: Identifier, model: Model, *, relational: bool) -> Query:
+    """The instances that an identifier names.
+
+    Raises
+    ------
+    InvalidQuery
+        It lacks the unique key of its level, or one of those above where relational retrievals are not allowed; or
+        one of them is empty or a pattern (PS3.4 C.4.2.2.1).
+    """
+    level = read_level(identifier, model)
+    if not relational:
+        require_above(identifier, model, level)
+    wanted = {UNIQUE_KEYS[one] for one in (*model.above(level), level)}
+    filters: dict[str, Match] = {}
+    for key in identifier.keys.values():
+        if key.keyword in wanted and key.text:
+            match = parse_match(key.keyword, key.vr, key.text)
+            if isinstance(match, Universal) or any(special in key.text for special in "*?"):
+                raise InvalidQuery(key.keyword, "has to be a value, not a pattern")
+            filters[key.keyword] = match
+    if UNIQUE_KEYS[level] not in filters:
+        raise InvalidQuery(UNIQUE_KEYS[level], f"is needed to retrieve at the level {level}")
+    return Query("instance", filters)

@@ -1,0 +1,109 @@
+"""Storage commitment with pynetdicom as the peer (PS3.4 annex J)."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import CTImageStorage, MRImageStorage, StorageCommitmentPushModel
+
+import data
+from dimse_archive import made, served
+from leanpacs.services.dimse import Peer
+
+WELL_KNOWN = "1.2.840.10008.1.20.1.1"
+
+
+def action(references: Sequence[tuple[str, str]], transaction: str = "2.25.1") -> Dataset:
+    ds = Dataset()
+    ds.TransactionUID = transaction
+    ds.ReferencedSOPSequence = []
+    for sop_class, sop_uid in references:
+        item = Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = UID(sop_class), UID(sop_uid)
+        ds.ReferencedSOPSequence.append(item)
+    return ds
+
+
+class Modality:
+    """Asks for commitment and notes the reports."""
+
+    def __init__(self) -> None:
+        self.reports: queue.Queue[tuple[int, Dataset]] = queue.Queue()
+        self.handlers: Any = [(evt.EVT_N_EVENT_REPORT, self._report)]
+
+    def _report(self, event: Any) -> tuple[int, None]:
+        self.reports.put((event.event_type, event.event_information))
+        return 0x0000, None
+
+    def ask(
+        self, address: tuple[str, int], ds: Dataset | None, *, action_type: int = 1, instance: str = WELL_KNOWN
+    ) -> int:
+        ae = AE("MODALITY")
+        ae.add_requested_context(StorageCommitmentPushModel)
+        association = ae.associate(*address, evt_handlers=self.handlers)
+        assert association.is_established
+        try:
+            status, _ = association.send_n_action(ds, action_type, StorageCommitmentPushModel, instance)
+            if status.Status == 0:
+                self.last = self.reports.get(timeout=20)
+            return int(status.Status)
+        finally:
+            association.release()
+
+
+def test_report_on_the_same_association(tmp_path: Path) -> None:
+    contents = [made(data.Recipe(instance=number)) for number in range(3)]
+    with served(tmp_path / "archive", *contents) as (archive, address):
+        held = [(row.sop_class, row.sop_uid) for row in archive.catalog.all_instances()]
+        modality = Modality()
+        assert modality.ask(address, action(held)) == 0
+        event_type, ds = modality.last
+        assert (event_type, ds.TransactionUID, ds.RetrieveAETitle) == (1, "2.25.1", "LEANPACS")
+        assert [
+            (item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID) for item in ds.ReferencedSOPSequence
+        ] == held
+        assert "FailedSOPSequence" not in ds
+        wrong = [(CTImageStorage, "1.2.3"), (MRImageStorage, held[0][1]), held[1]]
+        assert modality.ask(address, action(wrong)) == 0
+        event_type, ds = modality.last
+        assert event_type == 2
+        assert [(item.ReferencedSOPInstanceUID, item.FailureReason) for item in ds.FailedSOPSequence] == [
+            ("1.2.3", 0x0112),
+            (held[0][1], 0x0119),
+        ]
+        assert [item.ReferencedSOPInstanceUID for item in ds.ReferencedSOPSequence] == [held[1][1]]
+
+
+def test_report_on_a_new_association(tmp_path: Path) -> None:
+    modality = Modality()
+    ae = AE("MODALITY")
+    ae.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=modality.handlers)
+    try:
+        peer = Peer("MODALITY", "127.0.0.1", server.server_address[1], reports_apart=True)
+        with served(tmp_path / "archive", made(), destinations=(peer,)) as (archive, address):
+            held = [(row.sop_class, row.sop_uid) for row in archive.catalog.all_instances()]
+            assert modality.ask(address, action(held, "2.25.7")) == 0
+            assert (modality.last[0], modality.last[1].TransactionUID) == (1, "2.25.7")
+    finally:
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("ds", "changes", "status"),
+    [
+        (action([(CTImageStorage, "1.2.3")]), {"action_type": 2}, 0x0123),
+        (action([(CTImageStorage, "1.2.3")]), {"instance": "1.2.3"}, 0x0112),
+        (action([]), {}, 0x0115),
+    ],
+)
+def test_requests_that_are_none(tmp_path: Path, ds: Dataset, changes: dict[str, Any], status: int) -> None:
+    with served(tmp_path / "archive") as (_, address):
+        assert Modality().ask(address, ds, **changes) == status
