@@ -18,7 +18,12 @@ from dimse_peer import FakeArchive, dcmtk, door
 from leanpacs.errors import ConfigError
 from leanpacs.services.dimse.security import client_tls, is_allowed, server_tls
 
-pytestmark = pytest.mark.external
+# pynetdicom leaves its socket open when its association request is cut off without an answer.
+pytestmark = [
+    pytest.mark.external,
+    pytest.mark.filterwarnings("ignore:.*socket:pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+]
 
 
 @pytest.fixture(scope="module")
