@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import socket
 import ssl
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,13 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*socket:pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def collected_here() -> Iterator[None]:
+    """What pynetdicom leaves open is collected within the test that it belongs to, not in a later one."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module")

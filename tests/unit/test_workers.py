@@ -29,6 +29,8 @@ def pool() -> Iterator[WorkerPool]:
 
 
 def is_there(pid: int) -> bool:
+    if len(list(Path("/proc").glob(f"{pid}/task/*"))) > 1:
+        return True  # its parent learns of its end after that of all threads
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
