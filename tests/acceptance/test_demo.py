@@ -52,7 +52,7 @@ def test_demo_ends_cleanly_on_ctrl_c(tmp_path: Path) -> None:
             assert httpx.get(address, timeout=30).status_code == 200
             assert any("Ctrl-C ends it" in line for line in lines)
             demo.send_signal(signal.SIGINT)
-            assert demo.wait(120) == 0
+            assert demo.wait(300) == 0
             with pytest.raises(httpx.ConnectError):
                 httpx.get(address, timeout=5)
         finally:
