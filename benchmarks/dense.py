@@ -26,7 +26,7 @@ from benchmarks.report import Sheet, of_machine
 from benchmarks.senders import gzip_bytes
 from benchmarks.servers import CannotRun, LeanPACS
 from benchmarks.size import make_native, read_image, write_native
-from leanpacs.archive.encode import SeriesChoice, attempts, measured_choice
+from leanpacs.archive.settle.encode import SeriesChoice, attempts, measured_choice
 from leanpacs.codecs import presets, registry
 from leanpacs.codecs.choice import Candidate, sample_of
 from leanpacs.codecs.codec import Codec, EncodeOptions

@@ -16,7 +16,7 @@ import typer
 from leanpacs.cli.main import EXIT_CODES, app
 from leanpacs.codecs.matrix import MatrixRow, matrix
 from leanpacs.codecs.second import known_second_decoders
-from leanpacs.config import reference_page
+from leanpacs.config.reference import reference_page
 from leanpacs.errors import LeanPACSError
 from leanpacs.services.dicomweb.problems import STATUS as HTTP_STATUS
 from leanpacs.services.dimse.status import STATUS_OF_ERROR

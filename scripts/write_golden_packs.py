@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import data
 from leanpacs.archive.archive import open_archive
-from leanpacs.archive.ingest import Incoming
+from leanpacs.archive.intake.ingest import Incoming
 
 RECIPES = [
     data.Recipe(modality="CT", rows=64, columns=64, signed=True, instance=1, series=1),

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from leanpacs.archive.archive import open_archive
-from leanpacs.archive.ingest import Incoming
-from leanpacs.archive.settler import Settler
+from leanpacs.archive.intake.ingest import Incoming
+from leanpacs.archive.settle.settler import Settler
 from leanpacs.config import Settings
 
 

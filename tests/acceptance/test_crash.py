@@ -15,7 +15,7 @@ import pytest
 
 import data
 from leanpacs.archive.archive import Archive, open_archive
-from leanpacs.archive.verify import verify
+from leanpacs.archive.care.verify import verify
 from leanpacs.config import Settings
 from serving import Server
 

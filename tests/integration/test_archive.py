@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 import data
 from leanpacs.archive.archive import Archive, open_archive
-from leanpacs.archive.ingest import Incoming, Outcome, Receipt
-from leanpacs.archive.rebuild import PackedInstance
-from leanpacs.archive.settler import Settler
+from leanpacs.archive.giveback.rebuild import PackedInstance
+from leanpacs.archive.intake.ingest import Incoming, Outcome, Receipt
+from leanpacs.archive.settle.settler import Settler
 from leanpacs.catalog import Kind, RepresentationRow
 from leanpacs.config import Settings
 from leanpacs.dicom.uids import EXPLICIT_LE

@@ -35,7 +35,7 @@ from data import (
     native_pixels,
 )
 from leanpacs.archive.archive import Archive, open_archive
-from leanpacs.archive.settler import Settler
+from leanpacs.archive.settle.settler import Settler
 from leanpacs.catalog import InstanceRow
 from leanpacs.config import Settings
 from leanpacs.services.dicomweb.app import DicomWebOptions

@@ -17,8 +17,8 @@ import data
 from integration.test_archive import Inline, given_back, take_in
 from leanpacs import __version__
 from leanpacs.archive.archive import Archive, open_archive
-from leanpacs.archive.evidence import Proof, proofs
-from leanpacs.archive.settler import Settler
+from leanpacs.archive.care.evidence import Proof, proofs
+from leanpacs.archive.settle.settler import Settler
 from leanpacs.cli.main import app
 from leanpacs.config import Settings
 from leanpacs.errors import InstanceNotFound

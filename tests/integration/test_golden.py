@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from leanpacs.archive.rebuild import PackedInstance
+from leanpacs.archive.giveback.rebuild import PackedInstance
 from leanpacs.storage.dictionary import load_all
 from leanpacs.storage.local import LocalStore
 

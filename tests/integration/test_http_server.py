@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from data import Recipe, make_instance
-from leanpacs.archive.retrieve import Part10
+from leanpacs.archive.giveback.retrieve import Part10
 from leanpacs.catalog import InstanceRow
 from leanpacs.services.dicomweb.app import DicomWebOptions
 from leanpacs.services.http import HttpOptions, create_app

@@ -12,11 +12,11 @@ import pytest
 
 import data
 import hazards
-from leanpacs.archive import settler as settling
 from leanpacs.archive.archive import Archive, open_archive
-from leanpacs.archive.ingest import Incoming
-from leanpacs.archive.retrieve import Retriever
-from leanpacs.archive.settler import Settler
+from leanpacs.archive.giveback.retrieve import Retriever
+from leanpacs.archive.intake.ingest import Incoming
+from leanpacs.archive.settle import settler as settling
+from leanpacs.archive.settle.settler import Settler
 from leanpacs.catalog import Kind
 from leanpacs.config import Settings
 from leanpacs.dicom.uids import EXPLICIT_LE

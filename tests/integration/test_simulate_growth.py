@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 import data
-from leanpacs.archive import ingest
 from leanpacs.archive.archive import Archive, open_archive
-from leanpacs.archive.ingest import Incoming
-from leanpacs.archive.settler import Settler
+from leanpacs.archive.intake import ingest
+from leanpacs.archive.intake.ingest import Incoming
+from leanpacs.archive.settle.settler import Settler
 from leanpacs.config import Settings
 from leanpacs.report import examples
 from leanpacs.report.policies import Policy, Representation

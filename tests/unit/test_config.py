@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from leanpacs.config import DuplicatePolicy, Settings, load_settings, reference_page
+from leanpacs.config import DuplicatePolicy, Settings, load_settings
+from leanpacs.config.reference import reference_page
 from leanpacs.errors import ConfigError
 
 

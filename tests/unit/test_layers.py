@@ -37,7 +37,7 @@ def test_imports_go_down_only() -> None:
         ("refs.py", "import leanpacs.config", "One-way layers"),
         ("catalog/rows.py", "import leanpacs.storage.store", "One-way layers"),
         ("storage/store.py", "import pydicom", "Storage knows bytes, not DICOM"),
-        ("archive/ingest.py", "import pynetdicom", "No network toolkit below services"),
+        ("archive/intake/ingest.py", "import pynetdicom", "No network toolkit below services"),
         ("cli/main.py", "import sqlalchemy", "No database toolkit outside the catalog"),
         ("helpers/__init__.py", "", "One-way layers"),
     ],

@@ -10,14 +10,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from leanpacs.archive.cache import DiskCache
-from leanpacs.archive.delete import Deleter
-from leanpacs.archive.ingest import Incoming, Ingest, Receipt
-from leanpacs.archive.representing import dictionary_row
-from leanpacs.archive.retrieve import Retriever
-from leanpacs.archive.settler import Settler
+from leanpacs.archive.care.delete import Deleter
+from leanpacs.archive.care.verify import Verifier
+from leanpacs.archive.giveback.cache import DiskCache
+from leanpacs.archive.giveback.retrieve import Retriever
+from leanpacs.archive.intake.ingest import Incoming, Ingest, Receipt
+from leanpacs.archive.settle.representing import dictionary_row
+from leanpacs.archive.settle.settler import Settler
 from leanpacs.archive.status import ArchiveStatus, status
-from leanpacs.archive.verify import Verifier
 from leanpacs.audit import AuditTrail
 from leanpacs.catalog import open_catalog
 from leanpacs.codecs.isolated import FrameWorkers

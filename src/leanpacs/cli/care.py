@@ -11,9 +11,9 @@ from typing import Annotated
 import typer
 
 from leanpacs.archive.archive import CATALOG_FILE, open_archive
-from leanpacs.archive.quarantine import drop, retry
-from leanpacs.archive.rescue import Finding, Rescued
-from leanpacs.archive.rescue import rebuild_catalog as rebuild
+from leanpacs.archive.care.rescue import Finding, Rescued
+from leanpacs.archive.care.rescue import rebuild_catalog as rebuild
+from leanpacs.archive.intake.quarantine import drop, retry
 from leanpacs.archive.status import ArchiveStatus
 from leanpacs.catalog import QuarantineRow, Share
 from leanpacs.cli.options import Config, Data, Json, Quiet, settings_of

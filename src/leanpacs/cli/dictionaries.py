@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from leanpacs.archive.archive import open_archive
-from leanpacs.archive.training import train_dictionaries
+from leanpacs.archive.care.training import train_dictionaries
 from leanpacs.cli.options import Config, Data, Json, settings_of
 from leanpacs.cli.output import Column, human_bytes, print_json, print_table
 from leanpacs.storage.dictionary import load_all

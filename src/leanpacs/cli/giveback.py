@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from leanpacs.archive.archive import Archive, open_archive
-from leanpacs.archive.exporting import export as export_files
+from leanpacs.archive.giveback.exporting import export as export_files
 from leanpacs.catalog import InstanceRow
 from leanpacs.cli.options import Config, Data, Json, Quiet, settings_of
 from leanpacs.cli.output import Column, human_bytes, print_json, print_table, progress_bar

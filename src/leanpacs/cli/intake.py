@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from leanpacs.archive.archive import Archive, open_archive
-from leanpacs.archive.importing import Imported, Importer, find
+from leanpacs.archive.intake.importing import Imported, Importer, find
 from leanpacs.cli.options import Config, Data, Json, Quiet, settings_of
 from leanpacs.cli.output import Column, human_bytes, print_json, print_table, progress_bar, ratio
 from leanpacs.config import DuplicatePolicy

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
 from leanpacs import __version__
-from leanpacs.archive.importing import Found, Imported, find
+from leanpacs.archive.intake.importing import Found, Imported, find
 from leanpacs.dicom import uids
 from leanpacs.errors import WorkerError
 from leanpacs.report import disk, packing, sums

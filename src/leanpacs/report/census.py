@@ -18,7 +18,7 @@ from typing import Final, Self
 
 import numpy as np
 
-from leanpacs.archive.importing import Found
+from leanpacs.archive.intake.importing import Found
 from leanpacs.report.opening import Looked, Stratum
 
 LEAST_OF_A_STRATUM: Final = 2

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
-from leanpacs.archive.importing import DICOM_SUFFIXES, MEDIA_STORAGE_DIRECTORY, Found
+from leanpacs.archive.intake.importing import DICOM_SUFFIXES, MEDIA_STORAGE_DIRECTORY, Found
 from leanpacs.codecs import registry
 from leanpacs.codecs.samples import decoded_spec
 from leanpacs.dicom import uids

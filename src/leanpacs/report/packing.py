@@ -11,9 +11,9 @@ from functools import lru_cache
 from typing import BinaryIO, Final, cast
 
 from leanpacs import __version__
-from leanpacs.archive.encode import Preferences, SeriesChoices, encode
+from leanpacs.archive.giveback.rebuild import PackedInstance
 from leanpacs.archive.manifest import Form, Manifest, Received
-from leanpacs.archive.rebuild import PackedInstance
+from leanpacs.archive.settle.encode import Preferences, SeriesChoices, encode
 from leanpacs.codecs import registry
 from leanpacs.codecs.presets import preset
 from leanpacs.dicom.attributes import index

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from leanpacs.archive.cache import DiskCache
+from leanpacs.archive.giveback.cache import DiskCache
 
 KEYS = [f"{number:040x}" for number in range(200)]
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from leanpacs.archive.together import Together
+from leanpacs.archive.intake.together import Together
 
 
 class Slow:

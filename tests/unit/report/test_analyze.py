@@ -19,7 +19,7 @@ import pytest
 from typer.testing import CliRunner
 
 from data import EXPLICIT_BE, JPEG_BASELINE, JPEG_LS, RLE, Recipe, make_instance
-from leanpacs.archive.importing import Found
+from leanpacs.archive.intake.importing import Found
 from leanpacs.cli.main import app
 from leanpacs.dicom.frames import FrameSpec
 from leanpacs.errors import ReportError

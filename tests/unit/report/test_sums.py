@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from leanpacs.archive.importing import Found
+from leanpacs.archive.intake.importing import Found
 from leanpacs.report.census import Count, Distinct, Drawn, allocate
 from leanpacs.report.measuring import Measure, Measured
 from leanpacs.report.opening import Stratum

@@ -16,8 +16,8 @@ import pytest
 
 import data
 from leanpacs.archive.archive import Archive, open_archive
-from leanpacs.archive.ingest import Incoming, Outcome
-from leanpacs.archive.settler import Settler
+from leanpacs.archive.intake.ingest import Incoming, Outcome
+from leanpacs.archive.settle.settler import Settler
 from leanpacs.config import Settings
 
 SCRIPT = Path(__file__).parents[3] / "restore" / "leanpacs_restore.py"

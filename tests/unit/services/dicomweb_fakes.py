@@ -16,9 +16,9 @@ import httpx
 import pydicom
 
 from data import Recipe, make_instance
-from leanpacs.archive.cache import DiskCache
-from leanpacs.archive.ingest import Incoming, Outcome, Receipt
-from leanpacs.archive.retrieve import FrameBytes, Part10
+from leanpacs.archive.giveback.cache import DiskCache
+from leanpacs.archive.giveback.retrieve import FrameBytes, Part10
+from leanpacs.archive.intake.ingest import Incoming, Outcome, Receipt
 from leanpacs.archive.status import ArchiveStatus
 from leanpacs.catalog import Backlog, FoundInstance, InstanceRow, Query, SeriesRow, Share, StudyRow, Summary
 from leanpacs.dicom.attributes import (

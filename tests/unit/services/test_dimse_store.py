@@ -14,7 +14,7 @@ import pytest
 
 from dimse_peer import CT, EXPLICIT_LE, VERIFICATION, FakeArchive, store_command
 from leanpacs import errors
-from leanpacs.archive.ingest import Incoming, Outcome, Receipt
+from leanpacs.archive.intake.ingest import Incoming, Outcome, Receipt
 from leanpacs.services.dimse.message import Command, decode
 from leanpacs.services.dimse.negotiation import Context
 from leanpacs.services.dimse.store import StoreService

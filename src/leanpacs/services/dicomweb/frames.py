@@ -31,7 +31,7 @@ from leanpacs.services.dicomweb.streaming import ChunkedResponse, whole
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from leanpacs.archive.retrieve import FrameBytes, Retriever
+    from leanpacs.archive.giveback.retrieve import FrameBytes, Retriever
     from leanpacs.catalog import InstanceRow
     from leanpacs.services.dicomweb.forms import FrameForm
     from leanpacs.services.dicomweb.media import MediaRange

@@ -15,7 +15,7 @@ import orjson
 import zstandard
 
 if TYPE_CHECKING:
-    from leanpacs.archive.cache import DiskCache
+    from leanpacs.archive.giveback.cache import DiskCache
     from leanpacs.catalog import InstanceRow
 
 _LEVEL: Final = 3

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from leanpacs.archive.retrieve import Retriever
+    from leanpacs.archive.giveback.retrieve import Retriever
     from leanpacs.catalog import InstanceRow
     from leanpacs.services.dicomweb.urls import Urls
     from leanpacs.services.threads import Threads

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from leanpacs.archive.archive import Archive
-    from leanpacs.archive.retrieve import Part10, Retriever
+    from leanpacs.archive.giveback.retrieve import Part10, Retriever
     from leanpacs.catalog import InstanceRow
     from leanpacs.services.dicomweb.forms import InstanceForm
     from leanpacs.services.dicomweb.media import MediaRange

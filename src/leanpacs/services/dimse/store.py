@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Protocol, Self
 
-from leanpacs.archive.ingest import Digests, Incoming, Receipt
+from leanpacs.archive.intake.ingest import Digests, Incoming, Receipt
 from leanpacs.dicom.write import file_meta
 from leanpacs.errors import LeanPACSError
 from leanpacs.refs import Digest

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from leanpacs.archive.archive import Archive
-from leanpacs.archive.representing import dictionary_row
+from leanpacs.archive.settle.representing import dictionary_row
 from leanpacs.errors import StorageError
 from leanpacs.storage.dictionary import Compressor, Dictionary, load_all, save, train
 from leanpacs.transcode.source import OpenInstance

@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from leanpacs.archive.giveback.passing import is_as_demanded, passes
+from leanpacs.archive.giveback.rebuild import PackedInstance
 from leanpacs.archive.manifest import Form
-from leanpacs.archive.passing import is_as_demanded, passes
-from leanpacs.archive.rebuild import PackedInstance
 from leanpacs.dicom.instance import scan
 from leanpacs.refs import Digest
 from leanpacs.storage.dictionary import Dictionary

@@ -19,7 +19,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO, Literal, cast
 
-from leanpacs.archive.together import Together
+from leanpacs.archive.intake.together import Together
 from leanpacs.audit import AuditAction, AuditEvent, AuditOutcome, AuditTrail
 from leanpacs.catalog import Arrival, Catalog, DuplicateInstance, InstanceRow, Landing, Transaction
 from leanpacs.config import DuplicatePolicy, IngestSettings

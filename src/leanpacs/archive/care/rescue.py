@@ -11,11 +11,11 @@ from enum import StrEnum
 from pathlib import Path
 
 from leanpacs.archive.archive import Archive
-from leanpacs.archive.ingest import Incoming, Outcome
+from leanpacs.archive.giveback.opened import open_pack
+from leanpacs.archive.giveback.rebuild import PackedInstance
+from leanpacs.archive.intake.ingest import Incoming, Outcome
 from leanpacs.archive.manifest import Form
-from leanpacs.archive.opened import open_pack
-from leanpacs.archive.rebuild import PackedInstance
-from leanpacs.archive.representing import represent
+from leanpacs.archive.settle.representing import represent
 from leanpacs.catalog import Arrival, DuplicateInstance, NewRepresentation
 from leanpacs.dicom.attributes import InstanceIndex, index
 from leanpacs.errors import LeanPACSError, VerificationError

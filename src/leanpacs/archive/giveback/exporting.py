@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from leanpacs.archive.retrieve import Part10, Retriever
+from leanpacs.archive.giveback.retrieve import Part10, Retriever
 from leanpacs.catalog import InstanceRow
 from leanpacs.errors import LeanPACSError
 

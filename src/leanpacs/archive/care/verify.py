@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
-from leanpacs.archive.rebuild import PackedInstance
-from leanpacs.archive.settling import dictionaries_of
+from leanpacs.archive.giveback.rebuild import PackedInstance
+from leanpacs.archive.settle.settling import dictionaries_of
 from leanpacs.catalog import Catalog, InstanceRow, Kind, RepresentationRow
 from leanpacs.config import WorkerSettings
 from leanpacs.errors import BlobCorrupt, LeanPACSError, VerificationError, WorkerError

@@ -19,9 +19,9 @@ from time import perf_counter
 from typing import BinaryIO
 
 from leanpacs import __version__
-from leanpacs.archive.encode import Encoded, Preferences, encode, encode_whole
+from leanpacs.archive.giveback.rebuild import PackedInstance
 from leanpacs.archive.manifest import Manifest
-from leanpacs.archive.rebuild import PackedInstance
+from leanpacs.archive.settle.encode import Encoded, Preferences, encode, encode_whole
 from leanpacs.codecs.choice import measure
 from leanpacs.dicom.frames import FrameSpec
 from leanpacs.errors import StoreFull, StoreUnavailable, VerificationError

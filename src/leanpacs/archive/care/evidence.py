@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from leanpacs.archive.archive import Archive
+from leanpacs.archive.giveback.rebuild import PackedInstance
 from leanpacs.archive.manifest import Manifest
-from leanpacs.archive.rebuild import PackedInstance
 from leanpacs.catalog import InstanceRow, Kind, RepresentationRow
 from leanpacs.errors import InstanceNotFound, LeanPACSError
 

@@ -17,11 +17,11 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExec
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from leanpacs.archive.delete import sweep, unlink_all
-from leanpacs.archive.encode import Preferences, SeriesChoice, SeriesChoices
+from leanpacs.archive.care.delete import sweep, unlink_all
 from leanpacs.archive.manifest import Form, Manifest, Received
-from leanpacs.archive.representing import codec_name, represent
-from leanpacs.archive.settling import Settled, SettleTask, settle, warm_up
+from leanpacs.archive.settle.encode import Preferences, SeriesChoice, SeriesChoices
+from leanpacs.archive.settle.representing import codec_name, represent
+from leanpacs.archive.settle.settling import Settled, SettleTask, settle, warm_up
 from leanpacs.catalog import Catalog, LandedWork, NewRepresentation
 from leanpacs.config import SettleSettings, WorkerSettings
 from leanpacs.errors import LeanPACSError
@@ -74,7 +74,8 @@ class Settler:
     metrics : Metrics, optional
         Counts what is settled.
     executor : callable, optional
-        Makes the executor that runs :func:`leanpacs.archive.settling.settle`; a pool of worker processes by default.
+        Makes the executor that runs :func:`~leanpacs.archive.settle.settling.settle`; a pool of worker processes by
+        default.
     step : callable, optional
         Called with a name between every two steps; tests stop the process there.
     """

@@ -1,7 +1,7 @@
 """Write one received instance as a pack, in the smallest exact form that the budget allows.
 
-Nothing here decides what becomes of the received bytes: :mod:`leanpacs.archive.settle` reads the pack back from
-the store and compares before it is taken for them.
+Nothing here decides what becomes of the received bytes: :mod:`leanpacs.archive.settle.settling` reads the pack
+back from the store and compares before it is taken for them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import BinaryIO
 
 from leanpacs.archive.manifest import Manifest
-from leanpacs.archive.packer import Packed, Packer
+from leanpacs.archive.settle.packer import Packed, Packer
 from leanpacs.codecs import registry
 from leanpacs.codecs.codec import Codec, EncodeOptions
 from leanpacs.codecs.legacy import RECODABLE

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from leanpacs import __version__
-from leanpacs.archive.cache import DiskCache
-from leanpacs.archive.opened import SettledInstance, open_landed, open_pack
-from leanpacs.archive.settling import dictionaries_of
+from leanpacs.archive.giveback.cache import DiskCache
+from leanpacs.archive.giveback.opened import SettledInstance, open_landed, open_pack
+from leanpacs.archive.settle.settling import dictionaries_of
 from leanpacs.catalog import Catalog, InstanceRow, Kind
 from leanpacs.dicom.uids import EXPLICIT_LE
 from leanpacs.dicom.uids import transfer_syntax as syntax_of

@@ -1,0 +1,1 @@
+"""What keeps an archive sound: verification, deletion, dictionaries, a catalog made anew."""

@@ -1,0 +1,1 @@
+"""What has landed is encoded, proved and packed."""

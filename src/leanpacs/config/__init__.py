@@ -1,0 +1,35 @@
+"""Settings: frozen models built from defaults, a TOML file, the environment and command line flags.
+
+Only the command line loads them (:func:`load_settings`); everything else is handed the part it needs.
+"""
+
+from leanpacs.config.doors import DestinationSettings, DimseSettings, HttpSettings
+from leanpacs.config.keeping import (
+    DeleteSettings,
+    DeliverySettings,
+    DuplicatePolicy,
+    IngestSettings,
+    SettleSettings,
+    StorageSettings,
+    WorkerSettings,
+)
+from leanpacs.config.settings import ENVIRONMENT_PREFIX, Settings, load_settings
+from leanpacs.config.watching import AuditSettings, LogSettings
+
+__all__ = [
+    "ENVIRONMENT_PREFIX",
+    "AuditSettings",
+    "DeleteSettings",
+    "DeliverySettings",
+    "DestinationSettings",
+    "DimseSettings",
+    "DuplicatePolicy",
+    "HttpSettings",
+    "IngestSettings",
+    "LogSettings",
+    "Settings",
+    "SettleSettings",
+    "StorageSettings",
+    "WorkerSettings",
+    "load_settings",
+]

@@ -1,0 +1,111 @@
+"""The doors: DIMSE, HTTP, and other application entities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, IPvAnyNetwork, model_validator
+
+from leanpacs.config.section import AETitle, Port, Seconds, Section
+
+
+class DestinationSettings(Section):
+    """Another application entity that instances may be sent to; the name of its table is its AE title."""
+
+    host: str = Field(min_length=1, description="Its name or address.")
+    port: int = Field(ge=1, le=65535, description="Its TCP port.")
+    prefer: tuple[str, ...] = Field(
+        default=(), description="Transfer syntaxes (UIDs or keywords) that it wants uncompressed images in."
+    )
+    tls: bool = Field(default=False, description="Whether to use TLS; its certificate must be valid for the host.")
+    tls_ca: Path | None = Field(
+        default=None, description="PEM file of the authorities to trust; those of the system by default."
+    )
+    reports_apart: bool = Field(
+        default=False, description="Whether it wants reports of storage commitment on an association of their own."
+    )
+
+
+class DimseSettings(Section):
+    """The DIMSE door (C-ECHO, C-STORE, C-FIND, C-GET, C-MOVE)."""
+
+    host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
+    port: Port = Field(default=11112, description="TCP port; 0 takes a free one.")
+    ae_title: AETitle = Field(default="LEANPACS", description="AE title of this archive.")
+    max_pdu_bytes: int = Field(
+        default=131_072, ge=4096, le=1 << 24, description="Largest PDU that senders are told they may send."
+    )
+    processes: int = Field(
+        default=0,
+        ge=0,
+        le=256,
+        description="Processes that receive; 0 means one for every two CPU cores, the others being left to settling.",
+    )
+    allowed_calling: tuple[AETitle, ...] = Field(
+        default=(), description="AE titles that may connect; an empty list lets any."
+    )
+    allowed_addresses: tuple[IPvAnyNetwork, ...] = Field(
+        default=(), description="Networks, such as 192.0.2.0/24, that may connect; an empty list lets any."
+    )
+    tls_certificate: Path | None = Field(
+        default=None, description="PEM file with the certificate of this server; with it the door speaks TLS only."
+    )
+    tls_key: Path | None = Field(default=None, description="PEM file with the private key of that certificate.")
+    tls_client_ca: Path | None = Field(
+        default=None,
+        description="PEM file of authorities; peers must then show a certificate that one of them issued.",
+    )
+    check_called: bool = Field(default=False, description="Whether callers must call this archive by its own AE title.")
+    relational_queries: bool = Field(
+        default=True,
+        description="Whether queries and retrievals may leave out the unique keys of the levels above, such as the "
+        "Study Instance UID of a series.",
+    )
+    max_associations: int = Field(
+        default=64,
+        ge=1,
+        le=4096,
+        description="Associations that each process holds open at once; more are rejected.",
+    )
+    destinations: Mapping[AETitle, DestinationSettings] = Field(
+        default={},
+        description="Where C-MOVE may send to, by AE title; see the table below.",
+    )
+    network_timeout_seconds: Seconds = Field(
+        default=60.0,
+        gt=0,
+        description="An association is aborted when a message stands still for longer in its middle.",
+    )
+    idle_timeout_seconds: Seconds = Field(
+        default=600.0, gt=0, description="An association is aborted when it stays idle for longer."
+    )
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        """A certificate is of no use without its key, nor the other two without a certificate."""
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key are given together or not at all")
+        if self.tls_client_ca is not None and self.tls_certificate is None:
+            raise ValueError("tls_client_ca needs tls_certificate and tls_key")
+        return self
+
+
+class HttpSettings(Section):
+    """The HTTP door (DICOMweb, pages, health, metrics)."""
+
+    host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
+    port: Port = Field(default=8080, description="TCP port; 0 takes a free one.")
+    processes: int = Field(default=1, ge=1, le=256, description="Processes that answer requests.")
+    public_url: str = Field(
+        default="",
+        pattern=r"^(https?://[^\s/?#]+(/[^\s?#]*)?)?$",
+        description="URL by which clients know this server, when a proxy stands in front of it.",
+    )
+    max_results: int = Field(
+        default=1000,
+        ge=1,
+        le=1_000_000,
+        description="Most results of one search; a larger limit is cut to this.",
+    )

@@ -1,0 +1,155 @@
+"""All settings: built from defaults, a TOML file, the environment and command line flags."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from leanpacs.config.doors import DimseSettings, HttpSettings
+from leanpacs.config.keeping import (
+    DeleteSettings,
+    DeliverySettings,
+    IngestSettings,
+    SettleSettings,
+    StorageSettings,
+    WorkerSettings,
+)
+from leanpacs.config.watching import AuditSettings, LogSettings
+from leanpacs.errors import ConfigError
+
+ENVIRONMENT_PREFIX = "LEANPACS_"
+# Variables that share the prefix but are read by the tests and benchmarks only.
+_NOT_SETTINGS = ("LEANPACS_TEST_", "LEANPACS_BENCH_")
+
+
+class Settings(BaseSettings):
+    """All settings of one archive. Constructing it reads neither files nor the environment."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix=ENVIRONMENT_PREFIX,
+        env_nested_delimiter="__",
+        env_nested_max_split=1,
+    )
+
+    storage: StorageSettings = StorageSettings()
+    dimse: DimseSettings = DimseSettings()
+    http: HttpSettings = HttpSettings()
+    ingest: IngestSettings = IngestSettings()
+    settle: SettleSettings = SettleSettings()
+    delivery: DeliverySettings = DeliverySettings()
+    workers: WorkerSettings = WorkerSettings()
+    delete: DeleteSettings = DeleteSettings()
+    audit: AuditSettings = AuditSettings()
+    log: LogSettings = LogSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take values from the constructor only; :func:`load_settings` does the reading."""
+        return (init_settings,)
+
+
+def load_settings(*, file: Path | None = None, flags: Mapping[str, Mapping[str, object]] | None = None) -> Settings:
+    """Build the settings: defaults < TOML file < environment (``LEANPACS_SECTION__KEY``) < flags.
+
+    Parameters
+    ----------
+    file : Path, optional
+        TOML file with one table for each section.
+    flags : mapping of section to mapping of key to value, optional
+        What was given on the command line; values of ``None`` count as not given.
+
+    Raises
+    ------
+    ConfigError
+        Something is unknown, missing or out of range. Its text lists every fault, one on each line; ``key``
+        and ``value`` are those of the first.
+    """
+    layers = [_from_file(file), _from_environment(), _given(flags or {})]
+    unknown = _unknown_variables()
+    try:
+        settings = Settings(**_merged(layers))
+    except ValidationError as error:
+        raise _config_error(unknown + _faults(error)) from None
+    if unknown:
+        raise _config_error(unknown)
+    return settings
+
+
+def _from_file(file: Path | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError("config", str(file), f"cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError("config", str(file), f"is not TOML: {error}") from error
+
+
+def _from_environment() -> dict[str, Any]:
+    try:
+        return EnvSettingsSource(Settings)()
+    except SettingsError as error:
+        raise ConfigError("environment", ENVIRONMENT_PREFIX + "*", str(error.__cause__ or error)) from error
+
+
+def _given(flags: Mapping[str, Mapping[str, object]]) -> dict[str, Any]:
+    return {name: {k: v for k, v in keys.items() if v is not None} for name, keys in flags.items()}
+
+
+def _merged(layers: list[dict[str, Any]]) -> dict[str, Any]:
+    """Merge by section and key, later layers winning; what is not a table is left to the validation."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for name, value in layer.items():
+            held = merged.get(name)
+            merged[name] = {**held, **value} if isinstance(held, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _unknown_variables() -> list[tuple[str, object, str]]:
+    """Find variables that look like settings and are none; the library would pass over them in silence."""
+    known = {f"{ENVIRONMENT_PREFIX}{name}__".upper() for name in Settings.model_fields}
+    return [
+        (name, value, f"no such setting; the form is {ENVIRONMENT_PREFIX}SECTION__KEY")
+        for name, value in sorted(os.environ.items())
+        if name.upper().startswith(ENVIRONMENT_PREFIX) and not name.upper().startswith((*_NOT_SETTINGS, *known))
+    ]
+
+
+def _faults(error: ValidationError) -> list[tuple[str, object, str]]:
+    return [
+        (
+            ".".join(str(part) for part in fault["loc"]),
+            fault["input"],
+            "no such setting" if fault["type"] == "extra_forbidden" else fault["msg"],
+        )
+        for fault in error.errors(include_url=False)
+    ]
+
+
+def _config_error(faults: list[tuple[str, object, str]]) -> ConfigError:
+    (key, value, message), *others = faults
+    lines = [message, *(str(ConfigError(*fault)) for fault in others)]
+    return ConfigError(key, value, "\n".join(lines))
