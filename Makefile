@@ -66,7 +66,7 @@ COMPILE := uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emi
 
 requirements:
 	$(COMPILE) pyproject.toml --output-file requirements/runtime.txt
-	$(COMPILE) pyproject.toml --extra example --extra progressive requirements/dev.in --constraint requirements/runtime.txt \
+	$(COMPILE) pyproject.toml --extra example --extra progressive --extra postgres --extra s3 --extra dask --extra video requirements/dev.in --constraint requirements/runtime.txt \
 	  --output-file requirements/dev.txt
 
 clean:
