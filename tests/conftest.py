@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+from sqlalchemy import URL
+
+import postgres_server
 
 settings.register_profile(
     "default",
@@ -34,3 +38,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("crash"):
             item.add_marker(pytest.mark.xdist_group("crash"))
+
+
+@pytest.fixture(scope="session")
+def postgres_database() -> Iterator[URL]:
+    """A PostgreSQL database that tests may write to: the one that LEANPACS_TEST_POSTGRES names, else one of our own."""
+    if reason := postgres_server.why_not():
+        pytest.skip(reason)
+    with postgres_server.given_or_own() as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_url(postgres_database: URL) -> Iterator[str]:
+    """URL of an empty schema in PostgreSQL, dropped after the test."""
+    with postgres_server.schema_of_its_own(postgres_database) as url:
+        yield url

@@ -1,17 +1,16 @@
-"""What every catalog does, on SQLite (file and memory) and, if LEANPACS_TEST_POSTGRES names one, PostgreSQL."""
+"""What every catalog does, on SQLite (in a file and in memory) and on PostgreSQL."""
 
 from __future__ import annotations
 
-import os
 import threading
-import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import URL, text
 
 from leanpacs.catalog import (
     Action,
@@ -28,9 +27,11 @@ from leanpacs.catalog import (
     Span,
     open_catalog,
 )
+from leanpacs.catalog.schema import METADATA
 from leanpacs.dicom.attributes import InstanceIndex
 from leanpacs.errors import CatalogError, InstanceNotFound
 from leanpacs.refs import BlobRef, Digest, Tier
+from postgres_server import schema_of_its_own
 from unit.catalog.recipes import (
     NOW,
     land,
@@ -43,35 +44,25 @@ from unit.catalog.recipes import (
     numbers,
 )
 
-POSTGRES = os.environ.get("LEANPACS_TEST_POSTGRES", "")
-"""URL of a PostgreSQL database that tests may write to: each makes a schema of its own and drops it."""
+
+@pytest.fixture(scope="module")
+def on_postgresql(postgres_database: URL) -> Iterator[Catalog]:
+    with schema_of_its_own(postgres_database) as url, closing(open_catalog(url)) as opened:
+        yield opened
 
 
-@pytest.fixture(params=["file", "memory", *(["postgresql"] if POSTGRES else [])])
+@pytest.fixture(params=["file", "memory", "postgresql"])
 def catalog(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Catalog]:
+    """An empty catalog; the one on PostgreSQL is emptied for each test, which is faster than to make one."""
     if request.param == "postgresql":
-        yield from postgresql()
-        return
-    opened = open_catalog(tmp_path / "catalog.sqlite" if request.param == "file" else ":memory:")
-    yield opened
-    opened.close()
-
-
-def postgresql() -> Iterator[Catalog]:
-    """A catalog in a schema of its own."""
-    url = make_url(POSTGRES)
-    schema = f"leanpacs_{uuid.uuid4().hex}"
-    engine = create_engine(url)
-    with engine.begin() as connection:
-        connection.execute(text(f"CREATE SCHEMA {schema}"))
-    opened = open_catalog(
-        url.update_query_dict({"options": f"-csearch_path={schema}"}).render_as_string(hide_password=False)
-    )
-    yield opened
-    opened.close()
-    with engine.begin() as connection:
-        connection.execute(text(f"DROP SCHEMA {schema} CASCADE"))
-    engine.dispose()
+        opened: Catalog = request.getfixturevalue("on_postgresql")
+        with opened._database.writing() as connection:
+            tables = ", ".join(METADATA.tables)
+            connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
+        yield opened
+    else:
+        with closing(open_catalog(tmp_path / "catalog.sqlite" if request.param == "file" else ":memory:")) as opened:
+            yield opened
 
 
 def claim(catalog: Catalog, owner: str = "settler", **changed: Any) -> list[LandedWork]:
