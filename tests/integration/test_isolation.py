@@ -100,7 +100,7 @@ def test_a_frame_that_no_worker_survives_is_an_error_of_its_own(archive: Archive
     uid = take_in(archive, data.make_instance(data.Recipe(transfer_syntax=data.JPEG_2000, frames=3)))
     (instance,) = archive.catalog.instances(sop_uid=uid)
     with Sabotaged(lambda task: task.number == 2, hazards.hang, time_limit_seconds=0.3) as sabotaged:
-        retriever = Retriever(archive.store, archive.catalog, limit_inflated_bytes=1 << 30, workers=sabotaged)
+        retriever = Retriever(archive.stores, archive.catalog, limit_inflated_bytes=1 << 30, workers=sabotaged)
         first = retriever.frame(instance, 1, EXPLICIT_LE)
         with pytest.raises(UnsupportedTransferSyntax, match="frame 2") as raised:
             retriever.frame(instance, 2, EXPLICIT_LE)
@@ -115,7 +115,7 @@ def test_frames_are_the_same_in_workers_and_here(archive: Archive) -> None:
         recipe = data.Recipe(transfer_syntax=syntax, frames=2, instance=number)
         uid = take_in(archive, data.make_instance(recipe))
         (instance,) = archive.catalog.instances(sop_uid=uid)
-        here = Retriever(archive.store, archive.catalog, limit_inflated_bytes=1 << 30)
+        here = Retriever(archive.stores, archive.catalog, limit_inflated_bytes=1 << 30)
         there = archive.retriever
         assert there.frame(instance, 2, EXPLICIT_LE) == here.frame(instance, 2, EXPLICIT_LE)
         assert b"".join(there.part10(instance, EXPLICIT_LE).chunks) == b"".join(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from leanpacs.config import DuplicatePolicy, Settings, load_settings
+from leanpacs.config import DuplicatePolicy, Settings, TierSettings, load_settings
 from leanpacs.config.reference import reference_page
 from leanpacs.errors import ConfigError
 
@@ -113,10 +113,24 @@ def test_settings_are_frozen_and_travel_to_workers() -> None:
 def test_every_setting_has_a_description() -> None:
     page = reference_page()
     for name, field in Settings.model_fields.items():
-        section = field.annotation
+        section = TierSettings if name == "tiers" else field.annotation
         assert isinstance(section, type)
         assert issubclass(section, BaseModel)
-        assert f"## `[{name}]`" in page
+        assert f"## `[{name}{'.NAME' if name == 'tiers' else ''}]`" in page
         for key, entry in section.model_fields.items():
             assert entry.description, f"{name}.{key}"
             assert f"| `{key}` |" in page
+
+
+def test_copies_go_to_other_tiers_that_there_are() -> None:
+    tiers = {"warm": {"kind": "local", "url": "/w", "copies": ["hot", "cold"]}, "cold": {"kind": "local", "url": "/c"}}
+    assert Settings(tiers=tiers).tiers["warm"].copies == ("hot", "cold")
+    for copies in (["warm"], ["nowhere"], ["hot", "hot"]):
+        with pytest.raises(ConfigError, match="tier"):
+            load_settings(flags={"tiers": {"warm": {"kind": "local", "url": "/w", "copies": copies}}})
+
+
+@pytest.mark.parametrize("name", ["", "Warm", "1st", "a/b"])
+def test_tiers_have_plain_names(name: str) -> None:
+    with pytest.raises(ConfigError, match="tiers"):
+        load_settings(flags={"tiers": {name: {"kind": "local", "url": "/w"}}})

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from leanpacs.archive.care.delete import Deleter
+from leanpacs.archive.care.placing import Placer
 from leanpacs.archive.care.verify import Verifier
 from leanpacs.archive.giveback.cache import DiskCache
 from leanpacs.archive.giveback.retrieve import Retriever
@@ -18,17 +19,18 @@ from leanpacs.archive.intake.ingest import Incoming, Ingest, Receipt
 from leanpacs.archive.settle.representing import dictionary_row
 from leanpacs.archive.settle.settler import Settler
 from leanpacs.archive.status import ArchiveStatus, status
+from leanpacs.archive.tiers import guarded, open_stores
 from leanpacs.audit import AuditTrail
 from leanpacs.catalog import open_catalog
 from leanpacs.codecs.isolated import FrameWorkers
 from leanpacs.config import Settings
+from leanpacs.refs import Tier
 from leanpacs.storage.dictionary import load_all, save, shipped
-from leanpacs.storage.local import LocalStore
+from leanpacs.storage.store import BlobStore
 from leanpacs.telemetry import Metrics
 from leanpacs.workers import WorkerPool
 
 CATALOG_FILE = "catalog.sqlite"
-HOT_FOLDER = "hot"
 AUDIT_FOLDER = "audit"
 CACHE_FOLDER = "cache"
 IN_USE_FILE = "in-use.lock"
@@ -39,8 +41,8 @@ class Archive:
 
     Attributes
     ----------
-    store : LocalStore
-        Blobs of the hot tier.
+    stores : Stores
+        Blobs, by tier.
     catalog : Catalog
         What is held; queries go there.
     retriever : Retriever
@@ -58,7 +60,7 @@ class Archive:
         self.settings = settings
         self._step = step
         self._in_use = _InUse(data / IN_USE_FILE)
-        self.store = LocalStore(data / HOT_FOLDER)
+        self.stores = open_stores(data, settings)
         self.catalog = open_catalog(data / CATALOG_FILE)
         self.was_alone = self._in_use.alone
         if self.was_alone:
@@ -66,8 +68,8 @@ class Archive:
         self._in_use.share()
         self.audit = AuditTrail(data / AUDIT_FOLDER, segment_bytes=settings.audit.segment_bytes)
         # Only taking in is refused when the disk is nearly full: settling is what makes room.
-        guarded = LocalStore(data / HOT_FOLDER, minimum_free_bytes=settings.storage.minimum_free_bytes)
-        self._ingest = Ingest(guarded, self.catalog, settings.ingest, self.audit, grace=self.grace, step=step)
+        hot = guarded(self.store, settings.storage.minimum_free_bytes)
+        self._ingest = Ingest(hot, self.catalog, settings.ingest, self.audit, grace=self.grace, step=step)
         self._decoders = WorkerPool(
             settings.workers.decoders or os.cpu_count() or 1,
             memory_limit_bytes=settings.workers.memory_bytes,
@@ -79,7 +81,7 @@ class Archive:
             minimum_free_bytes=settings.storage.minimum_free_bytes,
         )
         self.retriever = Retriever(
-            self.store,
+            self.stores,
             self.catalog,
             limit_inflated_bytes=settings.ingest.largest_inflated_bytes,
             workers=FrameWorkers(
@@ -89,6 +91,11 @@ class Archive:
             ),
             cache=self.cache,
         )
+
+    @property
+    def store(self) -> BlobStore:
+        """Blobs of the hot tier."""
+        return self.stores.hot
 
     @property
     def grace(self) -> timedelta:
@@ -122,15 +129,20 @@ class Archive:
 
     def verifier(self) -> Verifier:
         """Checks what is held against its digests."""
-        return Verifier(self.store, self.catalog, self.settings.workers)
+        return Verifier(self.stores, self.catalog, self.settings.workers)
+
+    def placer(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Placer:
+        """Copies and moves stored forms between tiers."""
+        copies = {Tier(name): tuple(map(Tier, tier.copies)) for name, tier in self.settings.tiers.items()}
+        return Placer(self.stores, self.catalog, copies=copies, grace=self.grace, now=now, step=self._step)
 
     def deleter(self) -> Deleter:
         """Deletes instances, series and studies."""
-        return Deleter(self.store, self.catalog, self.audit, grace=self.grace)
+        return Deleter(self.stores, self.catalog, self.audit, grace=self.grace)
 
     def status(self) -> ArchiveStatus:
         """What is held, raw against stored."""
-        return status(self.store, self.catalog)
+        return status(self.stores, self.catalog)
 
     def close(self) -> None:
         """Close the catalog and stop the workers; safe to call twice."""
@@ -150,7 +162,8 @@ class Archive:
     def _clean_up(self) -> None:
         """Remove what a crash left behind, and name the dictionaries; nobody else has the archive open."""
         now = datetime.now(UTC)
-        self.store.sweep_temporary(now + timedelta(seconds=1))
+        for store in self.stores:
+            store.sweep_temporary(now + timedelta(seconds=1))
         save(self.store, shipped())
         with self.catalog.writing() as transaction:
             transaction.release_all_claims()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from leanpacs.catalog import Backlog, Catalog, Summary
-from leanpacs.storage.local import LocalStore
+from leanpacs.storage.stores import Stores
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +23,9 @@ class ArchiveStatus:
     free_bytes: int | None
 
 
-def status(store: LocalStore, catalog: Catalog) -> ArchiveStatus:
+def status(stores: Stores, catalog: Catalog) -> ArchiveStatus:
     """Collect the figures."""
+    store = stores.hot
     dictionaries = [name for name in store.kept_names() if name.startswith("dictionaries/")]
     return ArchiveStatus(
         summary=catalog.summary(),

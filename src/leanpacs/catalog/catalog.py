@@ -52,7 +52,7 @@ from leanpacs.catalog.schema import (
 from leanpacs.catalog.statements import Statements
 from leanpacs.catalog.summary import backlog, summary
 from leanpacs.catalog.transaction import Transaction
-from leanpacs.refs import BlobRef, Digest
+from leanpacs.refs import HOT, BlobRef, Digest, Tier
 
 _BLOB: Final = (blobs.c.tier, blobs.c.digest, blobs.c.size_bytes)
 _PAGE: Final = 500
@@ -192,9 +192,9 @@ class Catalog:
             yield from (blob_ref(row[1:]) for row in page)
             after = page[-1][0]
 
-    def unknown_blobs(self, digests: Sequence[Digest]) -> list[Digest]:
-        """Those of ``digests`` that no blob in this catalog has; at most some thousands at a time."""
-        query = select(blobs.c.digest).where(blobs.c.digest.in_(list(digests)))
+    def unknown_blobs(self, digests: Sequence[Digest], tier: Tier = HOT) -> list[Digest]:
+        """Those of ``digests`` that no blob of this tier has; at most some thousands at a time."""
+        query = select(blobs.c.digest).where(blobs.c.digest.in_(list(digests)), blobs.c.tier == tier)
         with self._database.reading() as connection:
             known = set(connection.scalars(query))
         return [digest for digest in digests if digest not in known]

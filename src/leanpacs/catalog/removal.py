@@ -41,7 +41,7 @@ from leanpacs.catalog.schema import (
     tombstones,
 )
 from leanpacs.errors import InstanceNotFound
-from leanpacs.refs import BlobRef
+from leanpacs.refs import BlobRef, Tier
 
 _CHUNK: Final = 500
 
@@ -88,10 +88,13 @@ def delete_instances(
     return _prune(connection, above, removed)
 
 
-def collect(connection: Connection, now: datetime, limit: int) -> list[BlobRef]:
-    """Blobs that are due and that nothing refers to; those that are referred to again are let off."""
-    due = select(garbage.c.blob_key).where(garbage.c.due_at <= now).order_by(garbage.c.due_at).limit(limit)
-    keys = list(connection.scalars(due.with_for_update(skip_locked=True)))
+def collect(connection: Connection, now: datetime, limit: int, tier: Tier | None) -> list[BlobRef]:
+    """Blobs that are due and that nothing refers to, of one tier or of all; those referred to again are let off."""
+    due = select(garbage.c.blob_key).join_from(garbage, blobs).where(garbage.c.due_at <= now)
+    if tier is not None:
+        due = due.where(blobs.c.tier == tier)
+    due = due.order_by(garbage.c.due_at).limit(limit).with_for_update(skip_locked=True, of=garbage)
+    keys = list(connection.scalars(due))
     collected: list[BlobRef] = []
     for chunk in _chunks(keys):
         # The lock comes first and the look second, so that a writer who was faster is seen.

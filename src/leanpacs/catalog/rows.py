@@ -49,6 +49,8 @@ class Action(StrEnum):
     REPLACED = "replaced"
     DELETED = "deleted"
     RESTORED = "restored"
+    MOVED = "moved"
+    """Stored on another tier than before."""
 
 
 @dataclass(frozen=True, slots=True)

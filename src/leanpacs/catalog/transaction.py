@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, delete, literal, select
 
-from leanpacs.catalog import engine, removal, work
+from leanpacs.catalog import copies, engine, removal, work
 from leanpacs.catalog.landing import (
     clean_text,
     discard,
@@ -34,7 +34,7 @@ from leanpacs.catalog.schema import dictionaries, quarantine, series, series_cho
 from leanpacs.catalog.statements import Statements
 from leanpacs.dicom.attributes import InstanceIndex
 from leanpacs.errors import CatalogError
-from leanpacs.refs import BlobRef
+from leanpacs.refs import BlobRef, Tier
 
 
 class Transaction:
@@ -156,6 +156,24 @@ class Transaction:
         swap = work.Swap(instance_id, landed_representation_id, pack, now, due_at)
         return work.settle(self._connection, self._statements, swap)
 
+    # -- tiers
+
+    def add_copy(self, representation_id: int, blob: BlobRef, *, now: datetime) -> int | None:
+        """Name a second blob with the bytes of a stored form; the key of the new row, or of one that was there.
+
+        None when the stored form is gone; the blob, unless something else refers to it, may be collected then.
+        """
+        return copies.add(self._connection, self._statements, representation_id, blob, now)
+
+    def drop_copy(self, representation_id: int, *, now: datetime, due_at: datetime) -> bool:
+        """Give up one blob of an instance; False, and nothing is changed, when no other one has the same bytes.
+
+        The blob may be collected from ``due_at`` on.
+        """
+        return copies.drop(self._connection, self._statements, representation_id, now, due_at)
+
+    # -- what a series is encoded with
+
     def remember_choice(self, series_id: int, choice: str) -> None:
         """Remember what codec was chosen for a series (JSON); a series that is gone is ignored."""
         alive = select(series.c.id, literal(choice)).where(series.c.id == series_id)
@@ -215,14 +233,14 @@ class Transaction:
         blob_key = keep_blob(self._connection, self._statements, blob, now)
         discard(self._connection, self._statements, blob_key, due_at)
 
-    def collect_garbage(self, now: datetime, limit: int) -> list[BlobRef]:
-        """Blobs that are due and that nothing refers to, at most ``limit``.
+    def collect_garbage(self, now: datetime, limit: int, tier: Tier | None = None) -> list[BlobRef]:
+        """Blobs, of one tier or of all, that are due and that nothing refers to, at most ``limit``.
 
         They stay listed until `forget_garbage`. Delete the blobs and forget them within this transaction; and
         who commits a reference to a blob looks, within that transaction, whether the blob is in its store.
         One of the two waits for the other then, and no reference to a deleted blob is ever committed.
         """
-        return removal.collect(self._connection, now, limit)
+        return removal.collect(self._connection, now, limit, tier)
 
     def forget_garbage(self, refs: Iterable[BlobRef]) -> None:
         """Drop what is known of blobs that are gone from their stores."""

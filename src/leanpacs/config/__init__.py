@@ -14,6 +14,7 @@ from leanpacs.config.keeping import (
     WorkerSettings,
 )
 from leanpacs.config.settings import ENVIRONMENT_PREFIX, Settings, load_settings
+from leanpacs.config.tiers import TierSettings
 from leanpacs.config.watching import AuditSettings, LogSettings
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Settings",
     "SettleSettings",
     "StorageSettings",
+    "TierSettings",
     "WorkerSettings",
     "load_settings",
 ]

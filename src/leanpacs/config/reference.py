@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from pydantic import BaseModel
 
 from leanpacs.config.doors import DestinationSettings, DimseSettings
 from leanpacs.config.settings import Settings
+from leanpacs.config.tiers import TierSettings
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -29,6 +31,11 @@ def reference_page() -> str:
     ]
     for name, field in Settings.model_fields.items():
         section = field.annotation
+        if name == "tiers":
+            lines += ["", "## `[tiers.NAME]`", "", inspect.cleandoc(TierSettings.__doc__ or ""), ""]
+            lines += ["| key | default | meaning |", "| --- | --- | --- |"]
+            lines += [_reference_row(key, entry) for key, entry in TierSettings.model_fields.items()]
+            continue
         assert isinstance(section, type)
         assert issubclass(section, BaseModel)
         lines += ["", f"## `[{name}]`", "", (section.__doc__ or "").strip(), ""]

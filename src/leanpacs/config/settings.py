@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -26,6 +26,7 @@ from leanpacs.config.keeping import (
     StorageSettings,
     WorkerSettings,
 )
+from leanpacs.config.tiers import TierName, TierSettings
 from leanpacs.config.watching import AuditSettings, LogSettings
 from leanpacs.errors import ConfigError
 
@@ -46,6 +47,7 @@ class Settings(BaseSettings):
     )
 
     storage: StorageSettings = StorageSettings()
+    tiers: Mapping[TierName, TierSettings] = Field(default={}, validate_default=True)
     dimse: DimseSettings = DimseSettings()
     http: HttpSettings = HttpSettings()
     ingest: IngestSettings = IngestSettings()
@@ -55,6 +57,16 @@ class Settings(BaseSettings):
     delete: DeleteSettings = DeleteSettings()
     audit: AuditSettings = AuditSettings()
     log: LogSettings = LogSettings()
+
+    @field_validator("tiers")
+    @classmethod
+    def _copies_have_a_tier(cls, tiers: Mapping[str, TierSettings]) -> Mapping[str, TierSettings]:
+        """Copies go to other tiers of these settings; ``hot`` is always there."""
+        for name, tier in tiers.items():
+            for copy in tier.copies:
+                if copy == name or copy not in {"hot", *tiers}:
+                    raise ValueError(f"{name}.copies: {copy!r} is no other tier")
+        return tiers
 
     @classmethod
     def settings_customise_sources(

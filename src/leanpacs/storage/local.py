@@ -29,7 +29,7 @@ from typing import BinaryIO, Self
 
 from leanpacs.errors import BlobNotFound, NameTaken, StoreFull, StoreUnavailable
 from leanpacs.refs import HOT, BlobRef, Digest, Tier
-from leanpacs.storage.store import CHUNK_BYTES, BlobStat, BlobWriter, checked_name, checked_range
+from leanpacs.storage.store import CHUNK_BYTES, BlobStat, BlobWriter, check_by_reading, checked_name, checked_range
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _PRIVATE_FOLDERS = ("blobs", "tmp", "spool")
@@ -260,6 +260,10 @@ class LocalStore:
         """Remove a blob; one that is absent is fine."""
         with _translated():
             self._path(digest).unlink(missing_ok=True)
+
+    def check(self, digest: Digest) -> None:
+        """Compare the bytes that the store has with the digest."""
+        check_by_reading(self, digest)
 
     def set_aside(self, digest: Digest) -> Path | None:
         """Take a blob out of the store without deleting its bytes, which takes long; None when it is absent.

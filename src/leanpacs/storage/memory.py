@@ -17,7 +17,7 @@ from typing import BinaryIO, Self
 
 from leanpacs.errors import BlobNotFound, NameTaken
 from leanpacs.refs import HOT, BlobRef, Digest, Tier
-from leanpacs.storage.store import CHUNK_BYTES, BlobStat, BlobWriter, checked_name, checked_range
+from leanpacs.storage.store import CHUNK_BYTES, BlobStat, BlobWriter, check_by_reading, checked_name, checked_range
 
 
 class MemoryStore:
@@ -103,6 +103,14 @@ class MemoryStore:
         with self._lock:
             self._blobs.pop(digest, None)
             self._stats.pop(digest, None)
+
+    def check(self, digest: Digest) -> None:
+        """Compare the bytes that the store has with the digest."""
+        check_by_reading(self, digest)
+
+    def set_aside(self, digest: Digest) -> None:
+        """Take a blob out of the store; nothing is left of it."""
+        self.delete(digest)
 
     def list(self) -> Iterator[BlobStat]:
         """All blobs, by digest."""

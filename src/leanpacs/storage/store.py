@@ -6,6 +6,7 @@ beside the blobs, so that a store can be read by itself.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -73,6 +74,10 @@ class BlobStore(Protocol):
     Every method may raise ``StoreUnavailable``, every method that writes ``StoreFull``, and every method that
     reads one blob ``BlobNotFound``.
     """
+
+    def __hash__(self) -> int:
+        """Stores are keys: what was read from one is remembered for it."""
+        ...
 
     @property
     def tier(self) -> Tier:
@@ -144,6 +149,24 @@ class BlobStore(Protocol):
         """Remove a blob; one that is absent is fine."""
         ...
 
+    def check(self, digest: Digest) -> None:
+        """Compare the bytes that the store has with the digest.
+
+        Raises
+        ------
+        BlobCorrupt
+            If they are others.
+        """
+        ...
+
+    def set_aside(self, digest: Digest) -> Path | None:
+        """Take a blob out of the store; an absent one is fine.
+
+        Returns the local file that is left of it and that the caller deletes, where deleting bytes takes long; None
+        where nothing is left to do.
+        """
+        ...
+
     def list(self) -> Iterator[BlobStat]:
         """All blobs, in no promised order. What is put or deleted meanwhile may or may not be listed."""
         ...
@@ -183,6 +206,15 @@ class BlobStore(Protocol):
     def free_bytes(self) -> int | None:
         """Room left, or None where there is no known limit."""
         ...
+
+
+def check_by_reading(store: BlobStore, digest: Digest) -> None:
+    """Read a blob back and compare it with its digest; `BlobStore.check` where nothing better is known."""
+    sha = hashlib.sha256()
+    for piece in store.chunks(digest):
+        sha.update(piece)
+    if sha.digest() != digest.raw:
+        raise BlobCorrupt(digest.hex, f"its bytes have the digest {sha.hexdigest()}")
 
 
 def checked_range(digest: Digest, size_bytes: int, offset: int, length: int | None) -> tuple[int, int]:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from leanpacs.audit import AuditAction, AuditEvent, AuditOutcome, AuditTrail
 from leanpacs.catalog import Catalog, Deleted, Transaction
+from leanpacs.errors import StoreUnavailable
 from leanpacs.refs import Digest
-from leanpacs.storage.local import LocalStore
+from leanpacs.storage.store import BlobStore
+from leanpacs.storage.stores import Stores
+
+log = logging.getLogger(__name__)
 
 BATCH = 1000
 
@@ -19,7 +25,7 @@ class Deleter:
 
     Parameters
     ----------
-    store : LocalStore
+    stores : Stores
         Where blobs are.
     catalog : Catalog
         What refers to them.
@@ -29,8 +35,8 @@ class Deleter:
         How long blobs of deleted instances stay.
     """
 
-    def __init__(self, store: LocalStore, catalog: Catalog, audit: AuditTrail, *, grace: timedelta) -> None:
-        self._store = store
+    def __init__(self, stores: Stores, catalog: Catalog, audit: AuditTrail, *, grace: timedelta) -> None:
+        self._stores = stores
         self._catalog = catalog
         self._audit = audit
         self._grace = grace
@@ -75,15 +81,28 @@ class Deleter:
         return deleted
 
     def sweep(self, now: datetime) -> int:
-        """Delete blobs whose grace period is over and that nothing refers to; returns how many."""
+        """Delete blobs whose grace period is over and that nothing refers to; returns how many.
+
+        A tier that does not answer is left for the next time.
+        """
+        return sum(self._each(lambda store: self._sweep_tier(store, now)))
+
+    def _sweep_tier(self, store: BlobStore, now: datetime) -> int:
         removed = 0
         while True:
             with self._catalog.writing() as transaction:
-                aside = sweep(self._store, transaction, now)
-            unlink_all(aside)
-            removed += len(aside)
-            if not aside:
+                swept = sweep(store, transaction, now)
+            unlink_all(swept.files)
+            removed += swept.count
+            if not swept.count:
                 return removed
+
+    def _each(self, work: Callable[[BlobStore], int]) -> Iterator[int]:
+        for store in self._stores:
+            try:
+                yield work(store)
+            except StoreUnavailable as error:
+                log.error("tier %s is not swept: %s", store.tier, error, extra={"action": "sweep"})
 
     def sweep_orphans(self, before: datetime) -> int:
         """Delete blobs that the catalog does not know and that were put before ``before``; returns how many.
@@ -91,37 +110,48 @@ class Deleter:
         A crash between making bytes durable and committing leaves such blobs. ``before`` must lie before the start
         of every process that may be taking something in.
         """
+        return sum(self._each(lambda store: self._sweep_orphans(store, before)))
+
+    def _sweep_orphans(self, store: BlobStore, before: datetime) -> int:
         removed = 0
         batch: list[Digest] = []
-        for stat in self._store.list():
+        for stat in store.list():
             if stat.modified < before:
                 batch.append(stat.digest)
             if len(batch) == BATCH:
-                removed += self._remove_unknown(batch)
+                removed += self._remove_unknown(store, batch)
                 batch = []
-        return removed + self._remove_unknown(batch)
+        return removed + self._remove_unknown(store, batch)
 
-    def _remove_unknown(self, digests: list[Digest]) -> int:
-        unknown = self._catalog.unknown_blobs(digests)
+    def _remove_unknown(self, store: BlobStore, digests: list[Digest]) -> int:
+        unknown = self._catalog.unknown_blobs(digests, store.tier)
         if unknown:
             with self._catalog.writing():  # nobody begins to refer to them meanwhile
-                unknown = self._catalog.unknown_blobs(unknown)
+                unknown = self._catalog.unknown_blobs(unknown, store.tier)
                 for digest in unknown:
-                    self._store.delete(digest)
+                    store.delete(digest)
         return len(unknown)
 
 
-def sweep(store: LocalStore, transaction: Transaction, now: datetime) -> list[Path]:
-    """Take a batch of blobs that are due and that nothing refers to out of the store; the files left to delete.
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """How many blobs a sweep took out of a store, and the local files that are left of them."""
+
+    count: int
+    files: Sequence[Path]
+
+
+def sweep(store: BlobStore, transaction: Transaction, now: datetime) -> Swept:
+    """Take a batch of blobs that are due and that nothing refers to out of the store.
 
     Looking and taking out stand inside one write transaction, as does every new reference to a blob, so that no blob
     is deleted that somebody has begun to refer to. Deleting the bytes takes longer and keeps nobody waiting: the
     caller does it after the transaction.
     """
-    due = transaction.collect_garbage(now, BATCH)
+    due = transaction.collect_garbage(now, BATCH, store.tier)
     aside = [store.set_aside(blob.digest) for blob in due]
     transaction.forget_garbage(due)
-    return [path for path in aside if path is not None]
+    return Swept(len(due), [path for path in aside if path is not None])
 
 
 def unlink_all(files: Iterable[Path]) -> None:

@@ -70,7 +70,7 @@ def _of_instance(archive: Archive, instance: InstanceRow) -> Iterator[Proof]:
 
 
 def _manifest(archive: Archive, held: RepresentationRow) -> Manifest:
-    with archive.store.open(held.blob.digest) as file:
+    with archive.stores.at(held.blob.tier).open(held.blob.digest) as file:
         return PackedInstance(file, ()).manifest
 
 

@@ -21,7 +21,7 @@ from leanpacs.dicom.attributes import InstanceIndex, index
 from leanpacs.errors import LeanPACSError, VerificationError
 from leanpacs.refs import BlobRef, Digest
 from leanpacs.storage.dictionary import Dictionary, load_all
-from leanpacs.storage.store import BlobStat
+from leanpacs.storage.store import BlobStat, BlobStore
 
 ZIP_MAGIC = b"PK\x03\x04"
 
@@ -53,23 +53,24 @@ def rebuild_catalog(archive: Archive, report: Callable[[Finding], None]) -> None
     already stays where it is, unnamed, and is reported.
     """
     dictionaries = load_all(archive.store)
-    blobs = list(archive.store.list())
-    packs = [blob for blob in blobs if _is_pack(archive, blob)]
-    held = {blob.digest for blob in packs}
-    for blob in packs:
-        report(_rescue_pack(archive, blob, dictionaries))
-    for blob in blobs:
-        if blob.digest not in held:
-            report(_rescue_file(archive, blob))
+    files: list[tuple[BlobStore, BlobStat]] = []
+    for store in archive.stores:
+        for blob in list(store.list()):
+            if _is_pack(store, blob):
+                report(_rescue_pack(archive, store, blob, dictionaries))
+            else:
+                files.append((store, blob))
+    for store, blob in files:
+        report(_rescue_file(archive, store, blob))
 
 
-def _is_pack(archive: Archive, blob: BlobStat) -> bool:
-    return blob.size_bytes >= len(ZIP_MAGIC) and archive.store.read(blob.digest, 0, len(ZIP_MAGIC)) == ZIP_MAGIC
+def _is_pack(store: BlobStore, blob: BlobStat) -> bool:
+    return blob.size_bytes >= len(ZIP_MAGIC) and store.read(blob.digest, 0, len(ZIP_MAGIC)) == ZIP_MAGIC
 
 
-def _rescue_pack(archive: Archive, blob: BlobStat, dictionaries: Sequence[Dictionary]) -> Finding:
+def _rescue_pack(archive: Archive, store: BlobStore, blob: BlobStat, dictionaries: Sequence[Dictionary]) -> Finding:
     try:
-        found, arrival, new = _read_pack(archive, blob, dictionaries)
+        found, arrival, new = _read_pack(archive, store, blob, dictionaries)
         with archive.catalog.writing() as transaction:
             transaction.restore(found, arrival, new)
     except DuplicateInstance as duplicate:
@@ -80,16 +81,16 @@ def _rescue_pack(archive: Archive, blob: BlobStat, dictionaries: Sequence[Dictio
 
 
 def _read_pack(
-    archive: Archive, blob: BlobStat, dictionaries: Sequence[Dictionary]
+    archive: Archive, store: BlobStore, blob: BlobStat, dictionaries: Sequence[Dictionary]
 ) -> tuple[InstanceIndex, Arrival, NewRepresentation]:
     limit = archive.settings.ingest.largest_inflated_bytes
-    with archive.store.open(blob.digest) as file:
+    with store.open(blob.digest) as file:
         packed = PackedInstance(file, dictionaries)
         manifest = packed.manifest
         actual = packed.digest()
         if actual != manifest.digest:
             raise VerificationError("the pack does not hold what it says", manifest.digest.hex, actual.hex)
-        with open_pack(archive.store, blob.digest, dictionaries, limit_inflated_bytes=limit) as opened:
+        with open_pack(store, blob.digest, dictionaries, limit_inflated_bytes=limit) as opened:
             layout = opened.layout
             found = index(layout, manifest.digest)
             head_bytes = manifest.preface + len(opened.head()) + len(opened.tail())
@@ -107,7 +108,7 @@ def _read_pack(
             warning=(layout.problem or "") if manifest.form is Form.WHOLE else "",
         )
         new = represent(
-            BlobRef(archive.store.tier, blob.digest, blob.size_bytes),
+            BlobRef(store.tier, blob.digest, blob.size_bytes),
             manifest,
             packed.entries,
             dictionary_id=packed.dictionary_id(),
@@ -120,11 +121,11 @@ def _read_pack(
     return found, arrival, new
 
 
-def _rescue_file(archive: Archive, blob: BlobStat) -> Finding:
+def _rescue_file(archive: Archive, store: BlobStore, blob: BlobStat) -> Finding:
     """Land a file again: it had landed and was not settled, or was in quarantine."""
     handle, name = tempfile.mkstemp(dir=archive.spool_folder)
     with os.fdopen(handle, "wb") as copy:
-        for piece in archive.store.chunks(blob.digest):
+        for piece in store.chunks(blob.digest):
             copy.write(piece)
     receipt = archive.land(Incoming(Path(name), "rebuild-catalog", "import", name=blob.digest.hex))
     match receipt.outcome:

@@ -14,8 +14,9 @@ from leanpacs.archive.settle.settling import dictionaries_of
 from leanpacs.catalog import Catalog, InstanceRow, Kind, RepresentationRow
 from leanpacs.config import WorkerSettings
 from leanpacs.errors import BlobCorrupt, LeanPACSError, VerificationError, WorkerError
-from leanpacs.refs import Digest
-from leanpacs.storage.local import LocalStore
+from leanpacs.refs import Digest, Tier
+from leanpacs.storage.store import BlobStore
+from leanpacs.storage.stores import Stores
 from leanpacs.workers import WorkerPool
 
 AHEAD = 4
@@ -32,6 +33,7 @@ class Check:
 
     holder: str
     blob: Digest
+    tier: Tier
     kind: Kind | None
     preface_length: int = 0
     data_set_digest: Digest | None = None
@@ -51,7 +53,7 @@ class Verifier:
 
     Parameters
     ----------
-    store : LocalStore
+    stores : Stores
         Where blobs are.
     catalog : Catalog
         What they should be.
@@ -59,8 +61,8 @@ class Verifier:
         What checking one of them may take.
     """
 
-    def __init__(self, store: LocalStore, catalog: Catalog, limits: WorkerSettings) -> None:
-        self._store = store
+    def __init__(self, stores: Stores, catalog: Catalog, limits: WorkerSettings) -> None:
+        self._stores = stores
         self._catalog = catalog
         self._limits = limits
 
@@ -68,7 +70,8 @@ class Verifier:
         """One check for each stored form of ``percent`` of the instances, chosen at random, and for the quarantine."""
         chance = random.Random(seed)
         quarantined = [
-            Check(f"quarantine {row.id} ({row.name})", row.blob.digest, None) for row in self._catalog.quarantined()
+            Check(f"quarantine {row.id} ({row.name})", row.blob.digest, row.blob.tier, None)
+            for row in self._catalog.quarantined()
         ]
         return quarantined + [
             _check(instance, held)
@@ -79,25 +82,25 @@ class Verifier:
 
     def run(self, checks: Sequence[Check], workers: int) -> Iterator[Verified]:
         """Check on several processes; outcomes come in the order of the checks."""
-        names = tuple(self._store.kept_names())
+        names = tuple(self._stores.hot.kept_names())
         with WorkerPool(
             workers,
             memory_limit_bytes=self._limits.memory_bytes,
             time_limit_seconds=self._limits.instance_seconds,
         ) as pool:
-            yield from _in_order(pool, self._store, names, checks, workers)
+            yield from _in_order(pool, self._stores, names, checks, workers)
 
 
 def _in_order(
     executor: Executor,
-    store: LocalStore,
+    stores: Stores,
     names: tuple[str, ...],
     checks: Iterable[Check],
     workers: int,
 ) -> Iterator[Verified]:
     waiting: deque[tuple[Check, Future[Verified]]] = deque()
     for check in checks:
-        waiting.append((check, executor.submit(verify, store, names, check)))
+        waiting.append((check, executor.submit(verify, stores, names, check)))
         if len(waiting) >= workers * AHEAD:
             yield _outcome(*waiting.popleft())
     while waiting:
@@ -111,18 +114,18 @@ def _outcome(check: Check, future: Future[Verified]) -> Verified:
         return Verified(check, 0, str(error))
 
 
-def verify(store: LocalStore, dictionary_names: tuple[str, ...], check: Check) -> Verified:
+def verify(stores: Stores, dictionary_names: tuple[str, ...], check: Check) -> Verified:
     """Check one stored form: the blob against its digest, then the data set rebuilt from it."""
     size = 0
     try:
-        size = _check_blob(store, check.blob)
-        _check_data_set(store, dictionary_names, check)
+        size = _check_blob(stores.at(check.tier), check.blob)
+        _check_data_set(stores, dictionary_names, check)
     except (LeanPACSError, OSError) as error:
         return Verified(check, size, str(error))
     return Verified(check, size)
 
 
-def _check_blob(store: LocalStore, blob: Digest) -> int:
+def _check_blob(store: BlobStore, blob: Digest) -> int:
     sha = hashlib.sha256()
     size = 0
     for piece in store.chunks(blob):
@@ -133,12 +136,13 @@ def _check_blob(store: LocalStore, blob: Digest) -> int:
     return size
 
 
-def _check_data_set(store: LocalStore, dictionary_names: tuple[str, ...], check: Check) -> None:
+def _check_data_set(stores: Stores, dictionary_names: tuple[str, ...], check: Check) -> None:
     if check.data_set_digest is None:
         return
+    store = stores.at(check.tier)
     if check.kind is Kind.PACK:
         with store.open(check.blob) as file:
-            actual = PackedInstance(file, dictionaries_of(store, dictionary_names)).digest()
+            actual = PackedInstance(file, dictionaries_of(stores.hot, dictionary_names)).digest()
     else:
         sha = hashlib.sha256()
         for piece in store.chunks(check.blob, check.preface_length):
@@ -149,4 +153,6 @@ def _check_data_set(store: LocalStore, dictionary_names: tuple[str, ...], check:
 
 
 def _check(instance: InstanceRow, held: RepresentationRow) -> Check:
-    return Check(instance.sop_uid, held.blob.digest, held.kind, held.preface_length, instance.data_set_digest)
+    return Check(
+        instance.sop_uid, held.blob.digest, held.blob.tier, held.kind, held.preface_length, instance.data_set_digest
+    )

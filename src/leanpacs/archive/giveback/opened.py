@@ -16,7 +16,7 @@ from leanpacs.archive.manifest import Form
 from leanpacs.dicom.instance import scan
 from leanpacs.refs import Digest
 from leanpacs.storage.dictionary import Dictionary
-from leanpacs.storage.local import LocalStore
+from leanpacs.storage.store import BlobStore
 from leanpacs.transcode.content import open_content
 from leanpacs.transcode.source import OpenFile, OpenInstance
 
@@ -80,7 +80,7 @@ class SettledInstance:
 
 
 @contextmanager
-def open_landed(store: LocalStore, landed: Digest, syntax_uid: str, *, limit_inflated_bytes: int) -> Iterator[OpenFile]:
+def open_landed(store: BlobStore, landed: Digest, syntax_uid: str, *, limit_inflated_bytes: int) -> Iterator[OpenFile]:
     """Open a landed file."""
     with (
         store.open(landed) as file,
@@ -91,7 +91,7 @@ def open_landed(store: LocalStore, landed: Digest, syntax_uid: str, *, limit_inf
 
 @contextmanager
 def open_pack(
-    store: LocalStore, pack: Digest, dictionaries: Sequence[Dictionary], *, limit_inflated_bytes: int
+    store: BlobStore, pack: Digest, dictionaries: Sequence[Dictionary], *, limit_inflated_bytes: int
 ) -> Iterator[OpenInstance]:
     """Open a pack; a data set that is packed whole is unpacked into memory, or into the spool when it is large."""
     with ExitStack() as stack:

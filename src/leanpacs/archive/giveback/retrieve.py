@@ -27,7 +27,7 @@ from leanpacs.errors import (
     UnsupportedTransferSyntax,
 )
 from leanpacs.storage.dictionary import Dictionary
-from leanpacs.storage.local import LocalStore
+from leanpacs.storage.stores import Stores
 from leanpacs.transcode.source import OpenInstance
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Retriever:
 
     Parameters
     ----------
-    store : LocalStore
+    stores : Stores
         Where blobs are.
     catalog : Catalog
         Which blobs hold an instance.
@@ -75,14 +75,14 @@ class Retriever:
 
     def __init__(
         self,
-        store: LocalStore,
+        stores: Stores,
         catalog: Catalog,
         *,
         limit_inflated_bytes: int,
         workers: Executor | None = None,
         cache: DiskCache | None = None,
     ) -> None:
-        self._store = store
+        self._stores = stores
         self._catalog = catalog
         self._limit_inflated_bytes = limit_inflated_bytes
         self._workers = workers
@@ -286,7 +286,7 @@ class Retriever:
         from leanpacs.codecs.isolated import FUZZED_CLEAN
         from leanpacs.transcode.engine import Transcoder
 
-        return Transcoder(self._workers, spool=self._store.spool_folder(), in_process=FUZZED_CLEAN)
+        return Transcoder(self._workers, spool=self._stores.hot.spool_folder(), in_process=FUZZED_CLEAN)
 
     @contextmanager
     def opened(self, instance: InstanceRow) -> Iterator[OpenInstance]:
@@ -305,7 +305,7 @@ class Retriever:
         packs = [row for row in held if row.kind is Kind.PACK]
         if packs:
             return open_pack(
-                self._store,
+                self._stores.at(packs[0].blob.tier),
                 packs[0].blob.digest,
                 self._dictionaries(),
                 limit_inflated_bytes=self._limit_inflated_bytes,
@@ -313,14 +313,14 @@ class Retriever:
         if not held:
             raise InstanceNotFound(instance.sop_uid)
         return open_landed(
-            self._store,
+            self._stores.at(held[0].blob.tier),
             held[0].blob.digest,
             instance.transfer_syntax,
             limit_inflated_bytes=self._limit_inflated_bytes,
         )
 
     def _dictionaries(self) -> tuple[Dictionary, ...]:
-        return dictionaries_of(self._store, tuple(self._store.kept_names()))
+        return dictionaries_of(self._stores.hot, tuple(self._stores.hot.kept_names()))
 
 
 def _cache_key(instance: InstanceRow, number: int, wanted: str) -> str:

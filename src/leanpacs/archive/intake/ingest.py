@@ -27,7 +27,7 @@ from leanpacs.dicom.attributes import InstanceIndex, index
 from leanpacs.dicom.instance import Layout, scan
 from leanpacs.errors import DicomError, LeanPACSError, StoreFull, StoreUnavailable
 from leanpacs.refs import BlobRef, Digest
-from leanpacs.storage.local import LocalStore
+from leanpacs.storage.store import BlobStore
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ class Ingest:
 
     Parameters
     ----------
-    store : LocalStore
+    store : BlobStore
         Where landed files rest.
     catalog : Catalog
         Where they are named.
@@ -141,7 +141,7 @@ class Ingest:
 
     def __init__(
         self,
-        store: LocalStore,
+        store: BlobStore,
         catalog: Catalog,
         settings: IngestSettings,
         audit: AuditTrail,

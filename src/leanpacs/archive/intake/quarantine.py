@@ -31,6 +31,6 @@ def drop(archive: Archive, row: QuarantineRow) -> None:
 def _copy(archive: Archive, row: QuarantineRow) -> Path:
     handle, name = tempfile.mkstemp(dir=archive.spool_folder)
     with os.fdopen(handle, "wb") as copy:
-        for piece in archive.store.chunks(row.blob.digest):
+        for piece in archive.stores.at(row.blob.tier).chunks(row.blob.digest):
             copy.write(piece)
     return Path(name)

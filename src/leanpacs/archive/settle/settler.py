@@ -26,7 +26,7 @@ from leanpacs.catalog import Catalog, LandedWork, NewRepresentation
 from leanpacs.config import SettleSettings, WorkerSettings
 from leanpacs.errors import LeanPACSError
 from leanpacs.refs import BlobRef
-from leanpacs.storage.local import LocalStore
+from leanpacs.storage.store import BlobStore
 from leanpacs.telemetry import Metrics
 from leanpacs.workers import WorkerPool
 
@@ -61,7 +61,7 @@ class Settler:
 
     Parameters
     ----------
-    store : LocalStore
+    store : BlobStore
         Where landed files are and packs go.
     catalog : Catalog
         What has landed.
@@ -82,7 +82,7 @@ class Settler:
 
     def __init__(
         self,
-        store: LocalStore,
+        store: BlobStore,
         catalog: Catalog,
         settings: SettleSettings,
         limits: WorkerSettings = WorkerSettings(),  # noqa: B008 -- it is frozen
@@ -309,10 +309,11 @@ class Settler:
         """Name packs in place of landed files, and delete the files that earlier commits have dropped."""
         blobs = self._taken_over([settled for _, settled in proven])
         self._step("stored")
-        now, aside = datetime.now(UTC), list[Path]()
+        now = datetime.now(UTC)
+        aside: Sequence[Path] = ()
         with self._catalog.writing() as transaction:
             if self._dropped:
-                aside = sweep(self._store, transaction, now)
+                aside = sweep(self._store, transaction, now).files
                 self._step("landed form set aside")
             for (work, settled), blob in zip(proven, blobs, strict=True):
                 if not self._store.exists(blob.digest):

@@ -27,7 +27,7 @@ from leanpacs.dicom.frames import FrameSpec
 from leanpacs.errors import StoreFull, StoreUnavailable, VerificationError
 from leanpacs.refs import Digest
 from leanpacs.storage.dictionary import Compressor, Dictionary, load_all
-from leanpacs.storage.local import LocalStore
+from leanpacs.storage.store import BlobStore
 from leanpacs.transcode.content import Content, open_content
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class SettleTask:
 
     Parameters
     ----------
-    store : LocalStore
+    store : BlobStore
         Where the landed file is, and where the pack goes.
     landed : Digest
         The landed file.
@@ -58,7 +58,7 @@ class SettleTask:
         Why the instance is to be packed whole without trying a codec; '' when it is not.
     """
 
-    store: LocalStore
+    store: BlobStore
     landed: Digest
     facts: Manifest
     preferences: Preferences
@@ -173,12 +173,12 @@ def prove(pack: BinaryIO, dictionaries: Sequence[Dictionary], expected: Digest) 
 
 
 @lru_cache(maxsize=2)
-def dictionaries_of(store: LocalStore, names: tuple[str, ...]) -> tuple[Dictionary, ...]:
+def dictionaries_of(store: BlobStore, names: tuple[str, ...]) -> tuple[Dictionary, ...]:
     """The dictionaries in a store; loaded once for each set of names."""
     return tuple(load_all(store))
 
 
 @lru_cache(maxsize=4)
-def compressor_of(store: LocalStore, names: tuple[str, ...], level: int | None = None) -> Compressor:
+def compressor_of(store: BlobStore, names: tuple[str, ...], level: int | None = None) -> Compressor:
     """A compressor with every dictionary of a store; made once for each set of names and level."""
     return Compressor(dictionaries_of(store, names), level)
