@@ -99,7 +99,9 @@ def serve_http(settings: Settings, listener: socket.socket, lifeline: Connection
             largest_instance_bytes=settings.ingest.largest_instance_bytes,
             max_results=settings.http.max_results,
             public_url=settings.http.public_url,
+            deleting=settings.http.deleting,
         ),
+        cors_origins=settings.http.cors_origins,
         dimse_address=f"{settings.dimse.host}:{settings.dimse.port}",
         ae_title=settings.dimse.ae_title,
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, IPvAnyNetwork, model_validator
+from pydantic import Field, IPvAnyNetwork, field_validator, model_validator
 
 from leanpacs.config.section import AETitle, Port, Seconds, Section
 
@@ -109,3 +110,20 @@ class HttpSettings(Section):
         le=1_000_000,
         description="Most results of one search; a larger limit is cut to this.",
     )
+    cors_origins: tuple[str, ...] = Field(
+        default=(),
+        description="Origins, such as https://viewer.example, whose pages may use DICOMweb from a browser; `*` is any "
+        "origin, but without credentials.",
+    )
+    deleting: bool = Field(
+        default=False, description="Whether studies, series and instances can be deleted by HTTP DELETE."
+    )
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        """An origin has no path: one with a slash at its end would never match."""
+        for origin in origins:
+            if origin != "*" and not re.fullmatch(r"https?://[^\s/?#]+", origin):
+                raise ValueError(f"{origin} is not an origin, such as https://viewer.example")
+        return origins

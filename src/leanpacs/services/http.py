@@ -11,9 +11,9 @@ import orjson
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.routing import Mount, Route, Router
 from starlette_compress import CompressMiddleware, add_compress_type
 
 from leanpacs import __version__
@@ -23,6 +23,8 @@ from leanpacs.services.dicomweb import media
 from leanpacs.services.dicomweb.app import DicomWeb, DicomWebOptions
 from leanpacs.services.dicomweb.problems import answer_http_error, answer_known_error, problem_response
 from leanpacs.services.figures import Figures, gauges
+from leanpacs.services.operations import OPERATION, Operation, Right, openapi, routes
+from leanpacs.services.origin import origin
 from leanpacs.services.server import ServerOptions
 from leanpacs.services.threads import Threads
 
@@ -40,6 +42,17 @@ _log = logging.getLogger(__name__)
 
 _EXPOSITION: Final = "text/plain; version=0.0.4; charset=utf-8"
 _JSON_BODIES: Final = (media.DICOM_JSON, "application/problem+json")
+_EXPOSED: Final = (
+    "accept-ranges",
+    "content-encoding",
+    "content-length",
+    "content-location",
+    "content-range",
+    "etag",
+    "retry-after",
+    "warning",
+)
+"""Header fields that scripts of other origins may read, beyond those that they always may."""
 _HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -64,6 +77,8 @@ class HttpOptions:
         AE title of the DIMSE door, for the page.
     server : ServerOptions
         How connections are handled.
+    cors_origins : tuple of str
+        Origins whose scripts may use this door from a browser; ``*``: any.
     """
 
     dicomweb: DicomWebOptions = field(default_factory=DicomWebOptions)
@@ -72,6 +87,7 @@ class HttpOptions:
     dimse_address: str = ""
     ae_title: str = ""
     server: ServerOptions = field(default_factory=ServerOptions)
+    cors_origins: tuple[str, ...] = ()
 
 
 def serve(
@@ -125,21 +141,88 @@ def create_app(archive: Archive, options: HttpOptions | None = None, *, metrics:
         ui.Addresses(options.dicomweb.root, options.dimse_address, options.ae_title, options.dicomweb.public_url),
     )
     state = _State(archive, figures, reading, metrics)
+    operations = [*_own(page, state), *dicomweb.operations()]
+    description = _Description(operations, options.dicomweb.public_url)
+    operations.append(description.operation())
     app = Starlette(
-        routes=[
-            Route("/", page.show, name="page"),
-            Route("/health", state.health, name="health"),
-            Route("/metrics", state.metrics, name="metrics"),
-            Mount(options.dicomweb.root, Router(dicomweb.routes(), redirect_slashes=False), name="dicomweb"),
-        ],
+        routes=routes(operations),
         middleware=[
             Middleware(_Watch, metrics=metrics),
+            *_cors(options.cors_origins),
             Middleware(CompressMiddleware, zstd_level=3, brotli_quality=4, gzip_level=4),
         ],
         exception_handlers={HTTPException: answer_http_error, LeanPACSError: answer_known_error},
     )
     app.router.redirect_slashes = False  # a redirect would repeat whatever Host the client has sent
     return app
+
+
+def _cors(origins: tuple[str, ...]) -> list[Middleware]:
+    """Let scripts of other origins in, as the setting says; credentials only those of origins that are named."""
+    if not origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=("GET", "HEAD", "POST", "DELETE", "OPTIONS"),
+            allow_headers=("*",),
+            allow_credentials="*" not in origins,
+            expose_headers=_EXPOSED,
+            max_age=3600,
+        )
+    ]
+
+
+def _own(page: ui.Page, state: _State) -> list[Operation]:
+    """What the door answers beside DICOMweb."""
+    return [
+        Operation("page", "GET", "/", page.show, Right.READ, "A page about the archive.", gives={200: ("text/html",)}),
+        Operation(
+            "health",
+            "GET",
+            "/health",
+            state.health,
+            Right.NONE,
+            "Whether the archive works.",
+            gives={200: ("application/json",)},
+            refuses=(503,),
+        ),
+        Operation(
+            "metrics",
+            "GET",
+            "/metrics",
+            state.metrics,
+            Right.READ,
+            "Metrics in the text format of Prometheus.",
+            gives={200: ("text/plain",)},
+            refuses=(404,),
+        ),
+    ]
+
+
+class _Description:
+    """The OpenAPI description of all operations."""
+
+    def __init__(self, operations: list[Operation], public_url: str) -> None:
+        self._operations = operations
+        self._public_url = public_url
+
+    def operation(self) -> Operation:
+        return Operation(
+            "openapi",
+            "GET",
+            "/openapi.json",
+            self._show,
+            Right.NONE,
+            "This description (OpenAPI 3.1).",
+            gives={200: ("application/json",)},
+        )
+
+    async def _show(self, request: Request) -> Response:
+        server = origin(request, self._public_url)
+        document = openapi(self._operations, title="LeanPACS", version=__version__, server=server)
+        return Response(orjson.dumps(document), headers={"cache-control": "no-cache"}, media_type="application/json")
 
 
 class _State:
@@ -209,6 +292,7 @@ class _Watch:
             await answer(scope, receive, watched)
         finally:
             if self._metrics is not None:
-                route = getattr(scope.get("route"), "name", "") or "none"
+                operation = scope.get(OPERATION)
+                route = operation.name if operation else "none"
                 elapsed = time.perf_counter() - started
                 self._metrics.http_seconds.labels(route, str(status or 499)).observe(elapsed)

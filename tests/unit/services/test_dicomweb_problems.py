@@ -94,7 +94,7 @@ def test_hostile_host_is_not_repeated(archive: FakeArchive, client: Client, host
 
 def test_no_redirects_that_repeat_the_host(client: Client) -> None:
     for path in ("/dicom-web/studies/", "/dicom-web", "/health/"):
-        assert client.request("GET", path, headers={"host": "evil.example"}).status_code == 404
+        assert client.request("GET", path, headers={"host": "evil.example"}).status_code in (404, 405)
 
 
 def test_what_senders_write_into_uids_stays_out_of_header_fields(archive: FakeArchive, client: Client) -> None:

@@ -11,11 +11,11 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from starlette.routing import Route
+from starlette.responses import Response
 
 from leanpacs.errors import InstanceNotFound
+from leanpacs.services.dicomweb import capabilities, qido, resources, stow, wado
 from leanpacs.services.dicomweb import frames as pixels
-from leanpacs.services.dicomweb import qido, stow, wado
 from leanpacs.services.dicomweb import rendered as looks
 from leanpacs.services.dicomweb.problems import Problem
 from leanpacs.services.dicomweb.stow import StoreLimits
@@ -23,21 +23,16 @@ from leanpacs.services.dicomweb.urls import Urls
 from leanpacs.services.origin import origin
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from starlette.requests import Request
-    from starlette.responses import Response
 
     from leanpacs.archive.archive import Archive
     from leanpacs.catalog import InstanceRow
+    from leanpacs.services.operations import Answer, Operation
     from leanpacs.services.threads import Threads
     from leanpacs.telemetry import Metrics
 
-    Answer = Callable[[Request], Awaitable[Response]]
-
 _UID: Final = re.compile(r"[!-~]{1,128}")
-_SERIES: Final = "/studies/{study}/series/{series}"
-_INSTANCE: Final = _SERIES + "/instances/{instance}"
+_LONGEST_REASON: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +51,8 @@ class DicomWebOptions:
         Larger instances are refused.
     idle_seconds : float
         A store request of which nothing comes for longer is given up.
+    deleting : bool
+        Whether DELETE is answered.
     """
 
     root: str = "/dicom-web"
@@ -63,6 +60,7 @@ class DicomWebOptions:
     max_results: int = 1000
     largest_instance_bytes: int = 64 << 30
     idle_seconds: float = 120.0
+    deleting: bool = False
 
 
 class DicomWeb:
@@ -94,31 +92,13 @@ class DicomWeb:
         self._storing = storing
         self._metrics = metrics
 
-    def routes(self) -> list[Route]:
-        """Return all resources, relative to the root of the service."""
-        searched: dict[str, qido.Level] = {
-            "/studies": "study",
-            "/series": "series",
-            "/instances": "instance",
-            "/studies/{study}/series": "series",
-            "/studies/{study}/instances": "instance",
-            f"{_SERIES}/instances": "instance",
-        }
-        read: dict[str, Answer] = dict.fromkeys(("/studies/{study}", _SERIES, _INSTANCE), self.instances)
-        read |= {f"{path}/metadata": self.metadata for path in tuple(read)}
-        read |= {
-            f"{_INSTANCE}/frames/{{frames}}": self.frames,
-            f"{_INSTANCE}/bulkdata/{{path:path}}": self.bulk_data,
-        }
-        shown = ("/studies/{study}", _SERIES, _INSTANCE, f"{_INSTANCE}/frames/{{frames}}")
-        read |= {f"{path}/rendered": self.rendered for path in shown}
-        read |= {f"{path}/thumbnail": self.thumbnail for path in shown}
-        return [
-            Route("/studies", self.store, methods=["POST"], name="store"),
-            Route("/studies/{study}", self.store, methods=["POST"], name="store"),
-            *(Route(path, self._search(level), name=f"search-{level}") for path, level in searched.items()),
-            *(Route(path, answer, name=f"retrieve-{answer.__name__}") for path, answer in read.items()),
-        ]
+    def operations(self) -> list[Operation]:
+        """Return all operations with their full paths."""
+        return [operation.below(self._options.root) for operation in resources.operations(self)]
+
+    async def capabilities(self, request: Request) -> Response:
+        """Answer what the service can do (PS3.18 8.9)."""
+        return capabilities.described(request, resources.operations(self), self._urls(request))
 
     async def store(self, request: Request) -> Response:
         """Answer a store request (PS3.18 10.5)."""
@@ -164,7 +144,25 @@ class DicomWeb:
         numbers = None if text is None else pixels.frame_numbers(text)
         return looks.pictures(await self._rows(request), self._urls(request), numbers)
 
-    def _search(self, level: qido.Level) -> Answer:
+    async def delete(self, request: Request) -> Response:
+        """Delete a study, a series or an instance; the catalog first, the bytes after a grace period."""
+        _check_uids(request)
+        if not self._options.deleting:
+            raise Problem(403, "Nothing is deleted over HTTP here, unless the setting http.deleting is true.")
+        uids = request.path_params
+        await self._storing.run(
+            self._archive.deleter().delete,
+            study_uid=uids["study"],
+            series_uid=uids.get("series"),
+            sop_uid=uids.get("instance"),
+            actor=request.client.host if request.client else "http",
+            reason=request.query_params.get("reason", "asked for over DICOMweb")[:_LONGEST_REASON],
+        )
+        return Response(status_code=204)
+
+    def search(self, level: qido.Level) -> Answer:
+        """Return what answers a search of a level (PS3.18 10.6)."""
+
         async def search(request: Request) -> Response:
             _check_uids(request)
             return await qido.search(
