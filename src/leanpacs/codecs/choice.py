@@ -154,6 +154,7 @@ def measure(
     candidates: tuple[Candidate, ...] = FAST,
     slack: float = 0.0,
     sample_bytes: int = LARGEST_SAMPLE,
+    indexes: bool = True,
 ) -> Choice:
     """Try the candidates that the budget allows on a sample of a frame, and choose one of the smallest.
 
@@ -179,9 +180,11 @@ def measure(
         is taken; with 0, the smallest.
     sample_bytes : int
         Frames larger than this are sampled.
+    indexes : bool
+        Whether to look for frames that use few of the values in their range.
     """
     sample, sample_spec = sample_of(frame, spec, sample_bytes)
-    levels = frame_levels(frame, spec, big_endian=big_endian)
+    levels = frame_levels(frame, spec, big_endian=big_endian) if indexes else ()
     trials = [
         _tried(candidate, sample, sample_spec, levels, big_endian=big_endian)
         for candidate in dict.fromkeys((*candidates, FALLBACK))

@@ -8,7 +8,7 @@ given up for speed. What comes out is in docs/explanation/choosing-codecs.md, wi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -40,6 +40,8 @@ class Preset:
         Of larger frames the candidates are tried on a sample.
     recode_effort : int
         Of JPEG XL, for received code streams that are made again from it.
+    indexes : bool
+        Whether frames that use few of the values in their range are held as indexes of those.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Preset:
     slack: float = 0.0
     sample_bytes: int = LARGEST_SAMPLE
     recode_effort: int = 3
+    indexes: bool = True
 
     def choose(
         self, frame: bytes, spec: FrameSpec, *, budget_seconds_per_gb: float = 0.0, big_endian: bool = False
@@ -61,11 +64,15 @@ class Preset:
             candidates=self.candidates,
             slack=self.slack,
             sample_bytes=self.sample_bytes,
+            indexes=self.indexes,
         )
 
 
 QUICK: Final = Preset("fast", FAST, IDLE_SECONDS_PER_GB)
-"""Keeps up with what arrives. Whatever the preset, this one is used, within a smaller budget, while much is waiting."""
+"""Keeps up with what arrives."""
+
+HASTY: Final = replace(QUICK, sample_bytes=LARGEST_SAMPLE // 4, indexes=False)
+"""The same at a lower price: whatever the preset, this one is used, within a smaller budget, while much is waiting."""
 
 _JXL_SIDE: Final = 2048
 """libjxl encodes larger frames in parts of this size; efforts 8 and 9 have been larger there than 4 to 6, always."""

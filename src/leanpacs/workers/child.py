@@ -73,9 +73,20 @@ def _settle_in(nice: int) -> None:
     # When the machine is out of memory, it is a worker that has to go.
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
-    os.nice(nice)
+    if nice:
+        _give_way(nice)
     _keep_freed_memory()
     threading.Thread(target=_end_with_parent, name="end with parent", daemon=True).start()
+
+
+def _give_way(nice: int) -> None:
+    """Let every other process of this server go first, at once when it wakes up (SCHED_IDLE, sched(7)).
+
+    Niceness alone gives a worker little of the processor, and yet keeps who wakes up waiting for the end of its slice.
+    """
+    os.nice(nice)
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def _keep_freed_memory() -> None:

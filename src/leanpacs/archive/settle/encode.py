@@ -18,7 +18,7 @@ from leanpacs.codecs.codec import Codec, EncodeOptions
 from leanpacs.codecs.legacy import RECODABLE
 from leanpacs.codecs.levels import levels_of, precision_of
 from leanpacs.codecs.native import unpack
-from leanpacs.codecs.presets import QUICK, Preset, preset
+from leanpacs.codecs.presets import HASTY, QUICK, Preset, preset
 from leanpacs.dicom.frames import FrameSpec
 from leanpacs.errors import CodecError
 from leanpacs.storage.dictionary import Compressor
@@ -120,7 +120,7 @@ def encode(
         What the series uses already, and how much CPU time may be spent.
     """
     form = Whole(DEFLATED) if content.layout.deflated else parts(content)
-    wanted = QUICK if preferences.in_haste else preset(preferences.preset)
+    wanted = HASTY if preferences.in_haste else preset(preferences.preset)
     packer = Packer(content, facts, file, compressor, preferences.scopes, wanted.name)
     if isinstance(form, Native):
         if form.indivisible:
