@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 SWEEP_SECONDS = 60.0
 RESTART_SECONDS = 1.0
 START_SECONDS = 60.0
+MOST_DIMSE_PROCESSES = 4
+"""Unless more are asked for: four take in what a fast disk takes."""
 
 
 @dataclass(slots=True)
@@ -91,7 +93,7 @@ class Supervisor:
 
     def _plan(self) -> list[tuple[str, int]]:
         return [
-            ("dimse", self._settings.dimse.processes or max(1, (os.cpu_count() or 1) // 2)),
+            ("dimse", self._settings.dimse.processes or min(os.cpu_count() or 1, MOST_DIMSE_PROCESSES)),
             ("http", self._settings.http.processes),
         ]
 

@@ -17,7 +17,7 @@ from leanpacs.codecs.codec import EncodeOptions
 from leanpacs.codecs.jpeg2000 import HTJ2K
 from leanpacs.codecs.jpegls import JpegLS
 from leanpacs.codecs.jpegxl import JpegXL
-from leanpacs.codecs.levels import levels_of, may_have_levels, precision_of
+from leanpacs.codecs.levels import leaves_gaps, levels_of, may_have_levels, precision_of
 from leanpacs.codecs.native import unpack
 from leanpacs.dicom.frames import FrameSpec
 from leanpacs.errors import CodecError, EncodeError, UnsupportedFrame
@@ -154,7 +154,7 @@ def measure(
     candidates: tuple[Candidate, ...] = FAST,
     slack: float = 0.0,
     sample_bytes: int = LARGEST_SAMPLE,
-    indexes: bool = True,
+    in_haste: bool = False,
 ) -> Choice:
     """Try the candidates that the budget allows on a sample of a frame, and choose one of the smallest.
 
@@ -180,11 +180,12 @@ def measure(
         is taken; with 0, the smallest.
     sample_bytes : int
         Frames larger than this are sampled.
-    indexes : bool
-        Whether to look for frames that use few of the values in their range.
+    in_haste : bool
+        Whether a glance at the sample decides if all values of the frame are worth a look.
     """
     sample, sample_spec = sample_of(frame, spec, sample_bytes)
-    levels = frame_levels(frame, spec, big_endian=big_endian) if indexes else ()
+    may_have_gaps = not in_haste or has_gaps(sample, sample_spec, big_endian=big_endian)
+    levels = frame_levels(frame, spec, big_endian=big_endian) if may_have_gaps else ()
     trials = [
         _tried(candidate, sample, sample_spec, levels, big_endian=big_endian)
         for candidate in dict.fromkeys((*candidates, FALLBACK))
@@ -208,6 +209,11 @@ def frame_levels(frame: bytes, spec: FrameSpec, *, big_endian: bool = False) -> 
     if not may_have_levels(spec):
         return ()
     return levels_of([unpack(frame, spec, big_endian=big_endian)], spec)
+
+
+def has_gaps(sample: bytes, spec: FrameSpec, *, big_endian: bool = False) -> bool:
+    """Whether a sample of a frame leaves out many of the values among which most of it is."""
+    return may_have_levels(spec) and leaves_gaps(unpack(sample, spec, big_endian=big_endian), spec)
 
 
 def sample_of(frame: bytes, spec: FrameSpec, limit: int = LARGEST_SAMPLE) -> tuple[bytes, FrameSpec]:

@@ -24,6 +24,10 @@ LEAST_SAMPLES: Final = 256
 """For each level, so that the list of them takes next to nothing; and so that gaps are not mere chance."""
 
 
+MOST_OF_CORE: Final = 0.75
+"""Where most samples are, images without gaps use nearly all values, even in a small sample."""
+
+
 def may_have_levels(spec: FrameSpec) -> bool:
     """Whether frames of this kind are looked at: one integer of 8 or 16 bits for each pixel."""
     return spec.kind == "integer" and spec.bits_allocated in (8, 16) and spec.samples_per_pixel == 1
@@ -43,6 +47,15 @@ def levels_of(frames: Iterable[Samples], spec: FrameSpec) -> tuple[int, ...]:
     if len(found) > MOST_FILLED * span or count < LEAST_SAMPLES * len(found):
         return ()
     return tuple((found - _offset(spec)).tolist())
+
+
+def leaves_gaps(samples: Samples, spec: FrameSpec) -> bool:
+    """Whether many of the values between the lowest and the highest tenth do not occur: a quick look at a sample."""
+    counts = np.bincount(_ordered(samples).reshape(-1), minlength=1 << spec.bits_allocated)
+    below = np.cumsum(counts)
+    first, last = np.searchsorted(below, (samples.size // 10, samples.size - samples.size // 10))
+    core = counts[first : last + 1]
+    return int(np.count_nonzero(core)) < MOST_OF_CORE * len(core)
 
 
 def precision_of(levels: tuple[int, ...]) -> int:

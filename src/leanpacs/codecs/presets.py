@@ -40,8 +40,8 @@ class Preset:
         Of larger frames the candidates are tried on a sample.
     recode_effort : int
         Of JPEG XL, for received code streams that are made again from it.
-    indexes : bool
-        Whether frames that use few of the values in their range are held as indexes of those.
+    in_haste : bool
+        As in :func:`leanpacs.codecs.choice.measure`: whether a glance has to do.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Preset:
     slack: float = 0.0
     sample_bytes: int = LARGEST_SAMPLE
     recode_effort: int = 3
-    indexes: bool = True
+    in_haste: bool = False
 
     def choose(
         self, frame: bytes, spec: FrameSpec, *, budget_seconds_per_gb: float = 0.0, big_endian: bool = False
@@ -64,14 +64,14 @@ class Preset:
             candidates=self.candidates,
             slack=self.slack,
             sample_bytes=self.sample_bytes,
-            indexes=self.indexes,
+            in_haste=self.in_haste,
         )
 
 
 QUICK: Final = Preset("fast", FAST, IDLE_SECONDS_PER_GB)
 """Keeps up with what arrives."""
 
-HASTY: Final = replace(QUICK, sample_bytes=LARGEST_SAMPLE // 4, indexes=False)
+HASTY: Final = replace(QUICK, sample_bytes=LARGEST_SAMPLE // 4, slack=0.02, in_haste=True)
 """The same at a lower price: whatever the preset, this one is used, within a smaller budget, while much is waiting."""
 
 _JXL_SIDE: Final = 2048

@@ -42,7 +42,7 @@ class DimseSettings(Section):
         default=0,
         ge=0,
         le=256,
-        description="Processes that receive; 0 means one for every two CPU cores, the others being left to settling.",
+        description="Processes that receive; 0 means one for each CPU core, at most 4. Settling gives way to them.",
     )
     allowed_calling: tuple[AETitle, ...] = Field(
         default=(), description="AE titles that may connect; an empty list lets any."

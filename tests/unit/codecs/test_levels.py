@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from contract.codec_suite import make_spec
 from leanpacs.codecs import registry
-from leanpacs.codecs.choice import FAST, frame_levels, measure
+from leanpacs.codecs.choice import FAST, frame_levels, has_gaps, measure
 from leanpacs.codecs.codec import EncodeOptions
 from leanpacs.codecs.levels import from_indexes, levels_of, may_have_levels, precision_of, to_indexes
 from leanpacs.codecs.native import pack
@@ -65,6 +65,20 @@ def test_they_are_used_when_they_are_worth_while() -> None:
 def test_when_they_are_not(samples: np.ndarray, expected: int) -> None:
     spec = make_spec(*samples.shape)
     assert len(levels_of([samples], spec)) == expected
+
+
+@pytest.mark.parametrize(("step", "expected"), [(1, False), (2, True), (20, True)])
+@pytest.mark.parametrize("signed", [0, 1])
+def test_a_glance_tells_a_stretched_image_from_another(step: int, *, expected: bool, signed: int) -> None:
+    spec = make_spec(256, 256, pixel_representation=signed)
+    bell = np.random.default_rng(3).normal(200, 40, (256, 256)).astype("i2") * step
+    # A bright mark and a dark border stand far from the rest, in every image.
+    bell[0, :] = 30000
+    bell[:, 0] = 0
+    frame = pack(bell.astype("i2" if signed else "u2"), spec)
+    assert has_gaps(frame, spec) is expected
+    options = measure(frame, spec, candidates=FAST[:1], in_haste=True)
+    assert bool(options.levels) is expected
 
 
 def test_all_frames_count() -> None:
