@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import queue
+import socket
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,11 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import CTImageStorage, MRImageStorage, StorageCommitmentPushModel
 
 import data
-from dimse_archive import made, served
+from dimse_archive import made, served, settings
+from leanpacs.archive.archive import open_archive
 from leanpacs.services.dimse import Peer
+from leanpacs.services.dimse.directory import Directory
+from leanpacs.services.dimse.dispatch import Dispatcher, DispatchOptions
 
 WELL_KNOWN = "1.2.840.10008.1.20.1.1"
 
@@ -43,7 +48,13 @@ class Modality:
         return 0x0000, None
 
     def ask(
-        self, address: tuple[str, int], ds: Dataset | None, *, action_type: int = 1, instance: str = WELL_KNOWN
+        self,
+        address: tuple[str, int],
+        ds: Dataset | None,
+        *,
+        action_type: int = 1,
+        instance: str = WELL_KNOWN,
+        stays: bool = True,
     ) -> int:
         ae = AE("MODALITY")
         ae.add_requested_context(StorageCommitmentPushModel)
@@ -51,7 +62,7 @@ class Modality:
         assert association.is_established
         try:
             status, _ = association.send_n_action(ds, action_type, StorageCommitmentPushModel, instance)
-            if status.Status == 0:
+            if status.Status == 0 and stays:
                 self.last = self.reports.get(timeout=20)
             return int(status.Status)
         finally:
@@ -81,7 +92,7 @@ def test_report_on_the_same_association(tmp_path: Path) -> None:
         assert [item.ReferencedSOPInstanceUID for item in ds.ReferencedSOPSequence] == [held[1][1]]
 
 
-def test_report_on_a_new_association(tmp_path: Path) -> None:
+def test_a_report_on_a_new_association_outlives_a_restart(tmp_path: Path) -> None:
     modality = Modality()
     ae = AE("MODALITY")
     ae.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
@@ -90,10 +101,49 @@ def test_report_on_a_new_association(tmp_path: Path) -> None:
         peer = Peer("MODALITY", "127.0.0.1", server.server_address[1], reports_apart=True)
         with served(tmp_path / "archive", made(), destinations=(peer,)) as (archive, address):
             held = [(row.sop_class, row.sop_uid) for row in archive.catalog.all_instances()]
-            assert modality.ask(address, action(held, "2.25.7")) == 0
-            assert (modality.last[0], modality.last[1].TransactionUID) == (1, "2.25.7")
+            references = [*held, (CTImageStorage, "1.2.3")]
+            assert modality.ask(address, action(references, "2.25.7"), stays=False) == 0
+        with open_archive(tmp_path / "archive", settings()) as archive:
+            assert [row.destination for row in archive.catalog.outgoing.commitments()] == ["MODALITY"]
+            options = DispatchOptions("LEANPACS", "tests", timeout_seconds=10)
+            known = Directory((peer,), archive.catalog.outgoing)
+            Dispatcher(archive.catalog, archive.retriever, known, options).send_due()
+            assert archive.catalog.outgoing.commitments() == []
+        event_type, ds = modality.reports.get(timeout=20)
+        assert (event_type, ds.TransactionUID) == (2, "2.25.7")
+        assert [item.ReferencedSOPInstanceUID for item in ds.ReferencedSOPSequence] == [held[0][1]]
     finally:
         server.shutdown()
+
+
+def test_a_report_that_cannot_be_delivered_is_tried_again(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        peer = Peer("MODALITY", "127.0.0.1", nobody.getsockname()[1], reports_apart=True)
+    with served(tmp_path / "archive", made(), destinations=(peer,)) as (archive, address):
+        assert Modality().ask(address, action([(CTImageStorage, "1.2.3")]), stays=False) == 0
+        now = datetime.now(UTC)
+        options = DispatchOptions("LEANPACS", "tests", timeout_seconds=10)
+        known = Directory((peer,), archive.catalog.outgoing)
+
+        def send_at(moment: datetime) -> None:
+            Dispatcher(archive.catalog, archive.retriever, known, options, lambda: moment).send_due()
+
+        send_at(now + timedelta(seconds=1))
+        (row,) = archive.catalog.outgoing.commitments()
+        assert (row.attempts, "MODALITY" in row.reason) == (1, True)
+        send_at(now + timedelta(seconds=2))
+        assert archive.catalog.outgoing.commitments()[0].attempts == 1
+        send_at(now + timedelta(days=8))
+        assert archive.catalog.outgoing.commitments() == []
+
+
+def test_a_report_that_was_taken_is_not_owed_any_more(tmp_path: Path) -> None:
+    peer = Peer("MODALITY", "127.0.0.1", 1)
+    with served(tmp_path / "archive", made(), destinations=(peer,)) as (archive, address):
+        modality = Modality()
+        assert modality.ask(address, action([(CTImageStorage, "1.2.3")])) == 0
+        assert modality.last[0] == 2
+        assert archive.catalog.outgoing.commitments() == []
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from leanpacs.config import DuplicatePolicy, Settings, TierSettings, load_settings
-from leanpacs.config.reference import reference_page
+from leanpacs.config import DuplicatePolicy, ForwardRule, Settings, load_settings
+from leanpacs.config.reference import REPEATED, reference_page
 from leanpacs.errors import ConfigError
 
 
@@ -50,6 +50,11 @@ def test_constructor_reads_no_environment(monkeypatch: pytest.MonkeyPatch) -> No
 def test_lists_in_the_environment_are_json(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEANPACS_DIMSE__ALLOWED_CALLING", '["CT1", " MR1 "]')
     assert load_settings().dimse.allowed_calling == ("CT1", "MR1")
+
+
+def test_a_list_of_tables_in_the_environment_is_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEANPACS_FORWARD", '[{"to": ["A"], "modality": ["M?"]}]')
+    assert load_settings().forward == (ForwardRule(to=("A",), modality=("M?",)),)
 
 
 def test_bad_json_in_the_environment_is_a_config_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,10 +118,10 @@ def test_settings_are_frozen_and_travel_to_workers() -> None:
 def test_every_setting_has_a_description() -> None:
     page = reference_page()
     for name, field in Settings.model_fields.items():
-        section = TierSettings if name == "tiers" else field.annotation
+        section, heading = REPEATED.get(name, (field.annotation, f"[{name}]"))
         assert isinstance(section, type)
         assert issubclass(section, BaseModel)
-        assert f"## `[{name}{'.NAME' if name == 'tiers' else ''}]`" in page
+        assert f"## `{heading}`" in page
         for key, entry in section.model_fields.items():
             assert entry.description, f"{name}.{key}"
             assert f"| `{key}` |" in page

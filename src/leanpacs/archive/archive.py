@@ -15,6 +15,7 @@ from leanpacs.archive.care.placing import Placer
 from leanpacs.archive.care.verify import Verifier
 from leanpacs.archive.giveback.cache import DiskCache
 from leanpacs.archive.giveback.retrieve import Retriever
+from leanpacs.archive.intake.forwarding import Forwarding
 from leanpacs.archive.intake.ingest import Incoming, Ingest, Receipt
 from leanpacs.archive.settle.representing import dictionary_row
 from leanpacs.archive.settle.settler import Settler
@@ -69,7 +70,15 @@ class Archive:
         self.audit = AuditTrail(data / AUDIT_FOLDER, segment_bytes=settings.audit.segment_bytes)
         # Only taking in is refused when the disk is nearly full: settling is what makes room.
         hot = guarded(self.store, settings.storage.minimum_free_bytes)
-        self._ingest = Ingest(hot, self.catalog, settings.ingest, self.audit, grace=self.grace, step=step)
+        self._ingest = Ingest(
+            hot,
+            self.catalog,
+            settings.ingest,
+            self.audit,
+            grace=self.grace,
+            forwarding=Forwarding(settings.forward),
+            step=step,
+        )
         self._decoders = WorkerPool(
             settings.workers.decoders or os.cpu_count() or 1,
             memory_limit_bytes=settings.workers.memory_bytes,

@@ -2,6 +2,7 @@
 
 from leanpacs.catalog.catalog import Catalog, open_catalog
 from leanpacs.catalog.matching import AnyOf, Between, Match, Universal, Wildcard, parse_match
+from leanpacs.catalog.outgoing import CommitmentRow, DestinationRow, Outbound, OutboxRow, Outgoing
 from leanpacs.catalog.query import Query, matchable
 from leanpacs.catalog.rows import (
     Action,
@@ -42,8 +43,10 @@ __all__ = [
     "Between",
     "Catalog",
     "Change",
+    "CommitmentRow",
     "DayOfArrivals",
     "Deleted",
+    "DestinationRow",
     "DictionaryRow",
     "DuplicateInstance",
     "Evidence",
@@ -57,6 +60,9 @@ __all__ = [
     "Landing",
     "Match",
     "NewRepresentation",
+    "Outbound",
+    "OutboxRow",
+    "Outgoing",
     "PatientRow",
     "QuarantineRow",
     "Query",

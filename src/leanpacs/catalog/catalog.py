@@ -22,6 +22,7 @@ from leanpacs.catalog.lookup import (
     select_representations,
 )
 from leanpacs.catalog.migrations import bring_up_to_date
+from leanpacs.catalog.outgoing import Outgoing
 from leanpacs.catalog.query import Query
 from leanpacs.catalog.rows import (
     Backlog,
@@ -88,11 +89,17 @@ class Catalog:
 
     Thread-safe; any number of processes may have the same catalog open. Do not carry one over a fork.
     Each reading method sees one committed state. All times are aware UTC.
+
+    Attributes
+    ----------
+    outgoing : Outgoing
+        Known destinations, and what waits to be sent to them.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._statements = Statements.of(database.dialect)
+        self.outgoing = Outgoing(database)
 
     def close(self) -> None:
         """Close all connections."""

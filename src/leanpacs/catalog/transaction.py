@@ -17,6 +17,7 @@ from leanpacs.catalog.landing import (
     take_in,
 )
 from leanpacs.catalog.lookup import instance_by_uid
+from leanpacs.catalog.outgoing import Outbound, enqueue
 from leanpacs.catalog.rows import (
     Action,
     Arrival,
@@ -113,6 +114,10 @@ class Transaction:
         return removal.delete_instances(
             self._connection, deletion, study_uid=study_uid, series_uid=series_uid, sop_uid=sop_uid
         )
+
+    def enqueue(self, entries: Sequence[Outbound], now: datetime) -> int:
+        """Let instances wait to be sent (`Outgoing.enqueue`)."""
+        return enqueue(self._connection, self._dialect, entries, now)
 
     # -- settling
 

@@ -8,7 +8,9 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from leanpacs import telemetry
@@ -18,7 +20,9 @@ from leanpacs.errors import ConfigError, UnsupportedTransferSyntax
 if TYPE_CHECKING:
     import ssl
 
+    from leanpacs.archive.archive import Archive
     from leanpacs.services.dimse import Peer
+    from leanpacs.services.dimse.dispatch import Dispatcher
 
 
 def serve_dimse(settings: Settings, listener: socket.socket, lifeline: Connection) -> None:
@@ -35,6 +39,7 @@ def serve_dimse(settings: Settings, listener: socket.socket, lifeline: Connectio
         allowed_calling=frozenset(settings.dimse.allowed_calling),
         relational=settings.dimse.relational_queries,
         destinations=peers(settings),
+        certificate=own_certificate(settings),
         allowed_addresses=settings.dimse.allowed_addresses,
         tls=_tls(settings),
         largest_instance_bytes=settings.ingest.largest_instance_bytes,
@@ -67,6 +72,31 @@ def peers(settings: Settings) -> tuple[Peer, ...]:
         )
         for ae_title, known in settings.dimse.destinations.items()
     )
+
+
+def own_certificate(settings: Settings) -> tuple[Path, Path] | None:
+    """PEM files of certificate and key of this archive, if it has them."""
+    certificate, key = settings.dimse.tls_certificate, settings.dimse.tls_key
+    return None if certificate is None or key is None else (certificate, key)
+
+
+def dispatcher(settings: Settings, archive: Archive) -> Dispatcher:
+    """What sends the instances and reports that wait in an archive."""
+    from leanpacs.services.dimse.directory import Directory
+    from leanpacs.services.dimse.dispatch import Dispatcher, DispatchOptions
+
+    outbox = settings.outbox
+    options = DispatchOptions(
+        ae_title=settings.dimse.ae_title,
+        owner=f"{socket.gethostname()}:{settings.storage.data.resolve()}",
+        senders=outbox.senders,
+        first_retry=timedelta(seconds=outbox.first_retry_seconds),
+        longest_retry=timedelta(seconds=outbox.longest_retry_seconds),
+        give_up=timedelta(seconds=outbox.give_up_seconds),
+        timeout_seconds=settings.dimse.network_timeout_seconds,
+    )
+    known = Directory(peers(settings), archive.catalog.outgoing, own_certificate(settings))
+    return Dispatcher(archive.catalog, archive.retriever, known, options)
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:

@@ -16,6 +16,7 @@ from leanpacs.cli import (
     evidence,
     giveback,
     intake,
+    outgoing,
     output,
     send,
     serving,
@@ -74,6 +75,8 @@ app.command("rebuild-catalog")(care.rebuild_catalog)
 app.command("analyze")(analyze.analyze_)
 app.command("simulate")(simulate.simulate)
 app.add_typer(care.quarantine, name="quarantine")
+app.add_typer(outgoing.destination, name="destination")
+app.add_typer(outgoing.outbox, name="outbox")
 app.add_typer(dictionaries.app, name="dictionary")
 
 

@@ -9,11 +9,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from leanpacs.catalog import Outbound
 from leanpacs.cli.options import Config, Data, Json, Quiet, settings_of
 from leanpacs.cli.output import Column, print_json, print_table, progress_bar
 from leanpacs.config import Settings
@@ -21,6 +23,7 @@ from leanpacs.errors import ConfigError, DicomError, InstanceNotFound
 
 if TYPE_CHECKING:
     from leanpacs.archive.archive import Archive
+    from leanpacs.catalog import InstanceRow
     from leanpacs.services.dimse import Peer
     from leanpacs.services.dimse.delivery import Parcel, Sent
 
@@ -46,9 +49,7 @@ class _Tally:
 def send(
     to: Annotated[
         str,
-        typer.Option(
-            "--to", metavar="AET@HOST:PORT", help="Where to; or the AE title of a destination in the settings."
-        ),
+        typer.Option("--to", metavar="AET@HOST:PORT", help="Where to; or the AE title of a known destination."),
     ],
     paths: Annotated[
         list[Path] | None, typer.Argument(metavar="PATH", help="Files and folders, instead of an archive.")
@@ -70,6 +71,10 @@ def send(
     pause: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="Before the next attempt; doubles each time.")
     ] = 5.0,
+    queue: Annotated[
+        bool,
+        typer.Option("--queue", help="Leave it to the running server, which tries for days if need be; see `outbox`."),
+    ] = False,
     config: Config = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -85,6 +90,9 @@ def send(
     if paths and (study or series or instance):
         raise ConfigError("PATH", str(paths[0]), "cannot be used with --study, --series or --instance")
     settings = settings_of(data, config, {"dimse": {"ae_title": aet}})
+    if queue:
+        _queue(to, paths, (study, series, instance), settings, json=json)
+        return
     peer = _peer(to, prefer or (), settings)
     tally = _Tally()
     with _parcels(settings, paths, (study, series, instance), tally) as parcels:
@@ -92,6 +100,34 @@ def send(
     _report(tally, peer, json=json)
     if tally.problems:
         raise typer.Exit(1)
+
+
+def _queue(
+    to: str,
+    paths: list[Path] | None,
+    uids: tuple[str | None, str | None, str | None],
+    settings: Settings,
+    *,
+    json: bool,
+) -> None:
+    """Put instances of the archive into its outbox."""
+    from leanpacs.archive.archive import open_archive
+
+    if paths:
+        raise ConfigError("PATH", str(paths[0]), "--queue sends what an archive holds; import the files first")
+    with open_archive(settings.storage.data, settings) as archive:
+        outgoing = archive.catalog.outgoing
+        if to not in settings.dimse.destinations and outgoing.destination(to) is None:
+            raise ConfigError("--to", to, "--queue needs a known destination; see 'destination add'")
+        entries = [
+            Outbound(to, held.study_uid, held.series_uid, held.sop_uid, "send --queue")
+            for held in _held(archive, *uids)
+        ]
+        count = outgoing.enqueue(entries, datetime.now(UTC))
+    if json:
+        print_json({"queued": count, "waiting_already": len(entries) - count})
+    else:
+        print(f"{count} instances queued for {to}, {len(entries) - count} were waiting already")
 
 
 def _send(
@@ -126,13 +162,27 @@ def _peer(to: str, prefer: Iterable[str], settings: Settings) -> Peer:
     from leanpacs.transcode.target import syntax_named
 
     preferred = tuple(syntax_named(name) for name in prefer)
-    for known in peers(settings):
+    for known in (*peers(settings), *_added(to, settings)):
         if known.ae_title == to:
             return replace(known, prefer=preferred or known.prefer)
     match = _PEER.fullmatch(to)
     if match is None:
-        raise ConfigError("--to", to, "give it as AET@HOST:PORT, or name a destination of the settings")
+        raise ConfigError("--to", to, "give it as AET@HOST:PORT, or name a known destination")
     return Peer(match["title"], match["host"].strip("[]"), int(match["port"]), preferred)
+
+
+def _added(to: str, settings: Settings) -> Iterator[Peer]:
+    """The destination of that AE title in the catalog, where there is an archive."""
+    from leanpacs.archive.archive import open_archive
+    from leanpacs.cli.doors import own_certificate
+    from leanpacs.services.dimse.directory import peer_of
+
+    if "@" in to or not settings.storage.data.exists():
+        return
+    with open_archive(settings.storage.data, settings) as archive:
+        row = archive.catalog.outgoing.destination(to)
+    if row is not None:
+        yield peer_of(row, own_certificate(settings))
 
 
 @contextmanager
@@ -154,13 +204,17 @@ def _parcels(
 def _of_archive(archive: Archive, study: str | None, series: str | None, instance: str | None) -> Iterator[Parcel]:
     from leanpacs.services.dimse.retrieve import parcel_of
 
+    yield from (parcel_of(held, archive.retriever) for held in _held(archive, study, series, instance))
+
+
+def _held(archive: Archive, study: str | None, series: str | None, instance: str | None) -> Iterable[InstanceRow]:
+    """The instances that are named, all when none is."""
     if not (study or series or instance):
-        yield from (parcel_of(held, archive.retriever) for held in archive.catalog.all_instances())
-        return
+        return archive.catalog.all_instances()
     found = archive.catalog.instances(study_uid=study, series_uid=series, sop_uid=instance)
     if not found:
         raise InstanceNotFound(instance or series or study or "")
-    yield from (parcel_of(held, archive.retriever) for held in found)
+    return found
 
 
 def _of_files(paths: list[Path], transcoder: object, spool: Path, tally: _Tally) -> Iterator[Parcel]:

@@ -104,6 +104,9 @@ class Supervisor:
         settling.start()
         sweeping = threading.Thread(target=self._sweep, args=(archive, started), name="sweeper")
         sweeping.start()
+        dispatcher = doors.dispatcher(self._settings, archive)
+        sending = threading.Thread(target=dispatcher.run, args=(self._stop,), name="outbox")
+        sending.start()
         try:
             if self._wait_until_ready():
                 self._tell(
@@ -115,6 +118,7 @@ class Supervisor:
             self._close_doors()
             settling.join()
             sweeping.join()
+            sending.join()
         self._drain(archive)
 
     def _drain(self, archive: Archive) -> None:

@@ -4,6 +4,7 @@ Only the command line loads them (:func:`load_settings`); everything else is han
 """
 
 from leanpacs.config.doors import DestinationSettings, DimseSettings, HttpSettings
+from leanpacs.config.forwarding import ForwardRule, OutboxSettings
 from leanpacs.config.keeping import (
     DeleteSettings,
     DeliverySettings,
@@ -25,9 +26,11 @@ __all__ = [
     "DestinationSettings",
     "DimseSettings",
     "DuplicatePolicy",
+    "ForwardRule",
     "HttpSettings",
     "IngestSettings",
     "LogSettings",
+    "OutboxSettings",
     "Settings",
     "SettleSettings",
     "StorageSettings",

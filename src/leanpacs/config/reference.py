@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
 
 from pydantic import BaseModel
 
 from leanpacs.config.doors import DestinationSettings, DimseSettings
+from leanpacs.config.forwarding import ForwardRule
 from leanpacs.config.settings import Settings
 from leanpacs.config.tiers import TierSettings
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
+
+REPEATED: Final[Mapping[str, tuple[type[BaseModel], str]]] = MappingProxyType(
+    {"tiers": (TierSettings, "[tiers.NAME]"), "forward": (ForwardRule, "[[forward]]")}
+)
+"""Sections of which there may be several: the model of each, and its heading."""
 
 
 def reference_page() -> str:
@@ -30,15 +38,10 @@ def reference_page() -> str:
         "environment, lists are written as JSON.",
     ]
     for name, field in Settings.model_fields.items():
-        section = field.annotation
-        if name == "tiers":
-            lines += ["", "## `[tiers.NAME]`", "", inspect.cleandoc(TierSettings.__doc__ or ""), ""]
-            lines += ["| key | default | meaning |", "| --- | --- | --- |"]
-            lines += [_reference_row(key, entry) for key, entry in TierSettings.model_fields.items()]
-            continue
+        section, heading = REPEATED.get(name, (field.annotation, f"[{name}]"))
         assert isinstance(section, type)
         assert issubclass(section, BaseModel)
-        lines += ["", f"## `[{name}]`", "", (section.__doc__ or "").strip(), ""]
+        lines += ["", f"## `{heading}`", "", inspect.cleandoc(section.__doc__ or ""), ""]
         lines += ["| key | default | meaning |", "| --- | --- | --- |"]
         lines += [_reference_row(key, entry) for key, entry in section.model_fields.items()]
         if section is DimseSettings:

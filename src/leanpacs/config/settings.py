@@ -18,6 +18,7 @@ from pydantic_settings import (
 )
 
 from leanpacs.config.doors import DimseSettings, HttpSettings
+from leanpacs.config.forwarding import ForwardRule, OutboxSettings
 from leanpacs.config.keeping import (
     DeleteSettings,
     DeliverySettings,
@@ -55,6 +56,8 @@ class Settings(BaseSettings):
     delivery: DeliverySettings = DeliverySettings()
     workers: WorkerSettings = WorkerSettings()
     delete: DeleteSettings = DeleteSettings()
+    outbox: OutboxSettings = OutboxSettings()
+    forward: tuple[ForwardRule, ...] = ()
     audit: AuditSettings = AuditSettings()
     log: LogSettings = LogSettings()
 
@@ -143,10 +146,13 @@ def _merged(layers: list[dict[str, Any]]) -> dict[str, Any]:
 def _unknown_variables() -> list[tuple[str, object, str]]:
     """Find variables that look like settings and are none; the library would pass over them in silence."""
     known = {f"{ENVIRONMENT_PREFIX}{name}__".upper() for name in Settings.model_fields}
+    whole = {f"{ENVIRONMENT_PREFIX}FORWARD"}
     return [
         (name, value, f"no such setting; the form is {ENVIRONMENT_PREFIX}SECTION__KEY")
         for name, value in sorted(os.environ.items())
-        if name.upper().startswith(ENVIRONMENT_PREFIX) and not name.upper().startswith((*_NOT_SETTINGS, *known))
+        if name.upper().startswith(ENVIRONMENT_PREFIX)
+        and name.upper() not in whole
+        and not name.upper().startswith((*_NOT_SETTINGS, *known))
     ]
 
 

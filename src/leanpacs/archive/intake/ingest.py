@@ -19,6 +19,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO, Literal, cast
 
+from leanpacs.archive.intake.forwarding import Forwarding
 from leanpacs.archive.intake.together import Together
 from leanpacs.audit import AuditAction, AuditEvent, AuditOutcome, AuditTrail
 from leanpacs.catalog import Arrival, Catalog, DuplicateInstance, InstanceRow, Landing, Transaction
@@ -135,6 +136,8 @@ class Ingest:
         Told of what is refused, replaced or put in quarantine.
     grace : timedelta
         How long what is replaced stays before it is swept.
+    forwarding : Forwarding, optional
+        What is sent on when it has arrived; nothing by default.
     step : callable, optional
         Called with a name between every two steps; tests stop the process there.
     """
@@ -147,6 +150,7 @@ class Ingest:
         audit: AuditTrail,
         *,
         grace: timedelta,
+        forwarding: Forwarding | None = None,
         step: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._store = store
@@ -154,6 +158,7 @@ class Ingest:
         self._settings = settings
         self._audit = audit
         self._grace = grace
+        self._forwarding = forwarding or Forwarding(())
         self._step = step
         self._gate = BacklogGate(catalog, settings)
         self._together = Together(self._land_all)
@@ -291,6 +296,7 @@ class Ingest:
             transaction.land(item.found, landing)
         except DuplicateInstance as duplicate:
             return self._duplicate(transaction, item, item.found, landing, duplicate.existing)
+        self._forward(transaction, item.incoming, item.found, landing)
         return _receipt(Outcome.STORED, item.found, blob.size_bytes)
 
     def _duplicate(
@@ -318,7 +324,14 @@ class Ingest:
                 transaction.replace_instance(
                     found, landing, actor=item.incoming.sender, reason=_OTHER_BYTES, due_at=now + self._grace
                 )
+                self._forward(transaction, item.incoming, found, landing)
                 return _receipt(Outcome.REPLACED, found, size, _OTHER_BYTES)
+
+    def _forward(self, transaction: Transaction, incoming: Incoming, found: InstanceIndex, landing: Landing) -> None:
+        """Let what has arrived wait to be sent on, where a rule says so."""
+        entries = self._forwarding(found, sender=incoming.sender, door=incoming.door)
+        if entries:
+            transaction.enqueue(entries, landing.arrival.received_at)
 
     def _quarantined(self, transaction: Transaction, item: _Prepared, blob: BlobRef, receipt: Receipt) -> Receipt:
         reason = item.reason or receipt.reason

@@ -1,17 +1,17 @@
 """Storage commitment, push model: who asks is told what is durably held (PS3.4 annex J).
 
 Answered from committed rows of the catalog alone, which refer to durable blobs only. The report goes out on the
-association of the request, right after its response; or on a new one where the settings say so, and when the peer has
-left meanwhile.
+association of the request, right after its response; or on a new one where the destination says so, and when the
+peer has left meanwhile.
 """
 
 from __future__ import annotations
 
 import io
 import logging
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
 from pydicom.dataset import Dataset
@@ -26,6 +26,7 @@ from leanpacs.dicom.uids import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE
 from leanpacs.errors import LeanPACSError
 from leanpacs.services.dimse import status
 from leanpacs.services.dimse.association import Association
+from leanpacs.services.dimse.directory import Peers
 from leanpacs.services.dimse.exchange import Exchange
 from leanpacs.services.dimse.identifiers import LONGEST_BYTES
 from leanpacs.services.dimse.message import SOME_DATA_SET, Command, CommandField, Element, encode
@@ -40,12 +41,11 @@ WELL_KNOWN_INSTANCE: Final = "1.2.840.10008.1.20.1.1"
 REQUEST_STORAGE_COMMITMENT: Final = 1
 NO_SUCH_OBJECT_INSTANCE: Final = 0x0112
 CLASS_INSTANCE_CONFLICT: Final = 0x0119
-ATTEMPTS: Final = 5
-RETRY_SECONDS: Final = 30.0
-"""Before a report is tried again; twice as long each time."""
+SAME_ASSOCIATION: Final = timedelta(seconds=180)
+"""After which a report is sent on an association of its own, if it was not acknowledged on that of its request."""
 
 _SUCCESSFUL, _WITH_FAILURES = 1, 2
-_ENDS = (Aborted, Disconnected, Released, Silence, Violation)
+ENDS = (Aborted, Disconnected, Released, Silence, Violation)
 
 
 class Durable(Protocol):
@@ -110,37 +110,53 @@ def check(transaction_uid: str, references: Sequence[tuple[str, str]], catalog: 
     return Report(transaction_uid, tuple(held), tuple(failed))
 
 
+class Owed(Protocol):
+    """What notes reports that are owed, so that a restart forgets none."""
+
+    def ask_commitment(
+        self,
+        destination: str,
+        transaction_uid: str,
+        instances: Sequence[tuple[str, str]],
+        *,
+        now: datetime,
+        due_at: datetime,
+    ) -> int:
+        """Note that a report is owed; its key."""
+        ...
+
+    def end_commitment(self, key: int) -> None:
+        """It is delivered."""
+        ...
+
+    def put_off_commitment(self, key: int, due_at: datetime, reason: str) -> None:
+        """It is to be tried again from then on."""
+        ...
+
+
 class CommitmentService:
     """Answers N-ACTION requests for storage commitment, and reports.
+
+    What is owed to a known destination is noted before the request is answered. Reports that cannot or shall not go
+    out on the association of the request are left to a `leanpacs.services.dimse.dispatch.Dispatcher`.
 
     Parameters
     ----------
     catalog : Durable
         What is committed.
+    owed : Owed
+        Where it is noted.
     ae_title : str
-        By which what is held can be retrieved, and by which reports on new associations are sent.
-    destinations : mapping of str to Peer
-        Where reports go, by AE title, that cannot or shall not go out on the association of the request.
-    timeout_seconds : float
-        How long a peer may take.
-    start : callable
-        Runs a function in the background, after some seconds.
+        By which what is held can be retrieved.
+    peers : Peers
+        Known destinations.
     """
 
-    def __init__(
-        self,
-        catalog: Durable,
-        *,
-        ae_title: str,
-        destinations: Mapping[str, Peer],
-        timeout_seconds: float,
-        start: Callable[[float, Callable[[], None]], None] | None = None,
-    ) -> None:
+    def __init__(self, catalog: Durable, owed: Owed, *, ae_title: str, peers: Peers) -> None:
         self._catalog = catalog
+        self._owed = owed
         self._ae_title = ae_title
-        self._destinations = destinations
-        self._timeout_seconds = timeout_seconds
-        self._start = start or _in_background
+        self._peers = peers
 
     def __call__(self, association: Association, command: Command) -> Reply | None:
         """Take the request, answer it, and report."""
@@ -162,6 +178,9 @@ class CommitmentService:
             return Reply(Status.INVALID_ARGUMENT_VALUE, str(error))
         try:
             report = check(transaction_uid, references, self._catalog)
+            peer = self._peers.get(association.calling)
+            apart = peer is not None and peer.reports_apart
+            key = None if peer is None else self._note(peer, transaction_uid, references, apart=apart)
         except LeanPACSError as error:
             log.warning("commitment failed: %s", error, extra={"action": "commit", "calling": association.calling})
             return status.of_error(error)
@@ -175,52 +194,66 @@ class CommitmentService:
             },
         )
         association.respond(command, Reply(Status.SUCCESS))
-        peer = self._destinations.get(association.calling)
-        if peer is not None and peer.reports_apart:
-            self._start(0.0, lambda: self._report_apart(peer, report, 1))
-            return None
-        try:
-            self._send(association.exchange, command.context_id, context.transfer_syntax, report)
-        except _ENDS:
-            if peer is None:
-                log.warning("report not sent", extra={"action": "commit", "calling": association.calling})
-            else:
-                self._start(0.0, lambda: self._report_apart(peer, report, 1))
-            raise
+        if not apart:
+            self._report(association, command, report, key)
         return None
 
-    def _send(self, exchange: Exchange, context_id: int, transfer_syntax: str, report: Report) -> None:
-        """Send a report and wait until it is acknowledged."""
-        elements: dict[int, int | str] = {
-            Element.AFFECTED_SOP_CLASS_UID: STORAGE_COMMITMENT,
-            Element.COMMAND_FIELD: CommandField.N_EVENT_REPORT_RQ,
-            Element.MESSAGE_ID: 1,
-            Element.COMMAND_DATA_SET_TYPE: SOME_DATA_SET,
-            Element.AFFECTED_SOP_INSTANCE_UID: WELL_KNOWN_INSTANCE,
-            Element.EVENT_TYPE_ID: report.event_type,
-        }
-        exchange.send(context_id, encode(elements), (report.data_set(transfer_syntax, self._ae_title),))
-        answer = exchange.receive()
-        exchange.skip_data_set()
-        if answer.field != CommandField.N_EVENT_REPORT_RQ | 0x8000:
-            raise Violation(AbortReason.UNEXPECTED_PDU, f"command field {answer.field:#06x} instead of a response")
+    def _note(self, peer: Peer, transaction_uid: str, references: Sequence[tuple[str, str]], *, apart: bool) -> int:
+        now = datetime.now(UTC)
+        due_at = now if apart else now + SAME_ASSOCIATION
+        return self._owed.ask_commitment(peer.ae_title, transaction_uid, references, now=now, due_at=due_at)
 
-    def _report_apart(self, peer: Peer, report: Report, attempt: int) -> None:
-        offers = [(STORAGE_COMMITMENT, EXPLICIT_LE), (STORAGE_COMMITMENT, IMPLICIT_LE)]
-        roles = {STORAGE_COMMITMENT: (False, True)}
+    def _report(self, association: Association, command: Command, report: Report, key: int | None) -> None:
+        """Report on the association of the request."""
+        syntax = association.contexts[command.context_id].transfer_syntax
         try:
-            with associated(
-                peer, self._ae_title, offers, roles=roles, timeout_seconds=self._timeout_seconds
-            ) as exchange:
-                if not exchange.contexts:
-                    raise Unreachable(f"{peer.ae_title} takes no reports of storage commitment")
-                context = next(iter(exchange.contexts.values()))
-                self._send(exchange, context.context_id, context.transfer_syntax, report)
-        except (Unreachable, *_ENDS) as error:
-            log.warning("report not sent: %s", error, extra={"action": "commit", "calling": peer.ae_title})
-            if attempt < ATTEMPTS:
-                wait = RETRY_SECONDS * 2 ** (attempt - 1)
-                self._start(wait, lambda: self._report_apart(peer, report, attempt + 1))
+            send_report(association.exchange, command.context_id, report.data_set(syntax, self._ae_title), report)
+        except ENDS as error:
+            if key is None:
+                log.warning("report not sent", extra={"action": "commit", "calling": association.calling})
+            else:
+                self._owed.put_off_commitment(key, datetime.now(UTC), str(error))
+            raise
+        if key is not None:
+            self._owed.end_commitment(key)
+
+
+def send_report(exchange: Exchange, context_id: int, data_set: bytes, report: Report) -> None:
+    """Send a report on an association and wait until it is acknowledged; raises what ends associations."""
+    elements: dict[int, int | str] = {
+        Element.AFFECTED_SOP_CLASS_UID: STORAGE_COMMITMENT,
+        Element.COMMAND_FIELD: CommandField.N_EVENT_REPORT_RQ,
+        Element.MESSAGE_ID: 1,
+        Element.COMMAND_DATA_SET_TYPE: SOME_DATA_SET,
+        Element.AFFECTED_SOP_INSTANCE_UID: WELL_KNOWN_INSTANCE,
+        Element.EVENT_TYPE_ID: report.event_type,
+    }
+    exchange.send(context_id, encode(elements), (data_set,))
+    answer = exchange.receive()
+    exchange.skip_data_set()
+    if answer.field != CommandField.N_EVENT_REPORT_RQ | 0x8000:
+        raise Violation(AbortReason.UNEXPECTED_PDU, f"command field {answer.field:#06x} instead of a response")
+
+
+def report_apart(peer: Peer, report: Report, *, ae_title: str, timeout_seconds: float) -> None:
+    """Send a report on an association of its own, in which this side proposes the SCP role.
+
+    Raises
+    ------
+    Unreachable
+        There is no association, it takes no reports, or it broke.
+    """
+    offers = [(STORAGE_COMMITMENT, EXPLICIT_LE), (STORAGE_COMMITMENT, IMPLICIT_LE)]
+    roles = {STORAGE_COMMITMENT: (False, True)}
+    try:
+        with associated(peer, ae_title, offers, roles=roles, timeout_seconds=timeout_seconds) as exchange:
+            if not exchange.contexts:
+                raise Unreachable(f"{peer.ae_title} takes no reports of storage commitment")
+            context = next(iter(exchange.contexts.values()))
+            data_set = report.data_set(context.transfer_syntax, ae_title)
+            send_report(exchange, context.context_id, data_set, report)
+    except ENDS as error:
+        raise Unreachable(f"{peer.ae_title}: the association broke: {error}") from error
 
 
 def _read(encoded: bytes, transfer_syntax: str) -> tuple[str, list[tuple[str, str]]]:
@@ -237,9 +270,3 @@ def _read(encoded: bytes, transfer_syntax: str) -> tuple[str, list[tuple[str, st
     if not transaction_uid or not references:
         raise ValueError("Transaction UID or Referenced SOP Sequence is missing")
     return transaction_uid, references
-
-
-def _in_background(seconds: float, function: Callable[[], None]) -> None:
-    timer = threading.Timer(seconds, function)
-    timer.daemon = True
-    timer.start()

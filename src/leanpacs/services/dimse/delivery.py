@@ -171,7 +171,7 @@ class Courier:
                 continue
             except LeanPACSError as error:
                 log.warning("not sent: %s", error, extra={"action": "send", "sop_uid": parcel.sop_uid})
-                return Sent(None, reason=str(error))
+                return Sent(None, reason=str(error), may_help=error.transient)
             with closing(_closable(data_set.chunks)) as chunks:
                 if data_set.transfer_syntax == context.transfer_syntax:
                     return self._transfer(parcel, context, chunks, more or {})

@@ -13,6 +13,7 @@ from leanpacs.errors import InvalidQuery, LeanPACSError
 from leanpacs.services.dimse import status
 from leanpacs.services.dimse.association import Association, cancels
 from leanpacs.services.dimse.delivery import Courier, DataSet, Parcel, Sent
+from leanpacs.services.dimse.directory import Peers
 from leanpacs.services.dimse.find import read_level, require_above
 from leanpacs.services.dimse.identifiers import Identifier, Writer, read_identifier
 from leanpacs.services.dimse.message import Command, Element
@@ -128,8 +129,8 @@ class RetrieveService:
         By which it is sent.
     relational : bool
         Whether a request may leave out the unique keys of higher levels.
-    destinations : mapping of str to Peer
-        Known destinations of moves, by AE title.
+    peers : Peers
+        Known destinations of moves.
     timeout_seconds : float
         How long a destination may take.
     """
@@ -141,14 +142,14 @@ class RetrieveService:
         *,
         ae_title: str,
         relational: bool,
-        destinations: Mapping[str, Peer],
+        peers: Peers,
         timeout_seconds: float,
     ) -> None:
         self._catalog = catalog
         self._archive = archive
         self._ae_title = ae_title
         self._relational = relational
-        self._destinations = destinations
+        self._peers = peers
         self._timeout_seconds = timeout_seconds
 
     def get(self, association: Association, command: Command) -> Reply:
@@ -157,11 +158,14 @@ class RetrieveService:
 
     def move(self, association: Association, command: Command) -> Reply:
         """Send what is asked for to a known destination."""
-        peer = self._destinations.get(command.text(Element.MOVE_DESTINATION))
+        title = command.text(Element.MOVE_DESTINATION)
+        try:
+            peer = self._peers.get(title)
+        except LeanPACSError as error:
+            log.warning("move failed: %s", error, extra={"action": "move", "calling": association.calling})
+            return status.of_error(error)
         if peer is None:
-            for _ in association.data_set():
-                pass
-            return Reply(Status.MOVE_DESTINATION_UNKNOWN, command.text(Element.MOVE_DESTINATION))
+            return Reply(Status.MOVE_DESTINATION_UNKNOWN, title)
         return self._retrieve(association, command, "move", partial(self._send_to, peer))
 
     def _retrieve(

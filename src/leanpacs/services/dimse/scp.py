@@ -16,10 +16,13 @@ import threading
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
+from leanpacs.catalog import Outgoing
 from leanpacs.services.dimse.association import Association, Service, Timeouts, echo
 from leanpacs.services.dimse.commitment import STORAGE_COMMITMENT, CommitmentService, Durable
+from leanpacs.services.dimse.directory import Directory
 from leanpacs.services.dimse.find import Finding, FindService
 from leanpacs.services.dimse.message import Command, CommandField
 from leanpacs.services.dimse.models import MODELS
@@ -68,7 +71,9 @@ class DimseOptions:
     relational : bool
         Whether queries and retrievals may leave out the unique keys of higher levels.
     destinations : tuple of Peer
-        Where moves may go to.
+        Where moves may go to, beside the destinations in the catalog.
+    certificate : (Path, Path), optional
+        PEM files of certificate and key, shown to destinations in the catalog that use TLS.
     allowed_addresses : tuple of networks
         From where peers may connect; empty lets any.
     tls : SSLContext, optional
@@ -88,6 +93,7 @@ class DimseOptions:
     check_called: bool = False
     relational: bool = True
     destinations: tuple[Peer, ...] = ()
+    certificate: tuple[Path, Path] | None = None
     allowed_addresses: tuple[Network, ...] = ()
     tls: ssl.SSLContext | None = None
     largest_instance_bytes: int = sys.maxsize
@@ -109,6 +115,11 @@ class DimseOptions:
 
 class Known(Finding, Durable, Protocol):
     """What the services need of a catalog."""
+
+    @property
+    def outgoing(self) -> Outgoing:
+        """Destinations, and reports that are owed."""
+        ...
 
 
 class Holdings(Protocol):
@@ -270,20 +281,16 @@ class _Door:
 def _giving(holdings: Holdings, options: DimseOptions) -> Mapping[CommandField, Service]:
     """Services that find and give back what is held."""
     find = FindService(holdings.catalog, ae_title=options.ae_title, relational=options.relational)
+    peers = Directory(options.destinations, holdings.catalog.outgoing, options.certificate)
     retrieve = RetrieveService(
         holdings.catalog,
         holdings.retriever,
         ae_title=options.ae_title,
         relational=options.relational,
-        destinations={peer.ae_title: peer for peer in options.destinations},
+        peers=peers,
         timeout_seconds=options.timeouts.network,
     )
-    commitment = CommitmentService(
-        holdings.catalog,
-        ae_title=options.ae_title,
-        destinations={peer.ae_title: peer for peer in options.destinations},
-        timeout_seconds=options.timeouts.network,
-    )
+    commitment = CommitmentService(holdings.catalog, holdings.catalog.outgoing, ae_title=options.ae_title, peers=peers)
     return {
         CommandField.N_ACTION_RQ: commitment,
         CommandField.C_FIND_RQ: find,
