@@ -248,6 +248,7 @@ _MEANING: Final[Mapping[int, str]] = {
     409: "Nothing was done, because of what is held or was sent.",
     415: "The body is of another media type.",
     416: "There is no such range.",
+    501: "It asks for what is not made here.",
     500: "A fault of the archive.",
     503: "Something does not answer; come again.",
     507: "There is no room; come again.",

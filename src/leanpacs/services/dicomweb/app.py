@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from starlette.responses import Response
 
 from leanpacs.errors import InstanceNotFound
-from leanpacs.services.dicomweb import capabilities, qido, resources, stow, wado
+from leanpacs.services.dicomweb import capabilities, qido, resources, stow, wado, wadouri
 from leanpacs.services.dicomweb import frames as pixels
 from leanpacs.services.dicomweb import rendered as looks
 from leanpacs.services.dicomweb.problems import Problem
@@ -23,6 +23,8 @@ from leanpacs.services.dicomweb.urls import Urls
 from leanpacs.services.origin import origin
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from starlette.requests import Request
 
     from leanpacs.archive.archive import Archive
@@ -94,7 +96,8 @@ class DicomWeb:
 
     def operations(self) -> list[Operation]:
         """Return all operations with their full paths."""
-        return [operation.below(self._options.root) for operation in resources.operations(self)]
+        below = [operation.below(self._options.root) for operation in resources.operations(self)]
+        return [*below, resources.uri_service(self)]
 
     async def capabilities(self, request: Request) -> Response:
         """Answer what the service can do (PS3.18 8.9)."""
@@ -121,6 +124,12 @@ class DicomWeb:
         """Answer for the metadata of a study, a series or an instance (PS3.18 10.4)."""
         rows = await self._rows(request)
         return await wado.metadata(request, rows, self._archive, self._reading, self._urls(request))
+
+    async def uri(self, request: Request) -> Response:
+        """Answer a request of the URI service (PS3.18 9)."""
+        uids = wadouri.named(request)
+        rows = await self._held(uids)
+        return await wadouri.retrieve(request, rows[0], self._archive.retriever, self._reading, self._urls(request))
 
     async def frames(self, request: Request) -> Response:
         """Answer for frames (PS3.18 10.4)."""
@@ -179,7 +188,9 @@ class DicomWeb:
     async def _rows(self, request: Request) -> list[InstanceRow]:
         """Return the instances that the path names, in the order of the series; at least one."""
         _check_uids(request)
-        uids = request.path_params
+        return await self._held(request.path_params)
+
+    async def _held(self, uids: Mapping[str, str]) -> list[InstanceRow]:
         rows = await self._reading.run(
             self._archive.catalog.instances,
             study_uid=uids["study"],

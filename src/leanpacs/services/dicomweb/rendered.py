@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from leanpacs.services.dicomweb.urls import Urls
     from leanpacs.services.threads import Threads
 
-_IMAGES: Final = ("image/jpeg", "image/png")
+IMAGES: Final = ("image/jpeg", "image/png")
 _THUMBNAIL_SIDE: Final = 128
 _LARGEST_SIDE: Final = 16_384
 _INTEGER: Final = re.compile(r"-?\d{1,6}")
@@ -81,26 +81,46 @@ async def rendered(request: Request, shown: Sequence[Picture], retriever: Retrie
     """
     form, is_multipart = _form(request, len(shown))
     view = _view(request.query_params, form)
+    ignored = [name for name in _IGNORED if name in request.query_params]
+    shown = shown if is_multipart else shown[:1]
+    return await images(request, shown, view, retriever, threads, is_multipart=is_multipart, ignored=ignored)
+
+
+async def images(
+    request: Request,
+    shown: Sequence[Picture],
+    view: View,
+    retriever: Retriever,
+    threads: Threads,
+    *,
+    is_multipart: bool = False,
+    ignored: Sequence[str] = (),
+) -> Response:
+    """Answer with images of frames in one view; ``ignored`` names the parameters that nothing came of.
+
+    Raises
+    ------
+    Problem
+        404: there is nothing to be shown; 406: it cannot be shown so.
+    """
     if not shown:
         raise Problem(404, "There are no frames.")
-    shown = shown if is_multipart else shown[:1]
     numbers = ",".join(str(picture.number) for picture in shown)
     etag = caching.entity_tag((picture.row for picture in shown), repr(view), str(is_multipart), numbers)
     if unchanged := caching.not_modified(request, etag):
         return unchanged
     headers = caching.fields(etag)
-    if ignored := [name for name in _IGNORED if name in request.query_params]:
+    if ignored:
         headers["warning"] = f'299 - "not supported: {", ".join(ignored)}"'
     if not is_multipart:
         image = await threads.run(_image, retriever, shown[0], view)
-        return whole(request, image, headers, form)
+        return whole(request, image, headers, view.media_type)
     boundary = multipart.new_boundary()
-    parts = _parts(shown, retriever, view)
     return await ChunkedResponse(
-        multipart.body(parts, boundary),
+        multipart.body(_parts(shown, retriever, view), boundary),
         threads,
         headers=headers,
-        media_type=multipart.content_type(form, boundary),
+        media_type=multipart.content_type(view.media_type, boundary),
     ).primed(request)
 
 
@@ -112,7 +132,7 @@ async def thumbnail(request: Request, shown: Sequence[Picture], retriever: Retri
     Problem
         As :func:`rendered`.
     """
-    form = media.choose(_accepted(request), _IMAGES)
+    form = media.choose(_accepted(request), IMAGES)
     if form is None:
         raise _not_acceptable()
     view = _view(request.query_params, form, Viewport(_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
@@ -153,7 +173,7 @@ def _accepted(request: Request) -> list[media.MediaRange]:
 def _form(request: Request, count: int) -> tuple[str, bool]:
     """Media type, and whether it is to be multipart: by the best range that covers an image."""
     for accepted in _accepted(request):
-        for form in _IMAGES:
+        for form in IMAGES:
             if accepted.covers(form):
                 several = count > 1 and accepted.multipart is None
                 return form, accepted.multipart or several
@@ -161,7 +181,7 @@ def _form(request: Request, count: int) -> tuple[str, bool]:
 
 
 def _not_acceptable() -> Problem:
-    return Problem(406, f"Images are {' or '.join(_IMAGES)}, one for each frame also in multipart/related.")
+    return Problem(406, f"Images are {' or '.join(IMAGES)}, one for each frame also in multipart/related.")
 
 
 def _view(parameters: Mapping[str, str], form: str, viewport: Viewport | None = None) -> View:
@@ -170,20 +190,27 @@ def _view(parameters: Mapping[str, str], form: str, viewport: Viewport | None = 
         raise Problem(400, "quality is a number from 1 to 100.")
     if "viewport" in parameters:
         viewport = _viewport(parameters["viewport"])
-    window = _window(parameters["window"]) if "window" in parameters else None
-    return View(form, int(quality), window, viewport)
+    asked = window(parameters["window"]) if "window" in parameters else None
+    return View(form, int(quality), asked, viewport)
 
 
-def _window(text: str) -> Window:
+def window(text: str) -> Window:
+    """Read ``center,width,function``.
+
+    Raises
+    ------
+    Problem
+        400: it is not understood.
+    """
     center, width, function = (*text.split(","), "linear", "")[:3]
     try:
-        window = Window(float(center), float(width), _FUNCTIONS[function.strip().lower()])
+        found = Window(float(center), float(width), _FUNCTIONS[function.strip().lower()])
     except (ValueError, LookupError):
-        window = Window(0, -1)
-    least = 1 if window.function == "LINEAR" else 0
-    if text.count(",") > 2 or not (math.isfinite(window.center) and least <= window.width < math.inf):
+        found = Window(0, -1)
+    least = 1 if found.function == "LINEAR" else 0
+    if text.count(",") > 2 or not (math.isfinite(found.center) and least <= found.width < math.inf):
         raise Problem(400, f"window is center,width,function; functions are {', '.join(_FUNCTIONS)}.")
-    return window
+    return found
 
 
 def _viewport(text: str) -> Viewport:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from leanpacs.catalog import matchable
-from leanpacs.services.dicomweb import media
+from leanpacs.services.dicomweb import media, rendered, wadouri, zipped
 from leanpacs.services.dicomweb.qido import Level
 from leanpacs.services.operations import Answer, Operation, Parameter, Right
 
@@ -60,12 +60,28 @@ _SEARCHED: Final[tuple[tuple[str, Level], ...]] = (
     (f"{STUDY}/instances", "instance"),
     (f"{SERIES}/instances", "instance"),
 )
-_RENDERED: Final = ("image/jpeg", "image/png", _RELATED)
+_RENDERED: Final = (*rendered.IMAGES, _RELATED)
 
 
 def operations(service: DicomWeb) -> list[Operation]:
     """Return all operations, relative to the root of the service, in the order in which paths are tried."""
     return [*_capabilities(service), *_stores(service), *_searches(service), *_retrievals(service), *_deletes(service)]
+
+
+def uri_service(service: DicomWeb) -> Operation:
+    """Return the operation of the URI service, which stands beside the root of the others."""
+    return Operation(
+        "retrieve-uri",
+        "GET",
+        "/wado",
+        service.uri,
+        Right.READ,
+        "One instance, as a file or as an image.",
+        "PS3.18 9",
+        wadouri.PARAMETERS,
+        gives={200: (media.DICOM, *rendered.IMAGES), 206: (media.DICOM,), 304: ()},
+        refuses=(400, 404, 406, 416, 501, 503),
+    )
 
 
 def _capabilities(service: DicomWeb) -> list[Operation]:
@@ -124,7 +140,7 @@ def _searches(service: DicomWeb) -> list[Operation]:
 
 
 def _retrievals(service: DicomWeb) -> list[Operation]:
-    parts = (_RELATED, media.DICOM, "application/zip")
+    parts = (_RELATED, media.DICOM, zipped.MEDIA_TYPE)
     values = (_RELATED, media.OCTETS, "image/*", "video/*")
     found = [
         *(_read("instances", path, service.instances, "Instances.", parts) for path in (STUDY, SERIES, INSTANCE)),

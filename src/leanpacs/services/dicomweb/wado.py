@@ -17,7 +17,8 @@ import orjson
 from leanpacs import __version__
 from leanpacs.dicom.jsonvalues import attribute_json
 from leanpacs.errors import CodecError, DicomError
-from leanpacs.services.dicomweb import caching, compression, forms, media, multipart, readymade
+from leanpacs.services.dicomweb import caching, compression, forms, media, multipart, readymade, zipped
+from leanpacs.services.dicomweb.media import MediaRange
 from leanpacs.services.dicomweb.multipart import BodyPart
 from leanpacs.services.dicomweb.nativexml import native_xml
 from leanpacs.services.dicomweb.problems import Problem
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from leanpacs.archive.giveback.retrieve import Part10, Retriever
     from leanpacs.catalog import InstanceRow
     from leanpacs.services.dicomweb.forms import InstanceForm
-    from leanpacs.services.dicomweb.media import MediaRange
     from leanpacs.services.dicomweb.urls import Urls
     from leanpacs.services.threads import Threads
 
@@ -42,9 +42,14 @@ _XML_BODY: Final = f'multipart/related; type="{media.DICOM_XML}"'
 
 
 async def instances(
-    request: Request, rows: Sequence[InstanceRow], retriever: Retriever, threads: Threads, urls: Urls
+    request: Request,
+    rows: Sequence[InstanceRow],
+    retriever: Retriever,
+    threads: Threads,
+    urls: Urls,
+    ranges: Sequence[MediaRange] | None = None,
 ) -> Response:
-    """Answer GET of a study, a series or an instance: Part 10 files.
+    """Answer GET of a study, a series or an instance: Part 10 files, or a ZIP of them.
 
     Parameters
     ----------
@@ -52,13 +57,20 @@ async def instances(
         Its Accept decides on the form.
     rows : sequence of InstanceRow
         At least one.
+    ranges : sequence of MediaRange, optional
+        What is accepted, the best first, when not what Accept says.
 
     Raises
     ------
     Problem
         406: none of the instances can be had in an acceptable form.
     """
-    ranges = _accepted(request)
+    ranges = _accepted(request) if ranges is None else ranges
+    preferred = next(
+        (accepted for accepted in ranges if accepted.name == zipped.MEDIA_TYPE or accepted.covers(media.DICOM)), None
+    )
+    if preferred is not None and preferred.name == zipped.MEDIA_TYPE:
+        return await _zip(request, rows, preferred, retriever, threads)
     alone = len(rows) == 1
     ranged = "range" in request.headers
     chosen = [(row, forms.instance_form(row.transfer_syntax, ranges, alone=alone, ranged=ranged)) for row in rows]
@@ -193,6 +205,40 @@ async def _multipart(
         headers=headers,
         media_type=multipart.content_type(media.DICOM, boundary),
         length=length,
+    ).primed(request)
+
+
+async def _zip(
+    request: Request, rows: Sequence[InstanceRow], wanted: MediaRange, retriever: Retriever, threads: Threads
+) -> Response:
+    """All instances that can be had as wanted, as files in one ZIP."""
+    range_ = MediaRange(media.DICOM, False, wanted.transfer_syntax)
+    chosen = [(row, forms.instance_form(row.transfer_syntax, [range_], alone=True)) for row in rows]
+    found = [(row, form) for row, form in chosen if form is not None]
+    if not found:
+        raise Problem(406, _no_form(rows))
+    etag = caching.entity_tag(
+        (row for row, _ in found), zipped.MEDIA_TYPE, *(form.transfer_syntax for _, form in found)
+    )
+    if unchanged := caching.not_modified(request, etag):
+        return unchanged
+    files = (
+        (
+            zipped.file_name(row.study_uid, row.series_uid, row.sop_uid),
+            _open(retriever, row, form, alone=len(rows) == 1).chunks,
+        )
+        for row, form in found
+    )
+    name = zipped.file_name(
+        request.path_params.get("instance") or request.path_params.get("series") or rows[0].study_uid
+    )
+    disposition = f'attachment; filename="{name.removesuffix(".dcm")}.zip"'
+    return await ChunkedResponse(
+        zipped.zipped(files),
+        threads,
+        status=200 if len(found) == len(rows) else 206,
+        headers=caching.fields(etag) | {"content-disposition": disposition},
+        media_type=zipped.MEDIA_TYPE,
     ).primed(request)
 
 
