@@ -1,6 +1,7 @@
 """What is held, in which forms and where: the only part that speaks SQL. It never opens a blob."""
 
 from leanpacs.catalog.catalog import Catalog, open_catalog
+from leanpacs.catalog.keys import KeyRow
 from leanpacs.catalog.matching import AnyOf, Between, Match, Universal, Wildcard, parse_match
 from leanpacs.catalog.outgoing import CommitmentRow, DestinationRow, Outbound, OutboxRow, Outgoing
 from leanpacs.catalog.query import Query, matchable
@@ -54,6 +55,7 @@ __all__ = [
     "FoundInstance",
     "FrameTable",
     "InstanceRow",
+    "KeyRow",
     "Kind",
     "Landed",
     "LandedWork",

@@ -13,6 +13,7 @@ from leanpacs.catalog import search
 from leanpacs.catalog.arrivals import arrivals
 from leanpacs.catalog.changes import changes_since
 from leanpacs.catalog.engine import Database, database_url
+from leanpacs.catalog.keys import KeyRow, all_keys, find_key
 from leanpacs.catalog.lookup import (
     SELECT_INSTANCES,
     SELECT_REPRESENTATIONS,
@@ -247,6 +248,18 @@ class Catalog:
         query = select(*columns).order_by(dictionaries.c.scope, dictionaries.c.version, dictionaries.c.id)
         with self._database.reading() as connection:
             return [DictionaryRow(*row) for row in connection.execute(query)]
+
+    # -- who may come in
+
+    def api_keys(self) -> list[KeyRow]:
+        """All API keys, those that are not taken any more included, oldest first."""
+        with self._database.reading() as connection:
+            return all_keys(connection)
+
+    def api_key(self, key_id: str) -> KeyRow | None:
+        """The API key of this ID."""
+        with self._database.reading() as connection:
+            return find_key(connection, key_id)
 
     def tombstone(self, sop_uid: str) -> TombstoneRow | None:
         """The latest deletion of an instance, also when it has come back since."""

@@ -329,3 +329,34 @@ changes: Final = Table(
     sqlite_autoincrement=True,
 )
 """Append only. The UIDs of an entry are those of the instance, or of its tombstone once it is deleted."""
+
+api_keys: Final = Table(
+    "api_keys",
+    METADATA,
+    Column("key_id", WORDS, primary_key=True),
+    _words("name"),
+    _digest("digest"),
+    _words("roles"),
+    _time("created_at"),
+    _words("created_by"),
+    Column("expires_at", UtcTime),
+    Column("revoked_at", UtcTime),
+)
+"""Of the secret part of a key only its SHA-256 is here. Rows are never removed."""
+
+traffic: Final = Table(
+    "traffic",
+    METADATA,
+    Column("hour", UtcTime, primary_key=True),
+    Column("direction", WORDS, primary_key=True),
+    Column("protocol", WORDS, primary_key=True),
+    Column("client", WORDS, primary_key=True),
+    Column("site", WORDS, primary_key=True),
+    Column("modality", WORDS, primary_key=True),
+    Column("transfer_syntax", WORDS, primary_key=True),
+    _count("requests"),
+    _count("instances"),
+    _count("sent_bytes"),
+    _count("raw_bytes"),
+)
+"""Sums by hour, to which processes add. ``sent_bytes`` went over the line; uncompressed, it had been ``raw_bytes``."""

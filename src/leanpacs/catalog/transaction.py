@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, delete, literal, select
 
-from leanpacs.catalog import copies, engine, removal, work
+from leanpacs.catalog import copies, engine, keys, removal, work
+from leanpacs.catalog.keys import KeyRow
 from leanpacs.catalog.landing import (
     clean_text,
     discard,
@@ -226,6 +228,16 @@ class Transaction:
         if blob_key is None:
             raise CatalogError(f"nothing in quarantine has the number {quarantine_id}")
         discard(self._connection, self._statements, blob_key, due_at)
+
+    # -- who may come in
+
+    def add_key(self, key: KeyRow) -> None:
+        """Keep a new API key; CatalogError when its ID is taken."""
+        keys.add_key(self._connection, replace(key, name=clean_text(key.name), created_by=clean_text(key.created_by)))
+
+    def revoke_key(self, key_id: str, now: datetime) -> bool:
+        """Take an API key back; False when there is none of this ID that is not revoked."""
+        return keys.revoke_key(self._connection, key_id, now)
 
     # -- blobs
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from leanpacs import telemetry
+from leanpacs.cli import exposure
 from leanpacs.config import Settings
 from leanpacs.errors import ConfigError, UnsupportedTransferSyntax
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from leanpacs.archive.archive import Archive
     from leanpacs.services.dimse import Peer
     from leanpacs.services.dimse.dispatch import Dispatcher
+    from leanpacs.services.server import TlsFiles
 
 
 def serve_dimse(settings: Settings, listener: socket.socket, lifeline: Connection) -> None:
@@ -41,6 +43,7 @@ def serve_dimse(settings: Settings, listener: socket.socket, lifeline: Connectio
         destinations=peers(settings),
         certificate=own_certificate(settings),
         allowed_addresses=settings.dimse.allowed_addresses,
+        roles=settings.dimse.roles,
         tls=_tls(settings),
         largest_instance_bytes=settings.ingest.largest_instance_bytes,
         timeouts=Timeouts(network=settings.dimse.network_timeout_seconds, idle=settings.dimse.idle_timeout_seconds),
@@ -121,7 +124,8 @@ def serve_http(settings: Settings, listener: socket.socket, lifeline: Connection
     """Serve the HTTP door until the lifeline closes."""
     from leanpacs.archive.archive import open_archive
     from leanpacs.services.dicomweb.app import DicomWebOptions
-    from leanpacs.services.http import HttpOptions, serve
+    from leanpacs.services.http import AccessOptions, HttpOptions, serve
+    from leanpacs.services.server import ServerOptions
 
     stop = _begin(settings, lifeline)
     options = HttpOptions(
@@ -134,6 +138,12 @@ def serve_http(settings: Settings, listener: socket.socket, lifeline: Connection
         cors_origins=settings.http.cors_origins,
         dimse_address=f"{settings.dimse.host}:{settings.dimse.port}",
         ae_title=settings.dimse.ae_title,
+        server=ServerOptions(tls=_tls_files(settings)),
+        access=AccessOptions(
+            anonymous=exposure.anonymous_roles(settings),
+            key_seconds=settings.access.key_seconds,
+            oidc=settings.oidc,
+        ),
     )
     with open_archive(settings.storage.data, settings) as archive:
         lifeline.send("ready")
@@ -141,6 +151,15 @@ def serve_http(settings: Settings, listener: socket.socket, lifeline: Connection
     # Threads of the HTTP server may still be about to call into an interpreter that is being taken down.
     sys.stderr.flush()
     os._exit(0)
+
+
+def _tls_files(settings: Settings) -> TlsFiles | None:
+    from leanpacs.services.server import TlsFiles
+
+    http = settings.http
+    if http.tls_certificate is None or http.tls_key is None:
+        return None
+    return TlsFiles(http.tls_certificate, http.tls_key, http.tls_client_ca)
 
 
 TARGETS: Final[dict[str, Callable[[Settings, socket.socket, Connection], None]]] = {

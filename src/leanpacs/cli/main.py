@@ -16,6 +16,7 @@ from leanpacs.cli import (
     evidence,
     giveback,
     intake,
+    keys,
     outgoing,
     output,
     send,
@@ -78,6 +79,7 @@ app.add_typer(care.quarantine, name="quarantine")
 app.add_typer(outgoing.destination, name="destination")
 app.add_typer(outgoing.outbox, name="outbox")
 app.add_typer(dictionaries.app, name="dictionary")
+app.add_typer(keys.app, name="key")
 
 
 def _print_version(wanted: bool) -> None:

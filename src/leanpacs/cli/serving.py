@@ -26,6 +26,14 @@ def serve(
     ae_title: Annotated[
         str | None, typer.Option(help="AE title of this archive. [default: LEANPACS]", show_default=False)
     ] = None,
+    insecure: Annotated[
+        bool,
+        typer.Option(
+            "--insecure",
+            help="Open the doors beyond this machine without TLS and without credentials: whoever reaches them may "
+            "read, store and delete everything, and what goes over the line can be read.",
+        ),
+    ] = False,
     config: Config = None,
 ) -> None:
     """Open the archive: receive over DIMSE and DICOMweb, settle what has landed, give back.
@@ -34,8 +42,13 @@ def serve(
     are printed on one line, `ready: http=... dimse=... ae=...`. Ctrl-C (or SIGTERM) closes the doors, goes on
     settling for a while (settle.drain_seconds), and stops; what is then left is settled after the next start. A
     second Ctrl-C stops at once, and loses nothing either.
+
+    On another address than 127.0.0.1 a door needs TLS and credentials (docs/how-to/let-others-in.md); without them
+    `serve` does not start, unless it is told `--insecure`.
     """
-    flags: dict[str, dict[str, object]] = {"dimse": {"ae_title": ae_title}}
+    flags: dict[str, dict[str, object]] = {"dimse": {"ae_title": ae_title}, "http": {}}
+    if insecure:
+        flags["dimse"]["insecure"] = flags["http"]["insecure"] = True
     for section, text in (("http", http), ("dimse", dimse)):
         if text is not None:
             host, port = _address(section, text)

@@ -22,7 +22,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from leanpacs.archive.archive import Archive, open_archive
-from leanpacs.cli import doors
+from leanpacs.cli import doors, exposure
 from leanpacs.config import Settings
 from leanpacs.errors import ConfigError
 from leanpacs.telemetry import Metrics, share_metrics
@@ -74,6 +74,7 @@ class Supervisor:
         """
         settings = self._settings
         settings.storage.data.mkdir(parents=True, exist_ok=True)
+        exposure.check(settings, lambda: _has_keys(settings))
         started = datetime.now(UTC)
         with (
             _listen("dimse", settings.dimse.host, settings.dimse.port) as dimse,
@@ -90,6 +91,9 @@ class Supervisor:
                 self._settle(archive, dimse, http, started)
             finally:
                 self._close_doors()
+
+    def _scheme(self) -> str:
+        return "https" if self._settings.http.tls_certificate else "http"
 
     def _plan(self) -> list[tuple[str, int]]:
         return [
@@ -110,7 +114,8 @@ class Supervisor:
         try:
             if self._wait_until_ready():
                 self._tell(
-                    f"ready: http=http://{_address(http)}/ dimse={_address(dimse)} ae={self._settings.dimse.ae_title}"
+                    f"ready: http={self._scheme()}://{_address(http)}/ "
+                    f"dimse={_address(dimse)} ae={self._settings.dimse.ae_title}"
                 )
             self._watch()
         finally:
@@ -194,6 +199,12 @@ class Supervisor:
 
         signal.signal(signal.SIGINT, asked_to_stop)
         signal.signal(signal.SIGTERM, asked_to_stop)
+
+
+def _has_keys(settings: Settings) -> bool:
+    now = datetime.now(UTC)
+    with open_archive(settings.storage.data, settings) as archive:
+        return any(key.is_good(now) for key in archive.catalog.api_keys())
 
 
 def _with_ports(settings: Settings, dimse: socket.socket, http: socket.socket) -> Settings:

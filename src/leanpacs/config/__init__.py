@@ -3,6 +3,7 @@
 Only the command line loads them (:func:`load_settings`); everything else is handed the part it needs.
 """
 
+from leanpacs.config.access import ALL_ROLES, AccessSettings, OidcSettings, Role
 from leanpacs.config.doors import DestinationSettings, DimseSettings, HttpSettings
 from leanpacs.config.forwarding import ForwardRule, OutboxSettings
 from leanpacs.config.keeping import (
@@ -19,7 +20,9 @@ from leanpacs.config.tiers import TierSettings
 from leanpacs.config.watching import AuditSettings, LogSettings
 
 __all__ = [
+    "ALL_ROLES",
     "ENVIRONMENT_PREFIX",
+    "AccessSettings",
     "AuditSettings",
     "DeleteSettings",
     "DeliverySettings",
@@ -30,7 +33,9 @@ __all__ = [
     "HttpSettings",
     "IngestSettings",
     "LogSettings",
+    "OidcSettings",
     "OutboxSettings",
+    "Role",
     "Settings",
     "SettleSettings",
     "StorageSettings",

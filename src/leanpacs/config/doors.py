@@ -9,6 +9,7 @@ from typing import Self
 
 from pydantic import Field, IPvAnyNetwork, field_validator, model_validator
 
+from leanpacs.config.access import Role
 from leanpacs.config.section import AETitle, Port, Seconds, Section
 
 
@@ -50,6 +51,15 @@ class DimseSettings(Section):
     allowed_addresses: tuple[IPvAnyNetwork, ...] = Field(
         default=(), description="Networks, such as 192.0.2.0/24, that may connect; an empty list lets any."
     )
+    roles: Mapping[AETitle, tuple[Role, ...]] = Field(
+        default={},
+        description="What each calling AE title may do: 'read' to query and retrieve, 'write' to store. `*` stands for "
+        "all others; an empty table lets any do both.",
+    )
+    insecure: bool = Field(
+        default=False,
+        description="Whether the door may be open beyond this machine without TLS and certificates of its peers.",
+    )
     tls_certificate: Path | None = Field(
         default=None, description="PEM file with the certificate of this server; with it the door speaks TLS only."
     )
@@ -86,10 +96,7 @@ class DimseSettings(Section):
     @model_validator(mode="after")
     def _tls_is_whole(self) -> Self:
         """A certificate is of no use without its key, nor the other two without a certificate."""
-        if (self.tls_certificate is None) != (self.tls_key is None):
-            raise ValueError("tls_certificate and tls_key are given together or not at all")
-        if self.tls_client_ca is not None and self.tls_certificate is None:
-            raise ValueError("tls_client_ca needs tls_certificate and tls_key")
+        _require_whole_tls(self)
         return self
 
 
@@ -127,3 +134,29 @@ class HttpSettings(Section):
             if origin != "*" and not re.fullmatch(r"https?://[^\s/?#]+", origin):
                 raise ValueError(f"{origin} is not an origin, such as https://viewer.example")
         return origins
+
+    tls_certificate: Path | None = Field(
+        default=None, description="PEM file with the certificate of this server; with it the door speaks TLS only."
+    )
+    tls_key: Path | None = Field(default=None, description="PEM file with the private key of that certificate.")
+    tls_client_ca: Path | None = Field(
+        default=None,
+        description="PEM file of authorities; clients must then show a certificate that one of them issued.",
+    )
+    insecure: bool = Field(
+        default=False,
+        description="Whether the door may be open beyond this machine without TLS and credentials.",
+    )
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        """See `DimseSettings`."""
+        _require_whole_tls(self)
+        return self
+
+
+def _require_whole_tls(door: DimseSettings | HttpSettings) -> None:
+    if (door.tls_certificate is None) != (door.tls_key is None):
+        raise ValueError("tls_certificate and tls_key are given together or not at all")
+    if door.tls_client_ca is not None and door.tls_certificate is None:
+        raise ValueError("tls_client_ca needs tls_certificate and tls_key")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -56,5 +57,7 @@ def _reference_row(key: str, field: FieldInfo) -> str:
         return f"| `{key}` | {'needed' if field.is_required() else 'none'} | {field.description} |"
     value = field.default
     shown = str(value) if isinstance(value, Path | StrEnum) else value
+    if isinstance(shown, Mapping):
+        return f"| `{key}` | `{json.dumps(dict(shown))}` | {field.description} |"
     text = f'"{shown}"' if isinstance(shown, str) else str(list(shown) if isinstance(shown, tuple) else shown)
     return f"| `{key}` | `{text}` | {field.description} |"

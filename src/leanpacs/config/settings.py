@@ -17,6 +17,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from leanpacs.config.access import AccessSettings, OidcSettings
 from leanpacs.config.doors import DimseSettings, HttpSettings
 from leanpacs.config.forwarding import ForwardRule, OutboxSettings
 from leanpacs.config.keeping import (
@@ -51,6 +52,8 @@ class Settings(BaseSettings):
     tiers: Mapping[TierName, TierSettings] = Field(default={}, validate_default=True)
     dimse: DimseSettings = DimseSettings()
     http: HttpSettings = HttpSettings()
+    access: AccessSettings = AccessSettings()
+    oidc: OidcSettings = OidcSettings()
     ingest: IngestSettings = IngestSettings()
     settle: SettleSettings = SettleSettings()
     delivery: DeliverySettings = DeliverySettings()

@@ -17,13 +17,16 @@ from starlette.responses import Response
 from starlette_compress import CompressMiddleware, add_compress_type
 
 from leanpacs import __version__
+from leanpacs.config import ALL_ROLES, OidcSettings, Role
 from leanpacs.errors import LeanPACSError
 from leanpacs.services import server, ui
+from leanpacs.services.access.gate import Gate
+from leanpacs.services.access.tokens import Tokens
 from leanpacs.services.dicomweb import media
 from leanpacs.services.dicomweb.app import DicomWeb, DicomWebOptions
 from leanpacs.services.dicomweb.problems import answer_http_error, answer_known_error, problem_response
 from leanpacs.services.figures import Figures, gauges
-from leanpacs.services.operations import OPERATION, Operation, Right, openapi, routes
+from leanpacs.services.operations import OPERATION, Guard, Operation, Right, openapi, routes
 from leanpacs.services.origin import origin
 from leanpacs.services.server import ServerOptions
 from leanpacs.services.threads import Threads
@@ -60,6 +63,25 @@ _HEADERS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
+class AccessOptions:
+    """Who may come in.
+
+    Attributes
+    ----------
+    anonymous : tuple of Role
+        What callers without credentials may do.
+    key_seconds : float
+        How long it is remembered that an API key is good.
+    oidc : OidcSettings
+        Whose bearer tokens are taken.
+    """
+
+    anonymous: tuple[Role, ...] = ALL_ROLES
+    key_seconds: float = 5.0
+    oidc: OidcSettings = field(default_factory=OidcSettings)
+
+
+@dataclass(frozen=True, slots=True)
 class HttpOptions:
     """How the door behaves.
 
@@ -79,6 +101,8 @@ class HttpOptions:
         How connections are handled.
     cors_origins : tuple of str
         Origins whose scripts may use this door from a browser; ``*``: any.
+    access : AccessOptions
+        Who may come in.
     """
 
     dicomweb: DicomWebOptions = field(default_factory=DicomWebOptions)
@@ -88,6 +112,7 @@ class HttpOptions:
     ae_title: str = ""
     server: ServerOptions = field(default_factory=ServerOptions)
     cors_origins: tuple[str, ...] = ()
+    access: AccessOptions = field(default_factory=AccessOptions)
 
 
 def serve(
@@ -145,7 +170,7 @@ def create_app(archive: Archive, options: HttpOptions | None = None, *, metrics:
     description = _Description(operations, options.dicomweb.public_url)
     operations.append(description.operation())
     app = Starlette(
-        routes=routes(operations),
+        routes=routes(operations, _guard(archive, options.access)),
         middleware=[
             Middleware(_Watch, metrics=metrics),
             *_cors(options.cors_origins),
@@ -155,6 +180,15 @@ def create_app(archive: Archive, options: HttpOptions | None = None, *, metrics:
     )
     app.router.redirect_slashes = False  # a redirect would repeat whatever Host the client has sent
     return app
+
+
+def _guard(archive: Archive, access: AccessOptions) -> Guard:
+    return Gate(
+        keys=archive.catalog,
+        tokens=Tokens(access.oidc) if access.oidc.enabled else None,
+        anonymous=access.anonymous,
+        key_seconds=access.key_seconds,
+    )
 
 
 def _cors(origins: tuple[str, ...]) -> list[Middleware]:

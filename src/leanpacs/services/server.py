@@ -13,9 +13,10 @@ import os
 import socket
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from granian.constants import Interfaces
+from granian.constants import Interfaces, SSLProtocols
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.net import SocketHolder  # type: ignore[attr-defined]
@@ -34,6 +35,23 @@ _LOGGING: Final = {"incremental": True, "formatters": {}, "handlers": {}, "logge
 
 
 @dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """PEM files of TLS.
+
+    Attributes
+    ----------
+    certificate, key : Path
+        The chain of certificates of this server, and its private key.
+    client_ca : Path, optional
+        Authorities; clients must show a certificate that one of them issued.
+    """
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ServerOptions:
     """How connections are handled.
 
@@ -43,10 +61,13 @@ class ServerOptions:
         Open connections; more wait in the listen queue.
     stop_seconds : float
         How long answers may take to finish when the door is closed.
+    tls : TlsFiles, optional
+        How connections are secured, if they are.
     """
 
     max_connections: int = 1024
     stop_seconds: float = 10.0
+    tls: TlsFiles | None = None
 
 
 class _Server(Server):
@@ -54,6 +75,7 @@ class _Server(Server):
 
     def __init__(self, app: ASGIApp, listener: socket.socket, options: ServerOptions) -> None:
         address, port = _address(listener)
+        tls = options.tls
         super().__init__(
             app,
             address=address,
@@ -66,6 +88,11 @@ class _Server(Server):
             websockets=False,
             log_level=LogLevels.critical,
             log_dictconfig=dict(_LOGGING),
+            ssl_protocol_min=SSLProtocols.tls12,
+            ssl_cert=tls.certificate if tls else None,
+            ssl_key=tls.key if tls else None,
+            ssl_ca=tls.client_ca if tls else None,
+            ssl_client_verify=bool(tls and tls.client_ca),
         )
         self._listener = listener
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Protocol
 
 from leanpacs.catalog import Outgoing
+from leanpacs.services.dimse.allowed import Roles, guarded
 from leanpacs.services.dimse.association import Association, Service, Timeouts, echo
 from leanpacs.services.dimse.commitment import STORAGE_COMMITMENT, CommitmentService, Durable
 from leanpacs.services.dimse.directory import Directory
@@ -76,6 +77,8 @@ class DimseOptions:
         PEM files of certificate and key, shown to destinations in the catalog that use TLS.
     allowed_addresses : tuple of networks
         From where peers may connect; empty lets any.
+    roles : mapping of str to collection of Role
+        What calling AE titles may do; empty lets any do all.
     tls : SSLContext, optional
         How connections are secured, if they are.
     largest_instance_bytes : int
@@ -95,6 +98,7 @@ class DimseOptions:
     destinations: tuple[Peer, ...] = ()
     certificate: tuple[Path, Path] | None = None
     allowed_addresses: tuple[Network, ...] = ()
+    roles: Roles = field(default_factory=dict)
     tls: ssl.SSLContext | None = None
     largest_instance_bytes: int = sys.maxsize
     timeouts: Timeouts = field(default_factory=Timeouts)
@@ -192,7 +196,8 @@ class _Door:
             services.update(_giving(holdings, options))
         self._terms = options.terms((*MODELS, STORAGE_COMMITMENT) if holdings is not None else ())
         self._services: Mapping[int, Service] = {
-            field: _timed(_NAMES[field], service, metrics) for field, service in services.items()
+            field: _timed(_NAMES[field], guarded(field, service, options.roles), metrics)
+            for field, service in services.items()
         }
         self._threads: dict[Association, threading.Thread] = {}
 
