@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from abc import ABC, abstractmethod
 from dataclasses import replace
 
 from leanpacs.codecs.codec import DecodedFrame, EncodeOptions, Samples, decoding, encoding
@@ -12,7 +13,7 @@ from leanpacs.dicom.frames import FrameSpec
 from leanpacs.errors import DecodeError, UnsupportedFrame
 
 
-class Bytewise:
+class Bytewise(ABC):
     """Samples by way of native bytes, for codecs that say what to do with those."""
 
     name: str
@@ -47,13 +48,13 @@ class Bytewise:
             raise DecodeError(self.name, error.reason) from error
         return DecodedFrame(samples, decoded_spec(spec))
 
+    @abstractmethod
     def encode_bytes(self, frame: bytes, spec: FrameSpec, options: EncodeOptions) -> bytes:
         """Compress the native bytes of one frame."""
-        raise NotImplementedError
 
+    @abstractmethod
     def decode_bytes(self, stream: bytes, spec: FrameSpec) -> bytes:
         """Return the native bytes of the frame."""
-        raise NotImplementedError
 
 
 class Zstd(Bytewise):

@@ -62,45 +62,6 @@ class HuffmanTable:
             code <<= 1
         return found
 
-    def segment(self, identifier: int) -> bytes:
-        """Content of a DHT segment: class 0, destination ``identifier``."""
-        return bytes([identifier, *self.counts, *self.symbols])
-
-
-def encode(
-    samples: Samples,
-    precision: int,
-    predictor: int,
-    tables: Sequence[HuffmanTable],
-    point_transform: int = 0,
-    restart_rows: int = 0,
-) -> bytes:
-    """A complete code stream of one interleaved scan.
-
-    Parameters
-    ----------
-    samples, precision, predictor, tables, point_transform, restart_rows
-        As for :func:`encode_scan`.
-
-    Raises
-    ------
-    UnsupportedFrame
-        As :func:`encode_scan`.
-    """
-    rows, columns, count = _planes(samples).shape
-    scan = encode_scan(samples, precision, predictor, tables, point_transform, restart_rows)
-    distinct = list(dict.fromkeys(tables))
-    size = rows.to_bytes(2) + columns.to_bytes(2)
-    parts = [b"\xff\xd8"]
-    if restart_rows:
-        parts.append(_segment(0xDD, (restart_rows * columns).to_bytes(2)))
-    components = b"".join(bytes([index + 1, 0x11, 0]) for index in range(count))
-    parts.append(_segment(0xC3, bytes([precision]) + size + bytes([count]) + components))
-    parts.extend(_segment(0xC4, table.segment(index)) for index, table in enumerate(distinct))
-    uses = b"".join(bytes([index + 1, distinct.index(table) << 4]) for index, table in enumerate(tables))
-    parts.append(_segment(0xDA, bytes([count]) + uses + bytes([predictor, 0, point_transform])))
-    return b"".join([*parts, scan, b"\xff\xd9"])
-
 
 def encode_scan(
     samples: Samples,
@@ -153,10 +114,6 @@ def encode_scan(
 
 def _planes(samples: Samples) -> Samples:
     return samples if samples.ndim == 3 else samples[:, :, np.newaxis]
-
-
-def _segment(marker: int, content: bytes) -> bytes:
-    return bytes([0xFF, marker]) + (len(content) + 2).to_bytes(2) + content
 
 
 def _interval(

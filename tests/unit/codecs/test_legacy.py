@@ -26,7 +26,6 @@ from data import bundled, corpus, corpus_folder
 from leanpacs.codecs.legacy import RECODABLE, Recoded, rebuild, recode
 from leanpacs.codecs.legacy.packbits import RULES
 from leanpacs.codecs.ljpeg import HuffmanTable
-from leanpacs.codecs.ljpeg import encode as encode_lossless
 from leanpacs.codecs.registry import decode_received
 from leanpacs.dicom.frames import FrameSpec
 from leanpacs.dicom.uids import (
@@ -39,6 +38,7 @@ from leanpacs.dicom.uids import (
     RLE,
 )
 from leanpacs.errors import CodecError, UnsupportedFrame
+from lossless import encode as encode_lossless
 from writers import BYTES, COLOUR, GREY, SIGNED, image, native_file, stream_in
 
 ROOT = Path(__file__).parents[3]

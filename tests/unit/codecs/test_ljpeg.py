@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from contract.codec_suite import KINDS, make_frame, make_spec
-from leanpacs.codecs.ljpeg import HuffmanTable, encode, encode_scan
+from leanpacs.codecs.ljpeg import HuffmanTable, encode_scan
 from leanpacs.errors import UnsupportedFrame
+from lossless import encode
 
 FLAT = HuffmanTable((0, 0, 0, 0, 17, *[0] * 11), tuple(range(17)))
 
