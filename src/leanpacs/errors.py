@@ -12,6 +12,7 @@ Facts are attributes; the text is for people. ``transient`` tells a caller wheth
         Truncated                    .offset
         EncapsulationError
         InflateError
+        InvalidWorklistItem          .name
       CodecError
         UnsupportedTransferSyntax    .uid
         UnsupportedFrame             .reason
@@ -99,6 +100,14 @@ class EncapsulationError(DicomError):
 
 class InflateError(DicomError):
     """A deflated data set that does not inflate, or that inflates beyond the limit."""
+
+
+class InvalidWorklistItem(DicomError):
+    """A file of the modality worklist does not read, or lacks what an order needs."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(f"worklist file {name} {message}")
+        self.name = name
 
 
 class CodecError(LeanPACSError):

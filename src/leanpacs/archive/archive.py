@@ -21,6 +21,7 @@ from leanpacs.archive.settle.representing import dictionary_row
 from leanpacs.archive.settle.settler import Settler
 from leanpacs.archive.status import ArchiveStatus, status
 from leanpacs.archive.tiers import guarded, open_stores
+from leanpacs.archive.worklist import WorklistFolder
 from leanpacs.audit import AuditTrail
 from leanpacs.catalog import open_catalog
 from leanpacs.codecs.isolated import FrameWorkers
@@ -33,6 +34,7 @@ from leanpacs.workers import WorkerPool
 
 CATALOG_FILE = "catalog.sqlite"
 AUDIT_FOLDER = "audit"
+WORKLIST_FOLDER = "worklist"
 CACHE_FOLDER = "cache"
 IN_USE_FILE = "in-use.lock"
 
@@ -52,6 +54,8 @@ class Archive:
         What was costly to make for receivers.
     audit : AuditTrail
         What was deleted, replaced, refused or put in quarantine, and by whom.
+    worklist : WorklistFolder
+        Scheduled procedure steps, for modalities.
     was_alone : bool
         Whether no other process had the archive open when it was opened here.
     """
@@ -79,6 +83,7 @@ class Archive:
             forwarding=Forwarding(settings.forward),
             step=step,
         )
+        self.worklist = WorklistFolder(settings.worklist.folder or data / WORKLIST_FOLDER)
         self._decoders = WorkerPool(
             settings.workers.decoders or os.cpu_count() or 1,
             memory_limit_bytes=settings.workers.memory_bytes,

@@ -23,6 +23,7 @@ from leanpacs.cli import (
     serving,
     simulate,
     transcode,
+    worklist,
 )
 
 OK: Final = 0
@@ -76,6 +77,7 @@ app.command("rebuild-catalog")(care.rebuild_catalog)
 app.command("analyze")(analyze.analyze_)
 app.command("simulate")(simulate.simulate)
 app.add_typer(care.quarantine, name="quarantine")
+app.add_typer(worklist.app, name="worklist")
 app.add_typer(outgoing.destination, name="destination")
 app.add_typer(outgoing.outbox, name="outbox")
 app.add_typer(dictionaries.app, name="dictionary")

@@ -5,7 +5,7 @@ Only the command line loads them (:func:`load_settings`); everything else is han
 
 from leanpacs.config.access import ALL_ROLES, AccessSettings, OidcSettings, Role
 from leanpacs.config.doors import DestinationSettings, DimseSettings, HttpSettings
-from leanpacs.config.forwarding import ForwardRule, OutboxSettings
+from leanpacs.config.forwarding import ForwardRule, OutboxSettings, WorklistSettings
 from leanpacs.config.keeping import (
     DeleteSettings,
     DeliverySettings,
@@ -41,5 +41,6 @@ __all__ = [
     "StorageSettings",
     "TierSettings",
     "WorkerSettings",
+    "WorklistSettings",
     "load_settings",
 ]

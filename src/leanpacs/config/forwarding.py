@@ -1,6 +1,8 @@
-"""What is sent on to other application entities, and how patiently."""
+"""What is sent on to other application entities, and how patiently; what modalities are told to do."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from pydantic import Field
 
@@ -44,4 +46,14 @@ class OutboxSettings(Section):
     give_up_seconds: Seconds = Field(
         default=604_800.0,
         description="An instance that could not be sent for so long has failed; `leanpacs outbox retry` tries again.",
+    )
+
+
+class WorklistSettings(Section):
+    """The modality worklist."""
+
+    folder: Path | None = Field(
+        default=None,
+        description="Folder with a file for each order: DICOM (.wl, .dcm) or DICOM JSON (.json). By default `worklist` "
+        "in storage.data.",
     )

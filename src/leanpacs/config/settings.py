@@ -19,7 +19,7 @@ from pydantic_settings import (
 
 from leanpacs.config.access import AccessSettings, OidcSettings
 from leanpacs.config.doors import DimseSettings, HttpSettings
-from leanpacs.config.forwarding import ForwardRule, OutboxSettings
+from leanpacs.config.forwarding import ForwardRule, OutboxSettings, WorklistSettings
 from leanpacs.config.keeping import (
     DeleteSettings,
     DeliverySettings,
@@ -61,6 +61,7 @@ class Settings(BaseSettings):
     delete: DeleteSettings = DeleteSettings()
     outbox: OutboxSettings = OutboxSettings()
     forward: tuple[ForwardRule, ...] = ()
+    worklist: WorklistSettings = WorklistSettings()
     audit: AuditSettings = AuditSettings()
     log: LogSettings = LogSettings()
 

@@ -41,6 +41,7 @@ STATUS: Final[Mapping[type[errors.LeanPACSError], int]] = MappingProxyType(
         errors.InflateError: _NOT_IN_THIS_FORM,
         errors.UnsupportedTransferSyntax: _NOT_IN_THIS_FORM,
         errors.UnsupportedFrame: _NOT_IN_THIS_FORM,
+        errors.InvalidWorklistItem: 400,
         errors.CodecError: 500,
         errors.DecodeError: 500,
         errors.EncodeError: 500,

@@ -11,15 +11,20 @@ import io
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pydicom.dataelem import RawDataElement
+from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
+from pydicom.filewriter import write_dataset
 
 from leanpacs.dicom import text
 from leanpacs.dicom.datadict import keyword_of, vr_of
 from leanpacs.dicom.uids import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE
 from leanpacs.errors import InvalidQuery
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 SYNTAXES: Final = (EXPLICIT_LE, IMPLICIT_LE, EXPLICIT_BE)
 """Transfer syntaxes that identifiers are read and written in, the preferred one first."""
@@ -71,14 +76,10 @@ def read_identifier(parts: Iterable[bytes | memoryview], transfer_syntax: str) -
     InvalidQuery
         It is too long, or does not read as a data set.
     """
-    encoded = bytearray()
-    for part in parts:
-        encoded += part
-        if len(encoded) > LONGEST_BYTES:
-            raise InvalidQuery("Identifier", f"is longer than {LONGEST_BYTES} bytes")
+    encoded = _collected(parts)
     little = transfer_syntax != EXPLICIT_BE
     try:
-        ds = read_dataset(io.BytesIO(bytes(encoded)), transfer_syntax == IMPLICIT_LE, little)
+        ds = read_dataset(io.BytesIO(encoded), transfer_syntax == IMPLICIT_LE, little)
         elements = [ds.get_item(tag) for tag in sorted(ds.keys())]
         declared = next((_raw(item) for item in elements if item.tag == _CHARACTER_SET), b"")
         codecs = text.encodings(declared) if declared.strip(b" \0") else text.UNDECLARED
@@ -90,6 +91,39 @@ def read_identifier(parts: Iterable[bytes | memoryview], transfer_syntax: str) -
     except Exception as error:  # whatever hostile bytes make the reader raise
         raise InvalidQuery("Identifier", f"cannot be read: {error}") from error
     return Identifier({key.tag: key for key in keys}, declared.decode("latin-1").strip(" \0"))
+
+
+def read_data_set(parts: Iterable[bytes | memoryview], transfer_syntax: str) -> Dataset:
+    """Read an identifier whole, sequences included; raises as `read_identifier`."""
+    encoded = _collected(parts)
+    try:
+        ds = read_dataset(io.BytesIO(encoded), transfer_syntax == IMPLICIT_LE, transfer_syntax != EXPLICIT_BE)
+        ds.decode()
+    except Exception as error:  # whatever hostile bytes make the reader raise
+        raise InvalidQuery("Identifier", f"cannot be read: {error}") from error
+    return ds
+
+
+def encode_data_set(ds: Dataset, transfer_syntax: str, character_set: str = "") -> bytes:
+    """Write a data set, in a character set as `Writer` does; `ds` gets its Specific Character Set."""
+    every = "".join(str(element.value) for element in ds.iterall() if element.VR in _TEXT_VRS)
+    ds.SpecificCharacterSet = Writer(transfer_syntax, character_set).character_set(every) or None
+    if not ds.SpecificCharacterSet:
+        del ds.SpecificCharacterSet
+    stream = DicomBytesIO()
+    stream.is_implicit_VR = transfer_syntax == IMPLICIT_LE
+    stream.is_little_endian = transfer_syntax != EXPLICIT_BE
+    write_dataset(stream, ds)
+    return stream.getvalue()
+
+
+def _collected(parts: Iterable[bytes | memoryview]) -> bytes:
+    encoded = bytearray()
+    for part in parts:
+        encoded += part
+        if len(encoded) > LONGEST_BYTES:
+            raise InvalidQuery("Identifier", f"is longer than {LONGEST_BYTES} bytes")
+    return bytes(encoded)
 
 
 def _key(tag: int, item: object, codecs: text.Encodings, little: bool) -> Key:
@@ -138,6 +172,10 @@ class Writer:
         self._set = character_set
         codecs = text.encodings(character_set.encode("latin-1", "replace"))
         self._codec = codecs[0] if len(codecs) == 1 and "\\" not in character_set else ""
+
+    def character_set(self, text: str) -> str:
+        """Specific Character Set for a text, '' where none is needed."""
+        return "" if text.isascii() else self._character_set((text,))[0]
 
     def write(self, elements: Iterable[tuple[int, str, str]]) -> bytes:
         """Encode elements, given as tag, VR and text in ascending order of tags."""

@@ -33,6 +33,7 @@ from leanpacs.services.dimse.retrieve import Giving, RetrieveService
 from leanpacs.services.dimse.security import Network, is_allowed
 from leanpacs.services.dimse.status import Reply, Status
 from leanpacs.services.dimse.store import Landing, StoreService
+from leanpacs.services.dimse.worklist import MODALITY_WORKLIST, Scheduling, WorklistService
 from leanpacs.telemetry import Metrics
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,8 @@ _NAMES = {
     CommandField.C_MOVE_RQ: "C-MOVE",
     CommandField.N_ACTION_RQ: "N-ACTION",
 }
+SERVED = (*MODELS, MODALITY_WORKLIST, STORAGE_COMMITMENT)
+"""SOP classes beside verification and storage, where there is an archive to ask."""
 _SEVERITY = dict.fromkeys(("rejected", "silent", "violation", "failed"), logging.WARNING)
 
 
@@ -139,6 +142,11 @@ class Holdings(Protocol):
         """Gives what is held."""
         ...
 
+    @property
+    def worklist(self) -> Scheduling:
+        """What is scheduled."""
+        ...
+
 
 def serve(
     listener: socket.socket | int,
@@ -194,7 +202,7 @@ class _Door:
         services: dict[CommandField, Service] = {CommandField.C_ECHO_RQ: echo, CommandField.C_STORE_RQ: store}
         if holdings is not None:
             services.update(_giving(holdings, options))
-        self._terms = options.terms((*MODELS, STORAGE_COMMITMENT) if holdings is not None else ())
+        self._terms = options.terms(SERVED if holdings is not None else ())
         self._services: Mapping[int, Service] = {
             field: _timed(_NAMES[field], guarded(field, service, options.roles), metrics)
             for field, service in services.items()
@@ -285,7 +293,13 @@ class _Door:
 
 def _giving(holdings: Holdings, options: DimseOptions) -> Mapping[CommandField, Service]:
     """Services that find and give back what is held."""
-    find = FindService(holdings.catalog, ae_title=options.ae_title, relational=options.relational)
+    query = FindService(holdings.catalog, ae_title=options.ae_title, relational=options.relational)
+    worklist = WorklistService(holdings.worklist)
+
+    def find(association: Association, command: Command) -> Reply:
+        of_worklist = association.contexts[command.context_id].abstract_syntax == MODALITY_WORKLIST
+        return (worklist if of_worklist else query)(association, command)
+
     peers = Directory(options.destinations, holdings.catalog.outgoing, options.certificate)
     retrieve = RetrieveService(
         holdings.catalog,

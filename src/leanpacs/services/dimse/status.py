@@ -100,6 +100,7 @@ STATUS_OF_ERROR: Mapping[type[errors.LeanPACSError], Status] = MappingProxyType(
         errors.Truncated: Status.CANNOT_UNDERSTAND,
         errors.EncapsulationError: Status.CANNOT_UNDERSTAND,
         errors.InflateError: Status.CANNOT_UNDERSTAND,
+        errors.InvalidWorklistItem: Status.CANNOT_UNDERSTAND,
         errors.CodecError: Status.PROCESSING_FAILURE,
         errors.UnsupportedTransferSyntax: Status.PROCESSING_FAILURE,
         errors.UnsupportedFrame: Status.PROCESSING_FAILURE,
