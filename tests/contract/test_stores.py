@@ -325,12 +325,11 @@ def test_good_bytes_take_the_place_of_damaged_ones(local: LocalStore) -> None:
 def test_set_aside(local: LocalStore) -> None:
     ref = local.put(DATA)
     with local.open(ref.digest) as reader:
-        aside = local.set_aside(ref.digest)
-        assert aside is not None
+        (aside,) = local.set_aside([ref.digest])
         assert not local.exists(ref.digest)
         assert list(local.list()) == []
         assert reader.read() == DATA
-    assert local.set_aside(ref.digest) is None
+    assert local.set_aside([ref.digest]) == []
     assert local.sweep_temporary(datetime.now(UTC) + timedelta(minutes=1)) == 1
     assert not aside.exists()
 

@@ -23,18 +23,19 @@ from leanpacs.storage.dictionary import load_all
 WARM, SECOND = Tier("warm"), Tier("second")
 
 
-def settings_of(folder: Path, **more: Any) -> Settings:
+def settings_of(folder: Path, warm: dict[str, Any] | None = None, **more: Any) -> Settings:
     tiers = {
-        "warm": {"kind": "local", "url": str(folder / "warm"), "copies": ["second"]},
+        "warm": {**(warm or {"kind": "local", "url": str(folder / "warm")}), "copies": ["second"]},
         "second": {"kind": "local", "url": str(folder / "second")},
     }
     return Settings(storage={"minimum_free_bytes": 0}, delete={"grace_seconds": 0}, tiers=tiers, **more)
 
 
-@pytest.fixture
-def archive(tmp_path: Path) -> Any:
-    """An archive with a warm tier whose blobs have a copy on a second store."""
-    with open_archive(tmp_path / "archive", settings_of(tmp_path)) as opened:
+@pytest.fixture(params=["local", "s3"])
+def archive(tmp_path: Path, request: pytest.FixtureRequest) -> Any:
+    """An archive with a warm tier whose blobs have a copy on a second store, a folder."""
+    warm = request.getfixturevalue("s3_server").options(kind="s3") if request.param == "s3" else None
+    with open_archive(tmp_path / "archive", settings_of(tmp_path, warm)) as opened:
         yield opened
 
 
@@ -100,7 +101,7 @@ def test_a_damaged_blob_is_not_moved(archive: Archive) -> None:
     uid = take_in(archive, data.make_instance(data.Recipe()))
     (form,) = forms(archive, uid)
     name = form.blob.digest.hex
-    path = Path(archive.settings.tiers["warm"].url).parent / "archive" / "hot" / "blobs" / name[:2] / name
+    path = Path(archive.settings.tiers["second"].url).parent / "archive" / "hot" / "blobs" / name[:2] / name
     damaged = bytearray(path.read_bytes())
     damaged[len(damaged) // 2] ^= 1
     path.write_bytes(damaged)

@@ -7,10 +7,12 @@ from pathlib import Path
 from leanpacs.config import Settings, TierSettings
 from leanpacs.refs import HOT, Tier
 from leanpacs.storage.local import LocalStore
+from leanpacs.storage.s3 import S3Place, S3Store
 from leanpacs.storage.store import BlobStore
 from leanpacs.storage.stores import Stores
 
 HOT_FOLDER = "hot"
+SPOOL_FOLDER = "spool"
 
 
 def open_stores(data: Path, settings: Settings) -> Stores:
@@ -21,14 +23,36 @@ def open_stores(data: Path, settings: Settings) -> Stores:
     StoreUnavailable
         If one cannot be used.
     """
-    stores = {Tier(name): open_store(Tier(name), tier) for name, tier in settings.tiers.items()}
+    stores = {Tier(name): open_store(Tier(name), tier, data) for name, tier in settings.tiers.items()}
     hot = stores.pop(HOT, None) or LocalStore(data / HOT_FOLDER)
     return Stores(hot, tuple(stores.values()))
 
 
-def open_store(tier: Tier, settings: TierSettings) -> BlobStore:
-    """Open the store of one tier."""
-    return LocalStore(Path(settings.url), tier)
+def open_store(tier: Tier, settings: TierSettings, data: Path) -> BlobStore:
+    """Open the store of one tier; what it needs on this machine stands in ``data``."""
+    if settings.kind == "local":
+        return LocalStore(Path(settings.url), tier)
+    return S3Store(_place(settings), tier, data / SPOOL_FOLDER / tier)
+
+
+def _place(settings: TierSettings) -> S3Place:
+    bucket, _, prefix = settings.url.removeprefix("s3://").partition("/")
+    return S3Place(
+        bucket,
+        prefix.strip("/"),
+        endpoint=settings.endpoint,
+        region=settings.region,
+        access_key_id=settings.access_key_id,
+        secret_access_key=settings.secret_access_key.get_secret_value(),
+        encryption=settings.encryption,
+        kms_key=settings.kms_key,
+        storage_class=settings.storage_class,
+        virtual_hosts=settings.virtual_hosts,
+        ca_file=str(settings.ca or ""),
+        retries=settings.retries,
+        retry_seconds=settings.retry_seconds,
+        idle_seconds=settings.idle_seconds,
+    )
 
 
 def guarded(store: BlobStore, minimum_free_bytes: int) -> BlobStore:

@@ -29,7 +29,15 @@ from typing import BinaryIO, Self
 
 from leanpacs.errors import BlobNotFound, NameTaken, StoreFull, StoreUnavailable
 from leanpacs.refs import HOT, BlobRef, Digest, Tier
-from leanpacs.storage.store import CHUNK_BYTES, BlobStat, BlobWriter, check_by_reading, checked_name, checked_range
+from leanpacs.storage.store import (
+    CHUNK_BYTES,
+    Availability,
+    BlobStat,
+    BlobWriter,
+    check_by_reading,
+    checked_name,
+    checked_range,
+)
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _PRIVATE_FOLDERS = ("blobs", "tmp", "spool")
@@ -73,6 +81,15 @@ class LocalStore:
                 self._sync_folder(self.root.parent)
 
     # ------------------------------------------------------------------------------------------- writing
+
+    @property
+    def availability(self) -> Availability:
+        """What is here can be read at once."""
+        return Availability.ONLINE
+
+    def restore(self, digest: Digest) -> float:
+        """Nothing has to be asked for."""
+        return 0.0
 
     def writer(self) -> BlobWriter:
         """Start to write a blob whose digest is not known yet."""
@@ -265,16 +282,18 @@ class LocalStore:
         """Compare the bytes that the store has with the digest."""
         check_by_reading(self, digest)
 
-    def set_aside(self, digest: Digest) -> Path | None:
-        """Take a blob out of the store without deleting its bytes, which takes long; None when it is absent.
+    def set_aside(self, digests: Sequence[Digest]) -> Sequence[Path]:
+        """Take blobs out of the store without deleting their bytes, which takes long.
 
-        The caller deletes the file; otherwise `sweep_temporary` does.
+        The caller deletes the files; otherwise `sweep_temporary` does.
         """
-        aside = self._temporary_path()
-        with _translated(), suppress(FileNotFoundError):
-            self._path(digest).rename(aside)
-            return aside
-        return None
+        files = []
+        for digest in digests:
+            aside = self._temporary_path()
+            with _translated(), suppress(FileNotFoundError):
+                self._path(digest).rename(aside)
+                files.append(aside)
+        return files
 
     # ----------------------------------------------------------------------------- keepsakes, housekeeping
 

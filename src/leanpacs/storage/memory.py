@@ -17,7 +17,15 @@ from typing import BinaryIO, Self
 
 from leanpacs.errors import BlobNotFound, NameTaken
 from leanpacs.refs import HOT, BlobRef, Digest, Tier
-from leanpacs.storage.store import CHUNK_BYTES, BlobStat, BlobWriter, check_by_reading, checked_name, checked_range
+from leanpacs.storage.store import (
+    CHUNK_BYTES,
+    Availability,
+    BlobStat,
+    BlobWriter,
+    check_by_reading,
+    checked_name,
+    checked_range,
+)
 
 
 class MemoryStore:
@@ -41,6 +49,15 @@ class MemoryStore:
     def tier(self) -> Tier:
         """The name of this store."""
         return self._tier
+
+    @property
+    def availability(self) -> Availability:
+        """What is here can be read at once."""
+        return Availability.ONLINE
+
+    def restore(self, digest: Digest) -> float:
+        """Nothing has to be asked for."""
+        return 0.0
 
     def writer(self) -> BlobWriter:
         """Start to write a blob whose digest is not known yet."""
@@ -108,9 +125,11 @@ class MemoryStore:
         """Compare the bytes that the store has with the digest."""
         check_by_reading(self, digest)
 
-    def set_aside(self, digest: Digest) -> None:
-        """Take a blob out of the store; nothing is left of it."""
-        self.delete(digest)
+    def set_aside(self, digests: Sequence[Digest]) -> list[Path]:
+        """Take blobs out of the store; nothing is left of them."""
+        for digest in digests:
+            self.delete(digest)
+        return []
 
     def list(self) -> Iterator[BlobStat]:
         """All blobs, by digest."""

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Protocol, Self
@@ -22,6 +23,17 @@ CHUNK_BYTES = 1 << 20
 """Number of bytes that are read at a time when a blob is streamed."""
 
 _KEEPSAKE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}/[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+class Availability(StrEnum):
+    """How soon something can be read: the values of Instance Availability (PS3.3 C.4.23.1.1), best first."""
+
+    ONLINE = "ONLINE"
+    NEARLINE = "NEARLINE"
+    """It must be asked for, and comes by itself after a while."""
+    OFFLINE = "OFFLINE"
+    """Somebody must do something before it can be read."""
+    UNAVAILABLE = "UNAVAILABLE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +94,18 @@ class BlobStore(Protocol):
     @property
     def tier(self) -> Tier:
         """The name of this store."""
+        ...
+
+    @property
+    def availability(self) -> Availability:
+        """How soon what is in this store can be read."""
+        ...
+
+    def restore(self, digest: Digest) -> float:
+        """Ask for a blob to become readable; asking again is fine.
+
+        Returns the seconds that it will still take, as far as is known; 0.0 when it can be read now.
+        """
         ...
 
     def writer(self) -> BlobWriter:
@@ -159,11 +183,10 @@ class BlobStore(Protocol):
         """
         ...
 
-    def set_aside(self, digest: Digest) -> Path | None:
-        """Take a blob out of the store; an absent one is fine.
+    def set_aside(self, digests: Sequence[Digest]) -> Sequence[Path]:
+        """Take blobs out of the store; absent ones are fine.
 
-        Returns the local file that is left of it and that the caller deletes, where deleting bytes takes long; None
-        where nothing is left to do.
+        Returns the local files that are left of them and that the caller deletes, where deleting bytes takes long.
         """
         ...
 

@@ -149,9 +149,9 @@ def sweep(store: BlobStore, transaction: Transaction, now: datetime) -> Swept:
     caller does it after the transaction.
     """
     due = transaction.collect_garbage(now, BATCH, store.tier)
-    aside = [store.set_aside(blob.digest) for blob in due]
+    files = store.set_aside([blob.digest for blob in due])
     transaction.forget_garbage(due)
-    return Swept(len(due), [path for path in aside if path is not None])
+    return Swept(len(due), files)
 
 
 def unlink_all(files: Iterable[Path]) -> None:
