@@ -196,7 +196,7 @@ def test_truncated_body_stores_what_is_complete_and_says_so(archive: FakeArchive
     [
         ("", 415),
         ("application/json", 415),
-        ('multipart/related; type="application/dicom+json"; boundary=b', 415),
+        ('multipart/related; type="image/png"; boundary=b', 415),
         ('multipart/related; type="application/dicom"', 400),
         ('multipart/related; type="application/dicom"; boundary=' + "b" * 300, 400),
         ("multipart/form-data; boundary=b0und", 415),

@@ -52,6 +52,10 @@ class ReceivedPart:
         It was refused for its size.
     size_bytes : int
         What came of it.
+    content_type, location : str
+        Header fields of the part.
+    sop_class, sop_uid : str
+        Of an instance that was not kept, where they are known.
     """
 
     number: int
@@ -59,6 +63,10 @@ class ReceivedPart:
     refusal: str = ""
     too_large: bool = False
     size_bytes: int = 0
+    content_type: str = ""
+    location: str = ""
+    sop_class: str = ""
+    sop_uid: str = ""
 
 
 class Receiver(Protocol):
@@ -152,10 +160,12 @@ class SingleReceiver:
         Where the file is written.
     largest_bytes : int
         Larger instances are refused.
+    content_type : str
+        Of the body.
     """
 
-    def __init__(self, folder: Path, largest_bytes: int) -> None:
-        self._file = _SpoolFile(ReceivedPart(1), folder, largest_bytes)
+    def __init__(self, folder: Path, largest_bytes: int, content_type: str = DICOM) -> None:
+        self._file = _SpoolFile(ReceivedPart(1, content_type=content_type), folder, largest_bytes)
         self._completed: list[ReceivedPart] = []
 
     def feed(self, data: bytes) -> None:
@@ -201,6 +211,8 @@ class MultipartReceiver:
         Where the files are written.
     largest_bytes : int
         Larger parts are refused, the others are not touched by that.
+    any_type : bool
+        Take parts of all media types, not only instances.
 
     Raises
     ------
@@ -208,7 +220,8 @@ class MultipartReceiver:
         The boundary is not one.
     """
 
-    def __init__(self, boundary: str, folder: Path, largest_bytes: int) -> None:
+    def __init__(self, boundary: str, folder: Path, largest_bytes: int, *, any_type: bool = False) -> None:
+        self._any_type = any_type
         self._folder = folder
         self._largest_bytes = largest_bytes
         self._header = _Header()
@@ -282,7 +295,9 @@ class MultipartReceiver:
 
     def _on_headers_finished(self) -> None:
         assert self._file is not None
-        self._file.part.refusal = _refusal(self._header.fields)
+        part, fields = self._file.part, self._header.fields
+        part.content_type, part.location = fields.get("content-type", ""), fields.get("content-location", "").strip()
+        part.refusal = _refusal(fields, any_type=self._any_type)
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         assert self._file is not None
@@ -304,11 +319,11 @@ def remove_files(parts: Iterable[ReceivedPart]) -> None:
             part.path.unlink(missing_ok=True)
 
 
-def _refusal(fields: dict[str, str]) -> str:
+def _refusal(fields: dict[str, str], *, any_type: bool) -> str:
     """Why a part with these header fields is not taken, '' when it is."""
     if fields.get("content-encoding", "identity").lower() != "identity":
         return f"the content encoding {fields['content-encoding']} is not supported"
-    if "content-type" not in fields:
+    if any_type or "content-type" not in fields:
         return ""  # the type parameter of the request tells it
     media_type = parse_media_type(fields["content-type"])
     if media_type is None or media_type.name != DICOM:

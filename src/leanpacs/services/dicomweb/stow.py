@@ -19,6 +19,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from leanpacs.services.dicomweb import media, storeresponse
+from leanpacs.services.dicomweb.described import METADATA_TYPES, DescribedReceiver
 from leanpacs.services.dicomweb.nativexml import native_xml
 from leanpacs.services.dicomweb.problems import RETRY_AFTER_SECONDS, Problem
 from leanpacs.services.dicomweb.receive import BrokenBody, MultipartReceiver, Receiver, SingleReceiver
@@ -36,7 +37,8 @@ _GULP_BYTES: Final = 1 << 17
 _DRAINED_BYTES: Final = 64 << 20
 _LONGEST_WARNING: Final = 200
 _EXPECTED: Final = (
-    f'A store request is multipart/related; type="{media.DICOM}" with a boundary, or one instance as {media.DICOM}.'
+    f'A store request is multipart/related; type="{media.DICOM}" with a boundary, or one instance as {media.DICOM}; or '
+    f'metadata and bulk data as multipart/related; type="{media.DICOM_JSON}" or "{media.DICOM_XML}".'
 )
 
 
@@ -126,15 +128,22 @@ def _receiver(request: Request, folder: Path, largest_bytes: int) -> Receiver:
     content_type = media.parse_media_type(request.headers.get("content-type", ""))
     if content_type is not None and content_type.name == media.DICOM:
         return SingleReceiver(folder, largest_bytes)
+    if content_type is not None and content_type.name in METADATA_TYPES:
+        single = SingleReceiver(folder, largest_bytes, content_type.name)
+        return DescribedReceiver(single, folder, largest_bytes)
     if content_type is None or content_type.name != "multipart/related":
         raise Problem(415, _EXPECTED)
-    if (content_type.get("type") or media.DICOM).lower() != media.DICOM:
-        raise Problem(415, f"Parts of type {content_type.get('type')} are not taken. {_EXPECTED}")
+    part_type = (content_type.get("type") or media.DICOM).lower()
+    if part_type not in (media.DICOM, *METADATA_TYPES):
+        raise Problem(415, f"Parts of type {part_type} are not taken. {_EXPECTED}")
     boundary = content_type.get("boundary")
     if not boundary:
         raise Problem(400, f"The Content-Type names no boundary. {_EXPECTED}")
     try:
-        return MultipartReceiver(boundary, folder, largest_bytes)
+        if part_type == media.DICOM:
+            return MultipartReceiver(boundary, folder, largest_bytes)
+        parts = MultipartReceiver(boundary, folder, largest_bytes, any_type=True)
+        return DescribedReceiver(parts, folder, largest_bytes)
     except BrokenBody as error:
         raise Problem(400, str(error)) from error
 

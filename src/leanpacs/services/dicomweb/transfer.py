@@ -114,7 +114,9 @@ class Transfer:
         for part in parts:
             if part.path is None:
                 reason = FailureReason.OUT_OF_RESOURCES if part.too_large else FailureReason.NOT_UNDERSTOOD
-                self._reports.append(PartReport(part.number, failure=reason, reason=part.refusal))
+                self._reports.append(
+                    PartReport(part.number, part.sop_class, part.sop_uid, failure=reason, reason=part.refusal)
+                )
             else:
                 self._waiting.append(part)
         while len(self._waiting) >= _BATCH_PARTS or self._waiting_bytes() >= _BATCH_BYTES:
