@@ -177,6 +177,17 @@ class Catalog:
         with self._database.reading() as connection:
             return select_representations(connection, query.order_by(representations.c.id))
 
+    def representations_of(self, instance_ids: Sequence[int]) -> dict[int, list[RepresentationRow]]:
+        """As :meth:`representations`, for many instances at once, by their keys; absent where there are none."""
+        found: dict[int, list[RepresentationRow]] = {}
+        with self._database.reading() as connection:
+            for start in range(0, len(instance_ids), _PAGE):
+                some = instance_ids[start : start + _PAGE]
+                query = SELECT_REPRESENTATIONS.where(representations.c.instance_key.in_(some))
+                for row in select_representations(connection, query.order_by(representations.c.id)):
+                    found.setdefault(row.instance_id, []).append(row)
+        return found
+
     def blobs_of(self, instance_id: int) -> list[BlobRef]:
         """The blobs that an instance is held in."""
         return [representation.blob for representation in self.representations(instance_id)]

@@ -241,7 +241,7 @@ def encapsulate(
     yield _ITEM_TAG + struct.pack(f"<L{len(offsets)}L", 4 * len(offsets), *offsets)
     count = 0
     for count, frame in enumerate(frames, 1):
-        if len(frame) > _LONGEST_FRAGMENT or (lengths is not None and lengths[count - 1 : count] != [len(frame)]):
+        if len(frame) > _LONGEST_FRAGMENT or (lengths is not None and [*lengths[count - 1 : count]] != [len(frame)]):
             raise EncapsulationError(f"frame {count} has {len(frame)} bytes")
         yield _ITEM_TAG + struct.pack("<L", len(frame) + len(frame) % 2)
         yield frame
@@ -250,6 +250,13 @@ def encapsulate(
     if lengths is not None and count != len(lengths):
         raise EncapsulationError(f"{count} frames instead of {len(lengths)}")
     yield _DELIMITER
+
+
+def encapsulated_length(lengths: Sequence[int], *, with_table: bool = True) -> int:
+    """Bytes of what :func:`encapsulate` makes of frames of these lengths."""
+    table = 4 * len(lengths) if with_table else 0
+    items = sum(_ITEM_HEADER.size + length + length % 2 for length in lengths)
+    return _ITEM_HEADER.size + table + items + len(_DELIMITER)
 
 
 class _Payload:

@@ -176,6 +176,8 @@ class PackReader:
     ----------
     file : BinaryIO
         Seekable; it stays open. One reader serves one thread.
+    entries : mapping of str to Entry, optional
+        Those of another reader of the same pack: then nothing is read until something is asked for.
 
     Raises
     ------
@@ -183,11 +185,14 @@ class PackReader:
         If it is not a pack as documented.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, entries: Mapping[str, Entry] | None = None) -> None:
         self._file = file
+        if entries is not None:
+            self.entries = entries
+            return
         count, size, offset = self._directory()
         directory = self._exactly(offset, size)
-        self.entries: Mapping[str, Entry] = MappingProxyType(_parse_directory(directory, count, offset))
+        self.entries = MappingProxyType(_parse_directory(directory, count, offset))
 
     def read(self, name: str) -> bytes:
         """Content of an entry, its CRC checked."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,15 +11,16 @@ from leanpacs.dicom.frames import DOUBLE_FLOAT_PIXEL_DATA, FLOAT_PIXEL_DATA, Fra
 from leanpacs.dicom.reencode import Changes, element_header, reencode
 from leanpacs.dicom.tree import Encoding
 from leanpacs.dicom.uids import transfer_syntax
-from leanpacs.dicom.write import read_head
+from leanpacs.dicom.write import file_meta, read_head
 from leanpacs.errors import UnsupportedTransferSyntax
 from leanpacs.transcode.account import Account
+from leanpacs.transcode.envelope import Envelope
 from leanpacs.transcode.frames import FrameResult, FrameTask
 from leanpacs.transcode.headers import ONLY_ENCAPSULATED, image_pixel_changes, lossy_changes, once_lossy_changes
 from leanpacs.transcode.icons import IconTranscoder
 from leanpacs.transcode.pixels import SourcePixels, require_writable, swapped
 from leanpacs.transcode.source import OpenInstance
-from leanpacs.transcode.spool import StreamSpool
+from leanpacs.transcode.spool import StreamSpool, extended_table, needs_extended_table
 from leanpacs.transcode.target import REFINED, Target
 
 if TYPE_CHECKING:
@@ -90,6 +91,18 @@ class Assembly:
             spool.close()
             raise
         return self._encapsulated_pieces(changes, spool)
+
+    def around(self, lengths: Sequence[int]) -> Envelope:
+        """What stands around code streams of these lengths, which the attributes of the source describe as they are."""
+        pixel = self._source.layout.pixel
+        assert pixel is not None
+        is_long = needs_extended_table(lengths)
+        changes: dict[str, Any] = dict.fromkeys(ONLY_ENCAPSULATED)
+        head = self._elements(self._source.head(), {**changes, **(extended_table(lengths) if is_long else {})})
+        head += element_header(pixel.tag, "OB", None, self._target.encoding)
+        account = self._account
+        meta = file_meta(account.sop_class, account.sop_uid, account.transfer_syntax)
+        return Envelope(meta, head, self._tail(), tuple(lengths), with_table=not is_long)
 
     def _filled(self, pixels: SourcePixels, convert: Converted, spool: StreamSpool) -> dict[str, Any]:
         """Write all frames into the spool; return what changes in the head."""

@@ -16,6 +16,7 @@ from leanpacs.dicom.write import file_meta
 from leanpacs.errors import DicomError, UnsupportedTransferSyntax
 from leanpacs.transcode.account import Account
 from leanpacs.transcode.assembly import Assembly
+from leanpacs.transcode.envelope import Envelope
 from leanpacs.transcode.frames import FrameResult, FrameTask, in_order
 from leanpacs.transcode.pixels import SourcePixels, require_writable
 from leanpacs.transcode.rendering import View, render
@@ -118,6 +119,21 @@ class Transcoder:
         if target.transfer_syntax == uids.DEFLATED_LE:
             return Transcoded(account, _deflated(chain([first], pieces)))
         return Transcoded(account, chain([first], pieces))
+
+    def envelope(self, source: OpenInstance, target: Target, lengths: Sequence[int]) -> Envelope:
+        """What stands around code streams of ``target`` that the caller has, one for each frame.
+
+        They must hold the samples as the attributes of the source describe them, so that nothing but the transfer
+        syntax changes. ``lengths`` are theirs, in bytes.
+
+        Raises
+        ------
+        UnsupportedTransferSyntax, DicomError
+            As :meth:`data_set`.
+        """
+        _require_readable(source, target)
+        account = Account(target.transfer_syntax, _text(source, _SOP_CLASS), _text(source, _SOP_INSTANCE))
+        return Assembly(source, target, account, self._call).around(lengths)
 
     def frame(self, source: OpenInstance, target: Target, number: int) -> FrameResult:
         """One frame, ``number`` counting from 1, in the form that it has in ``target``; native in little endian.

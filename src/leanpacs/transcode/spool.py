@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,16 +37,11 @@ class StreamSpool:
     @property
     def needs_extended_table(self) -> bool:
         """Whether an offset is too large for the Basic Offset Table, which stays empty then (PS3.5 A.4)."""
-        return frame_offsets(self.lengths)[-1] > self._longest_basic_offset
+        return needs_extended_table(self.lengths, self._longest_basic_offset)
 
     def table_changes(self) -> dict[str, Any]:
         """Extended Offset Table and its lengths where one is needed, else none (PS3.3 C.7.6.3.1.8, C.7.6.3.1.9)."""
-        if not self.needs_extended_table:
-            return {}
-        return {
-            "ExtendedOffsetTable": _longs(frame_offsets(self.lengths)),
-            "ExtendedOffsetTableLengths": _longs(self.lengths),
-        }
+        return extended_table(self.lengths) if self.needs_extended_table else {}
 
     def value(self) -> Iterator[bytes]:
         """The encapsulated value: one fragment a frame, offset table and delimiter."""
@@ -59,5 +54,18 @@ class StreamSpool:
         self._file.close()
 
 
-def _longs(numbers: list[int]) -> bytes:
+def needs_extended_table(lengths: Sequence[int], longest_basic_offset: int = _LONGEST_BASIC_OFFSET) -> bool:
+    """Whether an offset of code streams of these lengths is too large for the Basic Offset Table (PS3.5 A.4)."""
+    return frame_offsets(lengths)[-1] > longest_basic_offset
+
+
+def extended_table(lengths: Sequence[int]) -> dict[str, Any]:
+    """Extended Offset Table and its lengths (PS3.3 C.7.6.3.1.8, C.7.6.3.1.9)."""
+    return {
+        "ExtendedOffsetTable": _longs(frame_offsets(lengths)),
+        "ExtendedOffsetTableLengths": _longs(lengths),
+    }
+
+
+def _longs(numbers: Sequence[int]) -> bytes:
     return b"".join(number.to_bytes(8, "little") for number in numbers)

@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from leanpacs.archive.giveback.passing import is_as_demanded, passes
+from leanpacs.archive.giveback.passing import is_as_demanded, passes, syntax_of_held
 from leanpacs.archive.giveback.rebuild import PackedInstance
+from leanpacs.archive.giveback.shelf import Opened, Shelf
 from leanpacs.archive.manifest import Form
 from leanpacs.dicom.instance import scan
 from leanpacs.refs import Digest
@@ -24,26 +25,37 @@ IN_MEMORY = 16 << 20
 
 
 class SettledInstance:
-    """An instance packed frame by frame."""
+    """An instance packed frame by frame.
 
-    def __init__(self, packed: PackedInstance) -> None:
+    Parameters
+    ----------
+    packed : PackedInstance
+        The pack; it has to stay open.
+    known : Opened, optional
+        What was found when it was opened before.
+    """
+
+    def __init__(self, packed: PackedInstance, known: Opened | None = None) -> None:
         self._packed = packed
-        self._head = packed.head()
-        # A head alone looks as if its Pixel Data were cut off; what is damaged is packed whole.
-        layout = scan(io.BytesIO(self._head), transfer_syntax=packed.manifest.transfer_syntax)
-        self.layout = replace(layout, problem=None)
+        if known is None:
+            preface, head = packed.preface_and_head()
+            # A head alone looks as if its Pixel Data were cut off; what is damaged is packed whole.
+            layout = scan(io.BytesIO(head), transfer_syntax=packed.manifest.transfer_syntax)
+            known = Opened(packed.contents, preface, head, replace(layout, problem=None))
+        self.known = known
+        self.layout = known.layout
 
     def preface(self) -> bytes:
         """See `OpenInstance`."""
-        return self._packed.preface()
+        return self.known.preface
 
     def data_set(self) -> Iterator[bytes]:
         """See `OpenInstance`."""
-        return self._packed.data_set()
+        return self._packed.data_set(self.known.head)
 
     def head(self) -> bytes:
         """See `OpenInstance`."""
-        return self._head
+        return self.known.head
 
     def tail(self) -> bytes:
         """See `OpenInstance`."""
@@ -72,6 +84,19 @@ class SettledInstance:
         """Whether frames may be held as code streams of this transfer syntax."""
         return passes(self._packed.manifest, transfer_syntax)
 
+    def syntax_of_held(self) -> str | None:
+        """UID of the transfer syntax that frames are held in, None where it is none that a receiver knows."""
+        return syntax_of_held(self._packed.manifest)
+
+    def stream(self, number: int) -> bytes:
+        """The code stream of frame ``number`` as it is held."""
+        return self._packed.stream(number)
+
+    def stream_lengths(self) -> list[int]:
+        """Bytes of each code stream as it is held."""
+        manifest, entries = self._packed.manifest, self._packed.entries
+        return [entries[manifest.frame_name(number)].length for number in range(1, manifest.frames + 1)]
+
     def stream_as_demanded(self, number: int) -> bytes | None:
         """The code stream of frame ``number`` as it is held, if it is what a syntax that :meth:`passes` demands."""
         coding = self._packed.manifest.pixel
@@ -91,14 +116,26 @@ def open_landed(store: BlobStore, landed: Digest, syntax_uid: str, *, limit_infl
 
 @contextmanager
 def open_pack(
-    store: BlobStore, pack: Digest, dictionaries: Sequence[Dictionary], *, limit_inflated_bytes: int
+    store: BlobStore,
+    pack: Digest,
+    dictionaries: Sequence[Dictionary],
+    *,
+    limit_inflated_bytes: int,
+    shelf: Shelf | None = None,
 ) -> Iterator[OpenInstance]:
-    """Open a pack; a data set that is packed whole is unpacked into memory, or into the spool when it is large."""
+    """Open a pack; a data set that is packed whole is unpacked into memory, or into the spool when it is large.
+
+    What is on the shelf is not read again.
+    """
     with ExitStack() as stack:
         file = stack.enter_context(store.open(pack))
-        packed = PackedInstance(file, dictionaries)
+        known = shelf.get(pack) if shelf else None
+        packed = PackedInstance(file, dictionaries, known.contents if known else None)
         if packed.manifest.form is not Form.WHOLE:
-            yield SettledInstance(packed)
+            settled = SettledInstance(packed, known)
+            if shelf is not None and known is None:
+                shelf.put(pack, settled.known)
+            yield settled
             return
         size = packed.manifest.preface + packed.manifest.length
         unpacked = stack.enter_context(_scratch(size, store.spool_folder()))

@@ -14,7 +14,7 @@ from leanpacs.dicom import uids
 from leanpacs.dicom.frames import FrameSpec
 from leanpacs.errors import DecodeError
 
-_CODEC_OF: Final = {
+CODEC_OF: Final = {
     uids.JPEG_XL_LOSSLESS: JpegXL.name,
     uids.JPEG_XL: JpegXL.name,
     uids.JPEG_LS_LOSSLESS: JpegLS.name,
@@ -23,6 +23,7 @@ _CODEC_OF: Final = {
     uids.HTJ2K: HTJ2K.name,
 }
 """Which codec's code streams each transfer syntax has; the RPCL syntax wants tile-parts that packs do not have."""
+_LOSSLESS: Final = (uids.HTJ2K_LOSSLESS, uids.JPEG_LS_LOSSLESS, uids.JPEG_2000_LOSSLESS, uids.JPEG_XL_LOSSLESS)
 _WITH_A_SIGN: Final = frozenset({Jpeg2000.name, HTJ2K.name})
 """The others hold signed values as offset binary, where DICOM has two's complement."""
 
@@ -39,7 +40,12 @@ def passes(manifest: Manifest, transfer_syntax: str) -> bool:
     spec = coding.spec
     is_plain = spec.kind == "integer" and spec.samples_per_pixel == 1 and spec.high_bit == spec.bits_stored - 1
     has_its_sign = not spec.pixel_representation or coding.codec in _WITH_A_SIGN
-    return is_plain and has_its_sign and coding.codec == _CODEC_OF.get(transfer_syntax)
+    return is_plain and has_its_sign and coding.codec == CODEC_OF.get(transfer_syntax)
+
+
+def syntax_of_held(manifest: Manifest) -> str | None:
+    """UID of the transfer syntax that the frames of a pack may be frames of as they are, None when there is none."""
+    return next((uid for uid in _LOSSLESS if passes(manifest, uid)), None)
 
 
 def is_as_demanded(codec: str, stream: bytes, spec: FrameSpec) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from leanpacs.archive.manifest import AS_RECEIVED, HEAD, MANIFEST, SKELETON, TAIL, Form, Manifest
@@ -19,6 +20,14 @@ LARGEST_HEAD = 256 << 20
 """Heads and tails are held in memory; larger ones only occur in instances packed whole, which are streamed."""
 
 
+@dataclass(frozen=True, slots=True)
+class PackContents:
+    """What a pack holds, and where. Packs never change: this is true for as long as there is one of this digest."""
+
+    entries: Mapping[str, Entry]
+    manifest: Manifest
+
+
 class PackedInstance:
     """One instance in its packed form.
 
@@ -28,6 +37,8 @@ class PackedInstance:
         The pack, seekable.
     dictionaries : sequence of Dictionary
         Every dictionary that the head may have been compressed with.
+    contents : PackContents, optional
+        What is known of the same pack already.
 
     Raises
     ------
@@ -35,15 +46,22 @@ class PackedInstance:
         If it is not a pack of a format that this release reads.
     """
 
-    def __init__(self, file: BinaryIO, dictionaries: Sequence[Dictionary]) -> None:
-        self._pack = PackReader(file)
+    def __init__(
+        self, file: BinaryIO, dictionaries: Sequence[Dictionary], contents: PackContents | None = None
+    ) -> None:
+        self._pack = PackReader(file, contents.entries if contents else None)
         self._dictionaries = dictionaries
-        self.manifest = Manifest.from_json(self._pack.read(MANIFEST))
+        self.manifest = contents.manifest if contents else Manifest.from_json(self._pack.read(MANIFEST))
 
     @property
     def entries(self) -> Mapping[str, Entry]:
         """Where the entries are in the pack."""
         return self._pack.entries
+
+    @property
+    def contents(self) -> PackContents:
+        """For another one of the same pack."""
+        return PackContents(self._pack.entries, self.manifest)
 
     def dictionary_id(self) -> int:
         """The dictionary that the head was compressed with, 0 for none."""
@@ -74,6 +92,11 @@ class PackedInstance:
         """Bytes of the data set before the value of Pixel Data (all forms but ``whole``)."""
         return self._unpacked(HEAD)[self.manifest.preface :]
 
+    def preface_and_head(self) -> tuple[bytes, bytes]:
+        """Preamble and file meta as received, and :meth:`head`."""
+        both = self._unpacked(HEAD)
+        return both[: self.manifest.preface], both[self.manifest.preface :]
+
     def trailing(self) -> bytes:
         """Bytes of the value of Pixel Data after the last frame."""
         return self._unpacked(TAIL)[: self._trailing_bytes]
@@ -86,18 +109,18 @@ class PackedInstance:
     def _trailing_bytes(self) -> int:
         return self.manifest.pixel.trailing if self.manifest.pixel else 0
 
-    def data_set(self) -> Iterator[bytes]:
-        """The data set as received, in chunks."""
+    def data_set(self, head: bytes | None = None) -> Iterator[bytes]:
+        """The data set as received, in chunks; ``head`` is :meth:`head` where the caller has it."""
         match self.manifest.form:
             case Form.WHOLE:
                 yield from self._after_preface()
             case Form.FRAMES:
-                yield self.head()
+                yield self.head() if head is None else head
                 for number in range(1, self.manifest.frames + 1):
                     yield self.native_frame(number)
                 yield self._unpacked(TAIL)
             case Form.STREAMS | Form.RECODED:
-                yield self.head()
+                yield self.head() if head is None else head
                 yield from weave(self._unpacked(SKELETON), self._received_streams())
                 yield self._unpacked(TAIL)
 

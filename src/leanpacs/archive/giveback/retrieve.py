@@ -6,37 +6,36 @@ import hashlib
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final
 
 from leanpacs import __version__
 from leanpacs.archive.giveback.cache import DiskCache
-from leanpacs.archive.giveback.opened import SettledInstance, open_landed, open_pack
-from leanpacs.archive.settle.settling import dictionaries_of
-from leanpacs.catalog import Catalog, InstanceRow, Kind
+from leanpacs.archive.giveback.holding import Holdings
+from leanpacs.archive.giveback.opened import SettledInstance
+from leanpacs.catalog import Catalog, InstanceRow
 from leanpacs.dicom.uids import EXPLICIT_LE
 from leanpacs.dicom.uids import transfer_syntax as syntax_of
 from leanpacs.errors import (
-    BlobNotFound,
     CodecError,
     DecodeError,
     DicomError,
     FrameNotFound,
-    InstanceNotFound,
     UnsupportedTransferSyntax,
 )
-from leanpacs.storage.dictionary import Dictionary
 from leanpacs.storage.stores import Stores
 from leanpacs.transcode.source import OpenInstance
 
 if TYPE_CHECKING:
     from leanpacs.transcode.engine import Transcoder
+    from leanpacs.transcode.envelope import Envelope
     from leanpacs.transcode.rendering import View
     from leanpacs.transcode.target import Target
 
-OPEN_ATTEMPTS = 3
-"""An instance may be settled between looking up where it is and opening it; then it is looked up again."""
+AT_ONCE_BYTES: Final = 4 << 20
+"""What is no longer is read at once, so that nothing stays open while it is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +45,8 @@ class Part10:
     transfer_syntax: str
     length: int | None
     chunks: Iterator[bytes]
+    is_costly: bool = False
+    """Whether taking the chunks decodes or encodes, so that it is best done before they are needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +83,14 @@ class Retriever:
         workers: Executor | None = None,
         cache: DiskCache | None = None,
     ) -> None:
-        self._stores = stores
-        self._catalog = catalog
-        self._limit_inflated_bytes = limit_inflated_bytes
+        self._spool = stores.hot.spool_folder()
+        self._holdings = Holdings(stores, catalog, limit_inflated_bytes=limit_inflated_bytes)
         self._workers = workers
         self._cache = cache
+
+    def expect(self, instances: Sequence[InstanceRow]) -> None:
+        """Prepare for giving all of these, one after the other."""
+        self._holdings.expect(instances)
 
     def as_received(self, instance: InstanceRow) -> Part10:
         """The exact bytes that were received, preamble and file meta included if there were any."""
@@ -153,7 +157,7 @@ class Retriever:
         wanted = transfer_syntax or instance.transfer_syntax
         is_code_stream = syntax_of(wanted).encapsulated or not syntax_of(wanted).known
         wanted = wanted if is_code_stream else EXPLICIT_LE
-        if self._cache is None or (is_code_stream and wanted == instance.transfer_syntax):
+        if self._cache is None or (is_code_stream and self._is_held(instance, wanted)):
             yield from self._made(instance, numbers, wanted)
         elif len(numbers) == 1:
             key = _cache_key(instance, numbers[0], wanted)
@@ -190,7 +194,7 @@ class Retriever:
             made.close()
 
     def _made(self, instance: InstanceRow, numbers: Sequence[int], wanted: str) -> Generator[FrameBytes]:
-        with self.opened(instance) as opened:
+        with self._holdings.opened(instance, wanted) as opened:
             count = opened.frame_count()
             for number in numbers:
                 if not 1 <= number <= count:
@@ -269,14 +273,51 @@ class Retriever:
             yield from opened.data_set()
 
     def _converted(self, instance: InstanceRow, wanted: str, *, with_meta: bool) -> Part10:
+        passed = self._passed(instance, wanted, with_meta=with_meta)
+        if passed is not None:
+            return passed
         chunks = self._transcoded(instance, _target(wanted), with_meta=with_meta)
         named = next(chunks).decode()
-        return Part10(named, None, chunks)
+        return Part10(named, None, chunks, is_costly=True)
+
+    def _passed(self, instance: InstanceRow, wanted: str, *, with_meta: bool) -> Part10 | None:
+        """The instance around its code streams as they are held, where they are what is wanted."""
+        with ExitStack() as stack:
+            opened = stack.enter_context(self._holdings.opened(instance, wanted))
+            envelope = self._envelope(opened, wanted) if isinstance(opened, SettledInstance) else None
+            if envelope is None or not isinstance(opened, SettledInstance):
+                return None
+            meta = envelope.file_meta if with_meta else b""
+            streams = map(opened.stream, range(1, len(envelope.lengths) + 1))
+            pieces = chain([meta], envelope.data_set(streams))
+            length = len(meta) + envelope.length
+            if length <= AT_ONCE_BYTES:
+                return Part10(wanted, length, iter(list(pieces)))
+            return Part10(wanted, length, _Held(pieces, stack.pop_all()))
+
+    def _is_held(self, instance: InstanceRow, wanted: str) -> bool:
+        """Whether code streams of this transfer syntax only need to be read."""
+        if wanted == instance.transfer_syntax:
+            return True
+        with self._holdings.opened(instance, wanted) as opened:
+            return isinstance(opened, SettledInstance) and self._envelope(opened, wanted) is not None
+
+    def _envelope(self, opened: SettledInstance, wanted: str) -> Envelope | None:
+        known = opened.known.envelopes
+        if wanted not in known:
+            # All code streams of a pack were written alike: the first one tells what all declare.
+            fits = opened.passes(wanted) and opened.stream_as_demanded(1) is not None
+            lengths = opened.stream_lengths() if fits else ()
+            known[wanted] = self._transcoder().envelope(opened, _target(wanted), lengths) if fits else None
+        return known[wanted]
 
     def _transcoded(self, instance: InstanceRow, target: Target, *, with_meta: bool) -> Iterator[bytes]:
         """First the UID of the transfer syntax that it comes in, then the bytes."""
         encapsulated = syntax_of(instance.transfer_syntax).encapsulated
-        with self.opened(instance) as opened, _told_as_unsupported(target.transfer_syntax, encapsulated=encapsulated):
+        with (
+            self._holdings.opened(instance, target.transfer_syntax) as opened,
+            _told_as_unsupported(target.transfer_syntax, encapsulated=encapsulated),
+        ):
             transcoder = self._transcoder()
             made = transcoder.file(opened, target) if with_meta else transcoder.data_set(opened, target)
             yield made.account.transfer_syntax.encode()
@@ -286,41 +327,11 @@ class Retriever:
         from leanpacs.codecs.isolated import FUZZED_CLEAN
         from leanpacs.transcode.engine import Transcoder
 
-        return Transcoder(self._workers, spool=self._stores.hot.spool_folder(), in_process=FUZZED_CLEAN)
+        return Transcoder(self._workers, spool=self._spool, in_process=FUZZED_CLEAN)
 
-    @contextmanager
-    def opened(self, instance: InstanceRow) -> Iterator[OpenInstance]:
+    def opened(self, instance: InstanceRow) -> AbstractContextManager[OpenInstance]:
         """Open an instance in whichever form it is kept."""
-        with ExitStack() as stack:
-            yield self._enter(stack, instance)
-
-    def _enter(self, stack: ExitStack, instance: InstanceRow) -> OpenInstance:
-        for _ in range(OPEN_ATTEMPTS - 1):
-            with suppress(BlobNotFound):
-                return stack.enter_context(self._context(instance))
-        return stack.enter_context(self._context(instance))
-
-    def _context(self, instance: InstanceRow) -> AbstractContextManager[OpenInstance]:
-        held = self._catalog.representations(instance.id)
-        packs = [row for row in held if row.kind is Kind.PACK]
-        if packs:
-            return open_pack(
-                self._stores.at(packs[0].blob.tier),
-                packs[0].blob.digest,
-                self._dictionaries(),
-                limit_inflated_bytes=self._limit_inflated_bytes,
-            )
-        if not held:
-            raise InstanceNotFound(instance.sop_uid)
-        return open_landed(
-            self._stores.at(held[0].blob.tier),
-            held[0].blob.digest,
-            instance.transfer_syntax,
-            limit_inflated_bytes=self._limit_inflated_bytes,
-        )
-
-    def _dictionaries(self) -> tuple[Dictionary, ...]:
-        return dictionaries_of(self._stores.hot, tuple(self._stores.hot.kept_names()))
+        return self._holdings.opened(instance)
 
 
 def _cache_key(instance: InstanceRow, number: int, wanted: str) -> str:
@@ -361,6 +372,25 @@ def _file_meta_of(opened: OpenInstance, instance: InstanceRow) -> bytes:
     from leanpacs.dicom.write import file_meta
 
     return file_meta(instance.sop_class, instance.sop_uid, instance.transfer_syntax, instance.sender)
+
+
+class _Held(Iterator[bytes]):
+    """Pieces of what stays open until the last of them is taken, or :meth:`close` is called."""
+
+    def __init__(self, pieces: Iterator[bytes], stack: ExitStack) -> None:
+        self._pieces = pieces
+        self._stack = stack
+
+    def __next__(self) -> bytes:
+        try:
+            return next(self._pieces)
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of what is open."""
+        self._stack.close()
 
 
 def _rejoined(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:

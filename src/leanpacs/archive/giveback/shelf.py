@@ -1,0 +1,89 @@
+"""What packs hold beside their frames, kept in memory for those that were opened last."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from leanpacs.archive.giveback.rebuild import PackContents
+from leanpacs.dicom.instance import Layout
+from leanpacs.refs import Digest
+from leanpacs.transcode.envelope import Envelope
+
+_BESIDE_BYTES = 6 << 10
+"""What an entry takes beside its head, about: parsed manifest, layout, positions of some frames."""
+_OF_A_FRAME_BYTES = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A pack as it was found when it was opened last.
+
+    Attributes
+    ----------
+    contents : PackContents
+        What it holds, and where.
+    preface : bytes
+        Preamble and file meta information as received, if there were any.
+    head : bytes
+        The data set before the value of Pixel Data.
+    layout : Layout
+        Of the data set.
+    envelopes : dict
+        What stands around its code streams when they go out as they are, by transfer syntax UID; filled as needed.
+    """
+
+    contents: PackContents
+    preface: bytes
+    head: bytes
+    layout: Layout
+    envelopes: dict[str, Envelope | None] = field(default_factory=dict)
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory that it takes, about, with one envelope."""
+        frames = len(self.contents.entries)
+        return 2 * len(self.head) + _BESIDE_BYTES + _OF_A_FRAME_BYTES * frames
+
+
+class Shelf:
+    """Opened packs by digest, those used last. Thread-safe; packs never change, so nothing on it grows old.
+
+    Parameters
+    ----------
+    limit_bytes : int
+        Memory that all of them may take, about.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._lock = threading.Lock()
+        self._opened: OrderedDict[Digest, Opened] = OrderedDict()
+        self._size = 0
+
+    def get(self, digest: Digest) -> Opened | None:
+        """What is known of a pack."""
+        with self._lock:
+            found = self._opened.get(digest)
+            if found is not None:
+                self._opened.move_to_end(digest)
+            return found
+
+    def put(self, digest: Digest, opened: Opened) -> None:
+        """Remember a pack; those that were not used for longest are forgotten."""
+        with self._lock:
+            known = self._opened.pop(digest, None)
+            self._size -= known.size_bytes if known else 0
+            self._opened[digest] = opened
+            self._size += opened.size_bytes
+            while self._size > self._limit_bytes:
+                _, last = self._opened.popitem(last=False)
+                self._size -= last.size_bytes
+
+    @property
+    def held(self) -> Mapping[Digest, Opened]:
+        """All that is remembered now."""
+        with self._lock:
+            return dict(self._opened)
