@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from leanpacs.services.dimse import Peer
     from leanpacs.services.dimse.dispatch import Dispatcher
     from leanpacs.services.server import TlsFiles
+    from leanpacs.services.ui import ViewerOptions
 
 
 def serve_dimse(settings: Settings, listener: socket.socket, lifeline: Connection) -> None:
@@ -144,6 +145,7 @@ def serve_http(settings: Settings, listener: socket.socket, lifeline: Connection
             key_seconds=settings.access.key_seconds,
             oidc=settings.oidc,
         ),
+        viewer=_viewer(settings),
     )
     with open_archive(settings.storage.data, settings) as archive:
         lifeline.send("ready")
@@ -160,6 +162,13 @@ def _tls_files(settings: Settings) -> TlsFiles | None:
     if http.tls_certificate is None or http.tls_key is None:
         return None
     return TlsFiles(http.tls_certificate, http.tls_key, http.tls_client_ca)
+
+
+def _viewer(settings: Settings) -> ViewerOptions | None:
+    from leanpacs.services.ui import ViewerOptions
+
+    viewer = settings.viewer
+    return ViewerOptions(viewer.folder, viewer.path, viewer.study) if viewer.folder else None
 
 
 TARGETS: Final[dict[str, Callable[[Settings, socket.socket, Connection], None]]] = {

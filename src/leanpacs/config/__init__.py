@@ -17,6 +17,7 @@ from leanpacs.config.keeping import (
 )
 from leanpacs.config.settings import ENVIRONMENT_PREFIX, Settings, load_settings
 from leanpacs.config.tiers import TierSettings
+from leanpacs.config.viewing import ViewerSettings
 from leanpacs.config.watching import AuditSettings, LogSettings
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "SettleSettings",
     "StorageSettings",
     "TierSettings",
+    "ViewerSettings",
     "WorkerSettings",
     "WorklistSettings",
     "load_settings",

@@ -29,6 +29,7 @@ from leanpacs.config.keeping import (
     WorkerSettings,
 )
 from leanpacs.config.tiers import TierName, TierSettings
+from leanpacs.config.viewing import ViewerSettings
 from leanpacs.config.watching import AuditSettings, LogSettings
 from leanpacs.errors import ConfigError
 
@@ -54,6 +55,7 @@ class Settings(BaseSettings):
     http: HttpSettings = HttpSettings()
     access: AccessSettings = AccessSettings()
     oidc: OidcSettings = OidcSettings()
+    viewer: ViewerSettings = ViewerSettings()
     ingest: IngestSettings = IngestSettings()
     settle: SettleSettings = SettleSettings()
     delivery: DeliverySettings = DeliverySettings()

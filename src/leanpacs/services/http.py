@@ -97,6 +97,8 @@ class HttpOptions:
         Address of the DIMSE door, for the page; '' when there is none.
     ae_title : str
         AE title of the DIMSE door, for the page.
+    viewer : ViewerOptions, optional
+        A viewer for browsers.
     server : ServerOptions
         How connections are handled.
     cors_origins : tuple of str
@@ -110,6 +112,7 @@ class HttpOptions:
     storing_threads: int = 8
     dimse_address: str = ""
     ae_title: str = ""
+    viewer: ui.ViewerOptions | None = None
     server: ServerOptions = field(default_factory=ServerOptions)
     cors_origins: tuple[str, ...] = ()
     access: AccessOptions = field(default_factory=AccessOptions)
@@ -163,14 +166,23 @@ def create_app(archive: Archive, options: HttpOptions | None = None, *, metrics:
         archive.catalog,
         figures,
         reading,
-        ui.Addresses(options.dicomweb.root, options.dimse_address, options.ae_title, options.dicomweb.public_url),
+        ui.Addresses(
+            options.dicomweb.root,
+            options.dimse_address,
+            options.ae_title,
+            options.dicomweb.public_url,
+            options.viewer.study_url if options.viewer else "",
+        ),
     )
     state = _State(archive, figures, reading, metrics)
     operations = [*_own(page, state), *dicomweb.operations()]
     description = _Description(operations, options.dicomweb.public_url)
     operations.append(description.operation())
     app = Starlette(
-        routes=routes(operations, _guard(archive, options.access)),
+        routes=[
+            *routes(operations, _guard(archive, options.access)),
+            *(ui.viewer_routes(options.viewer) if options.viewer else []),
+        ],
         middleware=[
             Middleware(_Watch, metrics=metrics),
             *_cors(options.cors_origins),

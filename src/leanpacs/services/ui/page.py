@@ -7,6 +7,7 @@ import hashlib
 from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
 
 import jinja2
 from starlette.responses import HTMLResponse
@@ -40,12 +41,15 @@ class Addresses:
         Its AE title.
     public_url : str
         Scheme and authority of this server; '': as the client says.
+    study_url : str
+        Where a viewer shows ``{study}``, '' when there is none.
     """
 
     dicomweb_root: str
     dimse: str = ""
     ae_title: str = ""
     public_url: str = ""
+    study_url: str = ""
 
 
 class Page:
@@ -84,6 +88,9 @@ class Page:
         base = origin(request, self._addresses.public_url)
         return HTMLResponse(await self._threads.run(self._render, base), headers=self._headers)
 
+    def _study_url(self, uid: str) -> str:
+        return self._addresses.study_url.replace("{study}", quote(uid, safe=""))
+
     def _render(self, base: str) -> str:
         shown = view(self._figures.status(), self._catalog.newest_studies(_NEWEST))
         return self._template.render(
@@ -92,6 +99,7 @@ class Page:
             version=__version__,
             dicomweb=base + self._addresses.dicomweb_root,
             metrics=f"{base}/metrics",
+            study_url=self._study_url,
             dimse=self._addresses.dimse,
             ae_title=self._addresses.ae_title,
         )
