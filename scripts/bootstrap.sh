@@ -2,7 +2,7 @@
 # System packages for LeanPACS.
 #
 #   bootstrap.sh              what tests and benchmarks want: make, venv, dcmtk, zstd, djxl, opj_decompress, Orthanc,
-#                             PostgreSQL, nginx
+#                             PostgreSQL, nginx, npm and Chromium (for OHIF)
 #   bootstrap.sh python       only what the virtual environment needs
 #   bootstrap.sh which [P]    print a Python of 3.11 or later (P when it is one)
 #
@@ -48,6 +48,8 @@ missing_packages() {
     command -v zstd >/dev/null || echo zstd
     command -v djxl >/dev/null || echo libjxl-tools
     command -v opj_decompress >/dev/null || echo libopenjp2-tools
+    command -v npm >/dev/null || echo npm
+    command -v chromium >/dev/null || echo chromium
     command -v Orthanc >/dev/null || [ -x /usr/sbin/Orthanc ] || echo orthanc
     ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || echo postgresql
     command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || echo nginx-light

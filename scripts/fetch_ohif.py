@@ -2,6 +2,7 @@
 
     python scripts/fetch_ohif.py FOLDER                 # then set viewer.folder = FOLDER
     python scripts/fetch_ohif.py FOLDER --path /show    # for viewer.path = "/show"
+    python scripts/fetch_ohif.py FOLDER --compressed    # images as HTJ2K: for slow lines
 
 What npm's package has is built for the root of a host; here its addresses are moved to ``--path``, and its settings
 name the DICOMweb service of the archive that serves it. Source maps, the service worker and the neural networks are
@@ -22,16 +23,17 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 PACKAGE: Final = "@ohif/app@3.13.2"
 SHA512: Final = "WZdxmpmG7rqFgW9ZJLcbgr3XCtLi1KDNPoMaeY5PPe6j4G4fjEjjkycZM6C6Zk2F87BKxFfpq+jd5xXZB9E8EA=="
-RECIPE: Final = 2
+RECIPE: Final = 3
 """Raised when another viewer is made of the same package."""
 
-VIEWER_PATH: Final = "/viewer"
-DICOMWEB_PATH: Final = "/dicom-web"
+AS_RECEIVED: Final = "multipart/related; type=application/octet-stream; transfer-syntax=*"
+HTJ2K: Final = "multipart/related; type=image/jphc; transfer-syntax=1.2.840.10008.1.2.4.202"
 
 _LEFT_OUT: Final = re.compile(r"\.map$|^ort/|^sw\.js$|^init-service-worker\.js$")
 _SERVICE_WORKER: Final = re.compile(r'<script[^>]*src="/init-service-worker\.js"></script>')
@@ -41,24 +43,41 @@ class FetchError(Exception):
     """It cannot be had; the text says what to do."""
 
 
-def fetch_ohif(folder: Path, path: str = VIEWER_PATH, dicomweb: str = DICOMWEB_PATH) -> Path:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the viewer will be, and what it will ask for.
+
+    Attributes
+    ----------
+    path : str
+        Path at which it will be served.
+    dicomweb : str
+        Path or URL of the DICOMweb service.
+    compressed : bool
+        Whether it asks for HTJ2K instead of the form in which an image was received.
+    """
+
+    path: str = "/viewer"
+    dicomweb: str = "/dicom-web"
+    compressed: bool = False
+
+
+def fetch_ohif(folder: Path, place: Place) -> Path:
     """Return ``folder`` with the viewer in it; does nothing when it is there already.
 
     Parameters
     ----------
     folder : Path
-        Made when it is not there; replaced when it holds the viewer for other paths.
-    path : str
-        Path at which the viewer will be served.
-    dicomweb : str
-        Path or URL of the DICOMweb service.
+        Made when it is not there; replaced when it holds the viewer for another place.
+    place : Place
+        Where the viewer will be.
 
     Raises
     ------
     FetchError
         There is no npm, the registry does not answer, or it gave something else.
     """
-    made_for = json.dumps({"package": PACKAGE, "sha512": SHA512, "path": path, "dicomweb": dicomweb, "recipe": RECIPE})
+    made_for = json.dumps({"package": PACKAGE, "sha512": SHA512, "recipe": RECIPE, **asdict(place)})
     marker = folder / ".leanpacs-viewer.json"
     if marker.is_file() and marker.read_text(encoding="utf-8") == made_for:
         return folder
@@ -68,9 +87,9 @@ def fetch_ohif(folder: Path, path: str = VIEWER_PATH, dicomweb: str = DICOMWEB_P
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".ohif-") as work:
         made = Path(work) / "viewer"
         _unpack(_package(Path(work)), made)
-        _move_to(made, path)
+        _move_to(made, place.path)
         _mend(made)
-        (made / "app-config.js").write_text(_configuration(path, dicomweb), encoding="utf-8")
+        (made / "app-config.js").write_text(_configuration(place), encoding="utf-8")
         (made / marker.name).write_text(made_for, encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         made.rename(folder)
@@ -127,14 +146,14 @@ def _change(folder: Path, pattern: str, change: Callable[[str], str]) -> None:
             file.write_text(after, encoding="utf-8")
 
 
-def _configuration(path: str, dicomweb: str) -> str:
+def _configuration(place: Place) -> str:
     """OHIF's own settings: one data source, which is the archive that serves it."""
     source = {
         "friendlyName": "LeanPACS",
         "name": "leanpacs",
-        "qidoRoot": dicomweb,
-        "wadoRoot": dicomweb,
-        "wadoUriRoot": dicomweb,
+        "qidoRoot": place.dicomweb,
+        "wadoRoot": place.dicomweb,
+        "wadoUriRoot": place.dicomweb,
         "qidoSupportsIncludeField": True,
         "supportsFuzzyMatching": True,
         "supportsWildcard": True,
@@ -144,9 +163,10 @@ def _configuration(path: str, dicomweb: str) -> str:
         "singlepart": "bulkdata,video",
         "bulkDataURI": {"enabled": True, "relativeResolution": "studies"},
         "omitQuotationForMultipartRequest": True,
+        "acceptHeader": [*([HTJ2K] if place.compressed else []), AS_RECEIVED],
     }
     settings = {
-        "routerBasename": path,
+        "routerBasename": place.path,
         "extensions": [],
         "modes": [],
         "customizationService": {},
@@ -174,16 +194,18 @@ def _configuration(path: str, dicomweb: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where to put it; new, empty, or of an earlier run")
-    parser.add_argument("--path", default=VIEWER_PATH, help="path at which it is served [%(default)s]")
-    parser.add_argument("--dicomweb", default=DICOMWEB_PATH, help="path or URL of DICOMweb [%(default)s]")
+    parser.add_argument("--path", default=Place().path, help="path at which it is served [%(default)s]")
+    parser.add_argument("--dicomweb", default=Place().dicomweb, help="path or URL of DICOMweb [%(default)s]")
+    parser.add_argument("--compressed", action="store_true", help="ask for HTJ2K: worth it on slow lines")
     arguments = parser.parse_args()
+    place = Place(arguments.path.rstrip("/"), arguments.dicomweb.rstrip("/"), arguments.compressed)
     try:
-        folder = fetch_ohif(arguments.folder, arguments.path.rstrip("/"), arguments.dicomweb.rstrip("/"))
+        folder = fetch_ohif(arguments.folder, place)
     except FetchError as error:
         sys.exit(f"error: {error}")
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     print(f"{PACKAGE} is in {folder} ({size / 1e6:.0f} MB). Let an archive serve it:")
-    print(f'[viewer]\nfolder = "{folder.resolve()}"\npath = "{arguments.path}"')
+    print(f'[viewer]\nfolder = "{folder.resolve()}"\npath = "{place.path}"')
 
 
 if __name__ == "__main__":
