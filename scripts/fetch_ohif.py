@@ -29,7 +29,7 @@ from typing import Final
 
 PACKAGE: Final = "@ohif/app@3.13.2"
 SHA512: Final = "WZdxmpmG7rqFgW9ZJLcbgr3XCtLi1KDNPoMaeY5PPe6j4G4fjEjjkycZM6C6Zk2F87BKxFfpq+jd5xXZB9E8EA=="
-RECIPE: Final = 3
+RECIPE: Final = 4
 """Raised when another viewer is made of the same package."""
 
 AS_RECEIVED: Final = "multipart/related; type=application/octet-stream; transfer-syntax=*"
@@ -89,7 +89,7 @@ def fetch_ohif(folder: Path, place: Place) -> Path:
         _unpack(_package(Path(work)), made)
         _move_to(made, place.path)
         _mend(made)
-        (made / "app-config.js").write_text(_configuration(place), encoding="utf-8")
+        (made / "app-config.js").write_text(configuration(place), encoding="utf-8")
         (made / marker.name).write_text(made_for, encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         made.rename(folder)
@@ -146,7 +146,7 @@ def _change(folder: Path, pattern: str, change: Callable[[str], str]) -> None:
             file.write_text(after, encoding="utf-8")
 
 
-def _configuration(place: Place) -> str:
+def configuration(place: Place) -> str:
     """OHIF's own settings: one data source, which is the archive that serves it."""
     source = {
         "friendlyName": "LeanPACS",
@@ -163,7 +163,7 @@ def _configuration(place: Place) -> str:
         "singlepart": "bulkdata,video",
         "bulkDataURI": {"enabled": True, "relativeResolution": "studies"},
         "omitQuotationForMultipartRequest": True,
-        "acceptHeader": [*([HTJ2K] if place.compressed else []), AS_RECEIVED],
+        "acceptHeader": [HTJ2K, f"{AS_RECEIVED}; q=0.5"] if place.compressed else [AS_RECEIVED],
     }
     settings = {
         "routerBasename": place.path,
