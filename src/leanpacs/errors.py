@@ -32,6 +32,7 @@ Facts are attributes; the text is for people. ``transient`` tells a caller wheth
         FrameNotFound                .number
         InvalidQuery                 .keyword
         CatalogUnavailable           transient
+          CatalogConflict            another writer was faster
       WorkerError                    .task          a worker process was lost; only the task it ran fails
         WorkerCrashed
         WorkerTimeout                .limit_seconds
@@ -240,6 +241,10 @@ class CatalogUnavailable(CatalogError):
     """The catalog's database does not answer or is locked for too long."""
 
     transient = True
+
+
+class CatalogConflict(CatalogUnavailable):
+    """Another writer was faster; nothing was changed, and the same again will see what the other one did."""
 
 
 class WorkerError(LeanPACSError):

@@ -15,6 +15,7 @@ from leanpacs.archive.care.placing import Placer
 from leanpacs.archive.care.verify import Verifier
 from leanpacs.archive.giveback.cache import DiskCache
 from leanpacs.archive.giveback.retrieve import Retriever
+from leanpacs.archive.host import host_name
 from leanpacs.archive.intake.forwarding import Forwarding
 from leanpacs.archive.intake.ingest import Incoming, Ingest, Receipt
 from leanpacs.archive.settle.representing import dictionary_row
@@ -23,7 +24,7 @@ from leanpacs.archive.status import ArchiveStatus, status
 from leanpacs.archive.tiers import guarded, open_stores
 from leanpacs.archive.worklist import WorklistFolder
 from leanpacs.audit import AuditTrail
-from leanpacs.catalog import open_catalog
+from leanpacs.catalog import Catalog, Pool, open_catalog
 from leanpacs.codecs.isolated import FrameWorkers
 from leanpacs.config import Settings
 from leanpacs.refs import Tier
@@ -52,6 +53,8 @@ class Archive:
         Gives instances back.
     cache : DiskCache
         What was costly to make for receivers.
+    host : str
+        Name of this host's part of the archive; those who claim work have names that begin with it.
     audit : AuditTrail
         What was deleted, replaced, refused or put in quarantine, and by whom.
     worklist : WorklistFolder
@@ -66,7 +69,8 @@ class Archive:
         self._step = step
         self._in_use = _InUse(data / IN_USE_FILE)
         self.stores = open_stores(data, settings)
-        self.catalog = open_catalog(data / CATALOG_FILE)
+        self.catalog = catalog_of(data, settings)
+        self.host = host_name(data)
         self.was_alone = self._in_use.alone
         if self.was_alone:
             self._clean_up()
@@ -137,6 +141,7 @@ class Archive:
             self.settings.settle,
             self.settings.workers,
             limit_inflated_bytes=self.settings.ingest.largest_inflated_bytes,
+            host=self.host,
             metrics=metrics,
             step=self._step,
         )
@@ -174,13 +179,16 @@ class Archive:
         self.close()
 
     def _clean_up(self) -> None:
-        """Remove what a crash left behind, and name the dictionaries; nobody else has the archive open."""
+        """Remove what a crash left behind, and name the dictionaries; nobody else here has the archive open."""
         now = datetime.now(UTC)
         for store in self.stores:
             store.sweep_temporary(now + timedelta(seconds=1))
         save(self.store, shipped())
         with self.catalog.writing() as transaction:
-            transaction.release_all_claims()
+            if self.catalog.is_shared:
+                transaction.release_claims_of(self.host)
+            else:
+                transaction.release_all_claims()
             for dictionary in load_all(self.store):
                 transaction.add_dictionary(dictionary_row(dictionary))
 
@@ -207,6 +215,19 @@ class _InUse:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def catalog_of(data: Path, settings: Settings) -> Catalog:
+    """Open the catalog of the archive in folder ``data``: a file there, unless the settings name a database.
+
+    Raises
+    ------
+    CatalogUnavailable, CatalogError, ConfigError
+        As `open_catalog` does.
+    """
+    given = settings.catalog
+    pool = Pool(given.connections, given.connect_seconds, given.wait_seconds)
+    return open_catalog(given.url.get_secret_value() or data / CATALOG_FILE, pool)
 
 
 def open_archive(

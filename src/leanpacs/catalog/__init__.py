@@ -1,6 +1,7 @@
 """What is held, in which forms and where: the only part that speaks SQL. It never opens a blob."""
 
 from leanpacs.catalog.catalog import Catalog, open_catalog
+from leanpacs.catalog.engine import Pool
 from leanpacs.catalog.keys import KeyRow
 from leanpacs.catalog.matching import AnyOf, Between, Match, Universal, Wildcard, parse_match
 from leanpacs.catalog.outgoing import CommitmentRow, DestinationRow, Outbound, OutboxRow, Outgoing
@@ -66,6 +67,7 @@ __all__ = [
     "OutboxRow",
     "Outgoing",
     "PatientRow",
+    "Pool",
     "QuarantineRow",
     "Query",
     "RepresentationRow",

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, TypeVar
 
 from sqlalchemy import select
 
 from leanpacs.catalog import search
 from leanpacs.catalog.arrivals import arrivals
 from leanpacs.catalog.changes import changes_since
-from leanpacs.catalog.engine import Database, database_url
+from leanpacs.catalog.engine import Database, Pool, database_url
 from leanpacs.catalog.keys import KeyRow, all_keys, find_key
 from leanpacs.catalog.lookup import (
     SELECT_INSTANCES,
@@ -54,13 +56,18 @@ from leanpacs.catalog.schema import (
 from leanpacs.catalog.statements import Statements
 from leanpacs.catalog.summary import backlog, summary
 from leanpacs.catalog.transaction import Transaction
+from leanpacs.errors import CatalogConflict
 from leanpacs.refs import HOT, BlobRef, Digest, Tier
 
 _BLOB: Final = (blobs.c.tier, blobs.c.digest, blobs.c.size_bytes)
 _PAGE: Final = 500
+_TRIES: Final = 6
+_PAUSE_SECONDS: Final = 0.01
+
+Result = TypeVar("Result")
 
 
-def open_catalog(place: str | os.PathLike[str]) -> Catalog:
+def open_catalog(place: str | os.PathLike[str], pool: Pool = Pool()) -> Catalog:  # noqa: B008 -- it is frozen
     """Open a catalog, and create it or bring its schema up to date where needed.
 
     Parameters
@@ -68,6 +75,8 @@ def open_catalog(place: str | os.PathLike[str]) -> Catalog:
     place : str or path
         Path of a SQLite file, ``:memory:``, or a URL (``sqlite:///PATH``, ``postgresql+psycopg://...``).
         Beside a SQLite file stand its write-ahead log and ``<path>.lock``; it must be on a local file system.
+    pool : Pool
+        Connections to PostgreSQL.
 
     Raises
     ------
@@ -75,8 +84,10 @@ def open_catalog(place: str | os.PathLike[str]) -> Catalog:
         The database does not answer.
     CatalogError
         It is not a catalog, or one that a later release made.
+    ConfigError
+        There is no driver for the database.
     """
-    database = Database(database_url(place))
+    database = Database(database_url(place), pool)
     try:
         bring_up_to_date(database)
     except BaseException:
@@ -115,10 +126,32 @@ class Catalog:
         Raises
         ------
         CatalogUnavailable
-            The database does not answer, is full, or another writer was faster; all of it was undone.
+            The database does not answer or is full; all of it was undone.
+        CatalogConflict
+            Another writer was faster; all of it was undone, and `write` would have tried again.
         """
         with self._database.writing() as connection:
             yield Transaction(connection, self._statements)
+
+    def write(self, work: Callable[[Transaction], Result]) -> Result:
+        """Do ``work`` in one write transaction, and all of it again when another writer was faster.
+
+        ``work`` may be called several times; only what the last call did is kept. Raises as `writing` does.
+        """
+        for attempt in range(1, _TRIES):
+            try:
+                with self.writing() as transaction:
+                    return work(transaction)
+            except CatalogConflict:
+                # Those who met do not come back at the same moment.
+                time.sleep(_PAUSE_SECONDS * 2**attempt * random.random())
+        with self.writing() as transaction:
+            return work(transaction)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other hosts may have the catalog open: it is not a file of this one."""
+        return self._database.dialect != "sqlite"
 
     # -- searching
 

@@ -12,6 +12,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,16 +20,22 @@ from sqlalchemy import URL, ColumnElement, Connection, Engine, create_engine, ev
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.pool import StaticPool
 
-from leanpacs.errors import CatalogError, CatalogUnavailable
+from leanpacs.errors import CatalogConflict, CatalogError, CatalogUnavailable, ConfigError
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
 
 _WRITING: Final = "leanpacs_writing"
 _WAIT_SECONDS: Final = 60.0
+_KEPT_CONNECTIONS: Final = 5
 _CACHE_KIB: Final = 8192
 _CHECKPOINT_PAGES: Final = 2000
 _WAL_LIMIT_BYTES: Final = 64 << 20
+_LOST_RACES: Final = frozenset({"40001", "40P01", "55P03"})
+"""States of PostgreSQL: serialization failure, deadlock, lock not available."""
+
+_READ_ONLY: Final = "25006"
+"""State of PostgreSQL: the server is a standby, as after a fail-over that is not over yet."""
 
 Insert = sqlite.Insert | postgresql.Insert
 
@@ -92,6 +99,15 @@ class WriterLock:
             self._file = None
 
 
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """How many connections a process may have to a database server, and how long it waits for one, or for a lock."""
+
+    connections: int = 20
+    connect_seconds: float = 10.0
+    wait_seconds: float = _WAIT_SECONDS
+
+
 class Database:
     """An engine with the rules by which this archive reads and writes.
 
@@ -99,12 +115,23 @@ class Database:
     ----------
     url : URL
         ``sqlite:///PATH``, ``sqlite://`` (memory) or ``postgresql+psycopg://...``.
+    pool : Pool
+        Connections to PostgreSQL; SQLite opens what it needs.
+
+    Raises
+    ------
+    ConfigError
+        There is no driver for this database.
     """
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, pool: Pool = Pool()) -> None:
         self.dialect = url.get_backend_name()
         self.in_memory = self.dialect == "sqlite" and url.database in (None, "", ":memory:")
-        self._engine = _engine(url, in_memory=self.in_memory)
+        self._engine = _engine(url, pool, in_memory=self.in_memory)
+        self._readers = self._engine
+        if self.dialect == "postgresql":
+            # Several statements see one state, as they do on SQLite.
+            self._readers = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self._writers = self._engine.execution_options(**{_WRITING: True})
         self._lock: WriterLock | None = None
         if self.dialect == "sqlite":
@@ -123,7 +150,7 @@ class Database:
             if self._shared is not None:
                 yield self._shared
             else:
-                with self._engine.begin() as connection:
+                with self._readers.begin() as connection:
                     yield connection
 
     @contextmanager
@@ -145,13 +172,17 @@ class Database:
         try:
             yield
         except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
+            if _state(error) in _LOST_RACES:
+                raise CatalogConflict(f"another writer was faster: {_text(error)}") from error
             raise CatalogUnavailable(f"the catalog does not answer: {_text(error)}") from error
         except exc.IntegrityError as error:
             if self.dialect == "sqlite":
                 raise CatalogError(f"the catalog refuses: {_text(error)}") from error
             # Writers are not serialised there: somebody else got in between, and a second try will see it.
-            raise CatalogUnavailable(f"another writer was faster: {_text(error)}") from error
+            raise CatalogConflict(f"another writer was faster: {_text(error)}") from error
         except exc.DBAPIError as error:
+            if _state(error) == _READ_ONLY:
+                raise CatalogUnavailable(f"the catalog cannot be written now: {_text(error)}") from error
             raise CatalogError(f"the catalog cannot do this: {_text(error)}") from error
 
     def use_wal(self) -> None:
@@ -175,15 +206,16 @@ def database_url(place: str | os.PathLike[str]) -> URL:
     """URL of a catalog that is named by a URL, by the path of a SQLite file, or as ``:memory:``."""
     text = os.fspath(place)
     if "://" in text:
-        return make_url(text)
+        url = make_url(text)
+        return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
     return URL.create("sqlite", database=None if text == ":memory:" else os.path.abspath(text))  # noqa: PTH100
 
 
-def _engine(url: URL, *, in_memory: bool) -> Engine:
+def _engine(url: URL, pool: Pool, *, in_memory: bool) -> Engine:
     # Parameters are names and birth dates of patients: they do not belong into error texts and logs.
     options: dict[str, Any] = {"hide_parameters": True}
     if url.get_backend_name() != "sqlite":
-        return create_engine(url, **options)
+        return _postgresql_engine(url, pool, options)
     options["connect_args"] = {"timeout": _WAIT_SECONDS, "check_same_thread": False}
     if in_memory:
         options["poolclass"] = StaticPool
@@ -193,6 +225,41 @@ def _engine(url: URL, *, in_memory: bool) -> Engine:
     engine = create_engine(url, **options)
     event.listen(engine, "connect", _set_up_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _postgresql_engine(url: URL, pool: Pool, options: dict[str, Any]) -> Engine:
+    kept = min(_KEPT_CONNECTIONS, pool.connections)
+    options |= {
+        "pool_size": kept,
+        "max_overflow": pool.connections - kept,
+        "pool_timeout": pool.wait_seconds,
+        "pool_use_lifo": True,
+        # A server that was started anew, or a fail-over, is noticed before a transaction begins on a dead connection.
+        "pool_pre_ping": True,
+        "connect_args": {
+            "application_name": "leanpacs",
+            "connect_timeout": max(1, round(pool.connect_seconds)),
+            # A host that vanishes without a word is noticed within a minute.
+            "keepalives": 1,
+            "keepalives_idle": 20,
+            "keepalives_interval": 10,
+            "keepalives_count": 4,
+            "tcp_user_timeout": 60_000,
+        },
+    }
+    try:
+        engine = create_engine(url, **options)
+    except ModuleNotFoundError as error:
+        message = f"the driver is not installed ({error.name}): pip install 'leanpacs[postgres]'"
+        raise ConfigError("catalog.url", url.render_as_string(), message) from error
+    wait = f"SET lock_timeout = {round(pool.wait_seconds * 1000)}"
+
+    def set_up(connection: Any, record: object) -> None:
+        connection.execute(wait)
+        connection.commit()
+
+    event.listen(engine, "connect", set_up)
     return engine
 
 
@@ -215,6 +282,11 @@ def _begin_sqlite(connection: Connection) -> None:
     # A writer takes the lock at once: upgrading a read transaction fails when another has written meanwhile.
     writing = connection.get_execution_options().get(_WRITING, False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+
+def _state(error: exc.SQLAlchemyError) -> str | None:
+    """The code of an error, as PostgreSQL gives it."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None)
 
 
 def _text(error: exc.SQLAlchemyError) -> str:

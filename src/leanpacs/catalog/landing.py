@@ -16,6 +16,7 @@ from leanpacs.catalog.lookup import instance_by_uid
 from leanpacs.catalog.rows import Action, Arrival, DuplicateInstance, Kind, NewRepresentation
 from leanpacs.catalog.statements import INSTANCE, PATIENT, PERSON_NAMES, SERIES, STUDY, Statements
 from leanpacs.dicom.attributes import InstanceIndex
+from leanpacs.errors import CatalogConflict
 from leanpacs.refs import BlobRef
 
 if TYPE_CHECKING:
@@ -52,20 +53,19 @@ def take_in(connection: Connection, statements: Statements, index: InstanceIndex
     instance_key: int | None = connection.execute(statements.instance, values).scalar_one_or_none()
     if instance_key is None:
         _refuse_duplicate(connection, index.sop_uid)
-        raise AssertionError("an instance is both held and not held")
+        raise CatalogConflict("the instance was deleted by another writer while it came in again")
     return instance_key, series_key
 
 
 def keep_blob(connection: Connection, statements: Statements, blob: BlobRef, created_at: datetime) -> int:
     """Key of a blob, which is made known when it is not."""
-    values = {
-        "digest": blob.digest,
-        "tier": blob.tier,
-        "size_bytes": blob.size_bytes,
-        "created_at": created_at,
-    }
-    key: int = connection.execute(statements.blob, values).scalar_one()
+    key: int = connection.execute(statements.blob, blob_values(blob, created_at)).scalar_one()
     return key
+
+
+def blob_values(blob: BlobRef, created_at: datetime) -> dict[str, Any]:
+    """The columns of a blob that has become known."""
+    return {"digest": blob.digest, "tier": blob.tier, "size_bytes": blob.size_bytes, "created_at": created_at}
 
 
 def keep_representation(

@@ -219,8 +219,9 @@ class Outgoing:
             .order_by(outbox.c.id)
             .limit(limit)
             .with_for_update(skip_locked=True)
+            .cte("free")  # read once, whatever the planner does
         )
-        claiming = update(outbox).where(outbox.c.id.in_(free.scalar_subquery()))
+        claiming = update(outbox).where(outbox.c.id.in_(select(free.c.id)))
         values = {"claimed_by": owner, "claimed_until": until, "attempts": outbox.c.attempts + 1}
         with self._database.writing() as connection:
             rows = connection.execute(claiming.values(values).returning(*_ENTRY)).all()

@@ -82,6 +82,8 @@ def delete_instances(
     # Writers elsewhere that add to these series wait, and then find them gone.
     _lock(connection, [row[0] for row in above])
     chosen = narrowed(select(instances.c.id).select_from(LEVELS), *uids)
+    # Who is about to name another stored form of one of them waits, too, or is waited for.
+    connection.execute(chosen.order_by(instances.c.id).with_for_update(of=instances))
     _remember(connection, deletion, chosen)
     connection.execute(delete(representations).where(representations.c.instance_key.in_(chosen)))
     removed = connection.execute(delete(instances).where(instances.c.id.in_(chosen))).rowcount

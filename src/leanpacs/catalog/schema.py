@@ -319,6 +319,15 @@ series_choices: Final = Table(
     _words("choice"),
 )
 
+leases: Final = Table(
+    "leases",
+    METADATA,
+    Column("name", WORDS, primary_key=True),
+    _words("owner"),
+    _time("until"),
+)
+"""Work that one host at a time does, or has done until then."""
+
 changes: Final = Table(
     "changes",
     METADATA,

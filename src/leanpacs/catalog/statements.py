@@ -47,6 +47,7 @@ class Statements:
     person_name: Executable
     instance: Executable
     blob: Executable
+    hold_blob: Executable
     representation: Executable
     change: Executable
     garbage: Executable
@@ -59,6 +60,10 @@ class Statements:
         study = engine.insert(dialect, studies)
         one_series = engine.insert(dialect, series)
         blob = engine.insert(dialect, blobs)
+        # Setting the size to what it is locks the row that was there, and makes the statement return it.
+        held = blob.on_conflict_do_update(
+            index_elements=["digest", "tier"], set_={"size_bytes": blob.excluded.size_bytes}
+        )
         due = engine.insert(dialect, garbage)
         return cls(
             parents=_select_parents(),
@@ -82,10 +87,8 @@ class Statements:
             instance=engine.insert(dialect, instances)
             .on_conflict_do_nothing(index_elements=["sop_uid"])
             .returning(instances.c.id),
-            # Setting the size to what it is makes the statement return the row that was there.
-            blob=blob.on_conflict_do_update(
-                index_elements=["digest", "tier"], set_={"size_bytes": blob.excluded.size_bytes}
-            ).returning(blobs.c.id),
+            blob=held.returning(blobs.c.id),
+            hold_blob=held,
             representation=engine.insert(dialect, representations).returning(representations.c.id),
             change=engine.insert(dialect, changes),
             garbage=due.on_conflict_do_update(index_elements=["blob_key"], set_={"due_at": due.excluded.due_at}),

@@ -8,9 +8,10 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, delete, literal, select
 
-from leanpacs.catalog import copies, engine, keys, removal, work
+from leanpacs.catalog import copies, engine, keys, leases, removal, work
 from leanpacs.catalog.keys import KeyRow
 from leanpacs.catalog.landing import (
+    blob_values,
     clean_text,
     discard,
     keep_blob,
@@ -142,6 +143,10 @@ class Transaction:
         """Give claims back, to be claimed again from ``retry_at`` on; the number of those given back."""
         return work.let_go(self._connection, owner, representation_ids, retry_at)
 
+    def release_claims_of(self, host: str) -> int:
+        """End the claims of all owners whose names begin with ``host:``, on a host where none of them runs any more."""
+        return work.let_go_of_host(self._connection, host)
+
     def release_all_claims(self) -> int:
         """End every claim, whoever holds it; only for a process that knows it is alone. The number of landed forms."""
         return work.let_all_go(self._connection)
@@ -188,6 +193,16 @@ class Transaction:
         self._connection.execute(
             statement.on_conflict_do_update(index_elements=["series_key"], set_={"choice": statement.excluded.choice})
         )
+
+    # -- leases
+
+    def take_lease(self, name: str, owner: str, *, until: datetime, now: datetime) -> bool:
+        """Take a lease that is free, has run out or is the owner's own; whether it is the owner's now."""
+        return leases.take(self._connection, leases.Lease(clean_text(name), clean_text(owner), until), now)
+
+    def give_back_lease(self, name: str, owner: str) -> bool:
+        """End a lease; False when it was not the owner's any more."""
+        return leases.give_back(self._connection, name, owner)
 
     # -- quarantine
 
@@ -240,6 +255,16 @@ class Transaction:
         return keys.revoke_key(self._connection, key_id, now)
 
     # -- blobs
+
+    def hold_blobs(self, refs: Iterable[BlobRef], now: datetime) -> None:
+        """Make blobs known, and keep the collector off them until this transaction ends.
+
+        Look into the store after this: what is there now stays there, if the transaction refers to it.
+        """
+        if self._dialect != "sqlite":  # whose writers take turns
+            values = [blob_values(ref, now) for ref in sorted(set(refs), key=lambda ref: (ref.digest, ref.tier))]
+            if values:
+                self._connection.execute(self._statements.hold_blob, values)
 
     def discard(self, blob: BlobRef, *, now: datetime, due_at: datetime) -> None:
         """Let a blob be collected from ``due_at`` on, unless something refers to it then.

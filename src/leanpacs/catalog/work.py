@@ -71,6 +71,12 @@ def let_go(connection: Connection, owner: str, ids: Sequence[int], retry_at: dat
     return connection.execute(_claimed_by(owner, ids).values(values)).rowcount
 
 
+def let_go_of_host(connection: Connection, host: str) -> int:
+    """End the claims of all owners on one host."""
+    held = update(representations).where(_LANDED, representations.c.claimed_by.startswith(f"{host}:", autoescape=True))
+    return connection.execute(held.values(claimed_by="", claimed_until=0)).rowcount
+
+
 def let_all_go(connection: Connection) -> int:
     """End every claim, whoever holds it: for when nobody else has the archive open."""
     return connection.execute(update(representations).where(_LANDED).values(claimed_by="", claimed_until=0)).rowcount
@@ -109,7 +115,8 @@ def _claim_statement() -> Update:
         .order_by(representations.c.id)
         .limit(bindparam("limit_count"))
         .with_for_update(skip_locked=True)
-        .subquery("free")
+        # Read once, whatever the planner does with what follows: read again, it would skip what it locked itself.
+        .cte("free")
     )
     before = func.sum(free.c.size_bytes).over(order_by=free.c.id) - free.c.size_bytes
     summed = select(free.c.id, before.label("before")).subquery("summed")

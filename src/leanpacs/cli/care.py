@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import getpass
 import os
+from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
-from leanpacs.archive.archive import CATALOG_FILE, open_archive
+from leanpacs.archive.archive import CATALOG_FILE, catalog_of, open_archive
 from leanpacs.archive.care.rescue import Finding, Rescued
 from leanpacs.archive.care.rescue import rebuild_catalog as rebuild
 from leanpacs.archive.intake.quarantine import drop, retry
@@ -18,6 +19,7 @@ from leanpacs.archive.status import ArchiveStatus
 from leanpacs.catalog import QuarantineRow, Share
 from leanpacs.cli.options import Config, Data, Json, Quiet, settings_of
 from leanpacs.cli.output import Column, human_bytes, print_json, print_table, progress_bar, ratio
+from leanpacs.config import Settings
 from leanpacs.errors import ConfigError
 
 quarantine = typer.Typer(no_args_is_help=True, help="What was received and does not read as DICOM.")
@@ -160,9 +162,7 @@ def rebuild_catalog(data: Data = None, config: Config = None, json: Json = False
     compared on the way. Deletions, quarantine reasons and the change feed are not in the packs and are lost.
     """
     settings = settings_of(data, config)
-    path = settings.storage.data / CATALOG_FILE
-    if path.exists():
-        raise ConfigError("storage.data", str(path), "there is a catalog already; move it away first")
+    _refuse_catalog_in_use(settings)
     findings: list[Finding] = []
     with (
         open_archive(settings.storage.data, settings) as archive,
@@ -282,3 +282,14 @@ def _quarantine_record(row: QuarantineRow) -> dict[str, object]:
         "received_at": row.received_at.isoformat(),
         "attempts": row.attempts,
     }
+
+
+def _refuse_catalog_in_use(settings: Settings) -> None:
+    path = settings.storage.data / CATALOG_FILE
+    if not settings.catalog.url.get_secret_value():
+        if path.exists():
+            raise ConfigError("storage.data", str(path), "there is a catalog already; move it away first")
+        return
+    with closing(catalog_of(settings.storage.data, settings)) as catalog:
+        if next(catalog.all_instances(), None) is not None:
+            raise ConfigError("catalog.url", settings.catalog.url, "it holds instances; name an empty database")

@@ -92,7 +92,7 @@ def dispatcher(settings: Settings, archive: Archive) -> Dispatcher:
     outbox = settings.outbox
     options = DispatchOptions(
         ae_title=settings.dimse.ae_title,
-        owner=f"{socket.gethostname()}:{settings.storage.data.resolve()}",
+        owner=archive.host,
         senders=outbox.senders,
         first_retry=timedelta(seconds=outbox.first_retry_seconds),
         longest_retry=timedelta(seconds=outbox.longest_retry_seconds),

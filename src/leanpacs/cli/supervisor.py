@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -24,7 +24,7 @@ from multiprocessing.process import BaseProcess
 from leanpacs.archive.archive import Archive, open_archive
 from leanpacs.cli import doors, exposure
 from leanpacs.config import Settings
-from leanpacs.errors import ConfigError
+from leanpacs.errors import ConfigError, LeanPACSError
 from leanpacs.telemetry import Metrics, share_metrics
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,9 @@ RESTART_SECONDS = 1.0
 START_SECONDS = 60.0
 MOST_DIMSE_PROCESSES = 4
 """Unless more are asked for: four take in what a fast disk takes."""
+ORPHANS_EVERY = timedelta(days=1)
+UNDER_WAY = timedelta(hours=1)
+"""Younger blobs that the catalog does not know may be about to be named by another host."""
 
 
 @dataclass(slots=True)
@@ -129,19 +132,40 @@ class Supervisor:
     def _drain(self, archive: Archive) -> None:
         """Go on settling for a while; what is left then waits for the next start."""
         deadline = time.monotonic() + self._settings.settle.drain_seconds
-        if archive.catalog.backlog().count:
-            archive.settler().drain(lambda: self._stop_now.is_set() or time.monotonic() > deadline)
-        archive.deleter().sweep(datetime.now(UTC))
+        try:
+            if archive.catalog.backlog().count:
+                archive.settler().drain(lambda: self._stop_now.is_set() or time.monotonic() > deadline)
+            archive.deleter().sweep(datetime.now(UTC))
+        except LeanPACSError as error:
+            log.error("the rest waits for the next start: %s", error, extra={"action": "stop"})
 
     def _sweep(self, archive: Archive, started: datetime) -> None:
         """Delete what a crash left, once, and what is due, now and then."""
         deleter = archive.deleter()
-        if archive.was_alone:
-            orphans = deleter.sweep_orphans(started)
-            if orphans:
-                log.info("orphans swept", extra={"action": "sweep", "count": orphans})
-        while not self._stop.wait(SWEEP_SECONDS):
-            deleter.sweep(datetime.now(UTC))
+        looked = not archive.was_alone
+        while True:
+            try:
+                if not looked:
+                    self._sweep_orphans(archive, started)
+                    looked = True
+                else:
+                    deleter.sweep(datetime.now(UTC))
+            except LeanPACSError as error:
+                log.error("sweeping waits: %s", error, extra={"action": "sweep"})
+            if self._stop.wait(SWEEP_SECONDS):
+                return
+
+    def _sweep_orphans(self, archive: Archive, started: datetime) -> None:
+        """Delete what the catalog does not know; of several hosts one looks, and once a day is often enough."""
+        if archive.catalog.is_shared:
+            now = datetime.now(UTC)
+            with archive.catalog.writing() as transaction:
+                if not transaction.take_lease("orphans", archive.host, until=now + ORPHANS_EVERY, now=now):
+                    return
+            started -= UNDER_WAY
+        orphans = archive.deleter().sweep_orphans(started)
+        if orphans:
+            log.info("orphans swept", extra={"action": "sweep", "count": orphans})
 
     def _open(self, kind: str) -> _Door:
         ours, theirs = self._context.Pipe()

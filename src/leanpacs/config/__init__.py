@@ -4,6 +4,7 @@ Only the command line loads them (:func:`load_settings`); everything else is han
 """
 
 from leanpacs.config.access import ALL_ROLES, AccessSettings, OidcSettings, Role
+from leanpacs.config.catalog import CatalogSettings
 from leanpacs.config.doors import DestinationSettings, DimseSettings, HttpSettings
 from leanpacs.config.forwarding import ForwardRule, OutboxSettings, WorklistSettings
 from leanpacs.config.keeping import (
@@ -25,6 +26,7 @@ __all__ = [
     "ENVIRONMENT_PREFIX",
     "AccessSettings",
     "AuditSettings",
+    "CatalogSettings",
     "DeleteSettings",
     "DeliverySettings",
     "DestinationSettings",

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from leanpacs.config.doors import DestinationSettings, DimseSettings
 from leanpacs.config.forwarding import ForwardRule
@@ -55,7 +55,7 @@ def reference_page() -> str:
 def _reference_row(key: str, field: FieldInfo) -> str:
     if field.is_required() or field.default is None:
         return f"| `{key}` | {'needed' if field.is_required() else 'none'} | {field.description} |"
-    value = field.default
+    value = field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
     shown = str(value) if isinstance(value, Path | StrEnum) else value
     if isinstance(shown, Mapping):
         return f"| `{key}` | `{json.dumps(dict(shown))}` | {field.description} |"

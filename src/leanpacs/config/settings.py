@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from pydantic_settings import (
 )
 
 from leanpacs.config.access import AccessSettings, OidcSettings
+from leanpacs.config.catalog import CatalogSettings
 from leanpacs.config.doors import DimseSettings, HttpSettings
 from leanpacs.config.forwarding import ForwardRule, OutboxSettings, WorklistSettings
 from leanpacs.config.keeping import (
@@ -51,6 +53,7 @@ class Settings(BaseSettings):
 
     storage: StorageSettings = StorageSettings()
     tiers: Mapping[TierName, TierSettings] = Field(default={}, validate_default=True)
+    catalog: CatalogSettings = CatalogSettings()
     dimse: DimseSettings = DimseSettings()
     http: HttpSettings = HttpSettings()
     access: AccessSettings = AccessSettings()
@@ -166,11 +169,16 @@ def _faults(error: ValidationError) -> list[tuple[str, object, str]]:
     return [
         (
             ".".join(str(part) for part in fault["loc"]),
-            fault["input"],
+            _without_password(fault["input"]),
             "no such setting" if fault["type"] == "extra_forbidden" else fault["msg"],
         )
         for fault in error.errors(include_url=False)
     ]
+
+
+def _without_password(value: object) -> object:
+    """What was given, but for a password in a URL: errors end up in logs."""
+    return re.sub(r"(?<=://)([^/@]*):[^/]*@", r"\1:***@", value) if isinstance(value, str) else value
 
 
 def _config_error(faults: list[tuple[str, object, str]]) -> ConfigError:

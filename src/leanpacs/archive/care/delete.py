@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 from leanpacs.audit import AuditAction, AuditEvent, AuditOutcome, AuditTrail
 from leanpacs.catalog import Catalog, Deleted, Transaction
 from leanpacs.errors import StoreUnavailable
-from leanpacs.refs import Digest
+from leanpacs.refs import BlobRef, Digest
 from leanpacs.storage.store import BlobStore
 from leanpacs.storage.stores import Stores
 
@@ -57,8 +57,8 @@ class Deleter:
         InstanceNotFound
             If there is none.
         """
-        with self._catalog.writing() as transaction:
-            deleted = transaction.delete(
+        deleted = self._catalog.write(
+            lambda transaction: transaction.delete(
                 study_uid=study_uid,
                 series_uid=series_uid,
                 sop_uid=sop_uid,
@@ -67,6 +67,7 @@ class Deleter:
                 now=datetime.now(UTC),
                 grace_seconds=self._grace.total_seconds(),
             )
+        )
         event = AuditEvent(
             at=datetime.now(UTC),
             actor=actor,
@@ -114,22 +115,24 @@ class Deleter:
 
     def _sweep_orphans(self, store: BlobStore, before: datetime) -> int:
         removed = 0
-        batch: list[Digest] = []
+        batch: dict[Digest, BlobRef] = {}
         for stat in store.list():
             if stat.modified < before:
-                batch.append(stat.digest)
+                batch[stat.digest] = BlobRef(store.tier, stat.digest, stat.size_bytes)
             if len(batch) == BATCH:
                 removed += self._remove_unknown(store, batch)
-                batch = []
+                batch = {}
         return removed + self._remove_unknown(store, batch)
 
-    def _remove_unknown(self, store: BlobStore, digests: list[Digest]) -> int:
-        unknown = self._catalog.unknown_blobs(digests, store.tier)
+    def _remove_unknown(self, store: BlobStore, old: Mapping[Digest, BlobRef]) -> int:
+        """Make what is not known garbage, and sweep it as such: somebody may be about to refer to it."""
+        unknown = self._catalog.unknown_blobs(list(old), store.tier)
         if unknown:
-            with self._catalog.writing():  # nobody begins to refer to them meanwhile
-                unknown = self._catalog.unknown_blobs(unknown, store.tier)
-                for digest in unknown:
-                    store.delete(digest)
+            now = datetime.now(UTC)
+            with self._catalog.writing() as transaction:
+                for digest in sorted(unknown):
+                    transaction.discard(old[digest], now=now, due_at=now)
+            self._sweep_tier(store, now)
         return len(unknown)
 
 
@@ -145,8 +148,8 @@ def sweep(store: BlobStore, transaction: Transaction, now: datetime) -> Swept:
     """Take a batch of blobs that are due and that nothing refers to out of the store.
 
     Looking and taking out stand inside one write transaction, as does every new reference to a blob, so that no blob
-    is deleted that somebody has begun to refer to. Deleting the bytes takes longer and keeps nobody waiting: the
-    caller does it after the transaction.
+    is deleted that somebody has begun to refer to: one of the two waits for the other. Deleting the bytes takes longer
+    and keeps nobody waiting: the caller does it after the transaction.
     """
     due = transaction.collect_garbage(now, BATCH, store.tier)
     files = store.set_aside([blob.digest for blob in due])

@@ -110,6 +110,7 @@ class Placer:
             self._step("copied")
         now = self._now()
         with self._catalog.writing() as transaction:
+            transaction.hold_blobs([BlobRef(target.tier, blob.digest, blob.size_bytes) for target in targets], now)
             for target in targets:
                 if not target.exists(blob.digest):
                     # It was there already, unnamed, and has been swept since it was looked at.

@@ -239,7 +239,7 @@ class Ingest:
             return error
 
     def _record_all(self, batches: Sequence[_Batch], blob_of: Mapping[int, BlobRef]) -> list[list[Receipt]]:
-        with self._catalog.writing() as transaction:
+        def record(transaction: Transaction) -> list[list[Receipt]]:
             receipts = [
                 [
                     item if isinstance(item, Receipt) else self._record(transaction, item, blob_of[id(item)])
@@ -248,6 +248,9 @@ class Ingest:
                 for batch in batches
             ]
             self._step("recorded")
+            return receipts
+
+        receipts = self._catalog.write(record)
         self._step("committed")
         return receipts
 
@@ -286,9 +289,14 @@ class Ingest:
 
     def _record(self, transaction: Transaction, item: _Prepared, blob: BlobRef) -> Receipt:
         """Name one durable file in the catalog."""
+        receipt = self._named(transaction, item, blob)
+        # Looked at only now that the catalog names it, for from now on nobody sweeps it.
         if not self._store.exists(blob.digest):
             # Swept between being adopted and now: it was there already, and nobody referred to it.
             raise StoreUnavailable(f"blob {blob.digest} was swept while it was being taken in; send it again")
+        return receipt
+
+    def _named(self, transaction: Transaction, item: _Prepared, blob: BlobRef) -> Receipt:
         if item.found is None:
             return self._quarantined(transaction, item, blob, Receipt(Outcome.QUARANTINED, blob.size_bytes))
         landing = _landing(item, blob)

@@ -22,7 +22,7 @@ from leanpacs.archive.manifest import Form, Manifest, Received
 from leanpacs.archive.settle.encode import Preferences, SeriesChoice, SeriesChoices
 from leanpacs.archive.settle.representing import codec_name, represent
 from leanpacs.archive.settle.settling import Settled, SettleTask, settle, warm_up
-from leanpacs.catalog import Catalog, LandedWork, NewRepresentation
+from leanpacs.catalog import Catalog, LandedWork, NewRepresentation, Transaction
 from leanpacs.config import SettleSettings, WorkerSettings
 from leanpacs.errors import LeanPACSError
 from leanpacs.refs import BlobRef
@@ -71,6 +71,8 @@ class Settler:
         What a worker may use.
     limit_inflated_bytes : int
         Deflated data sets that inflate to more are packed as they are.
+    host : str
+        Name of this host, which its claims begin with.
     metrics : Metrics, optional
         Counts what is settled.
     executor : callable, optional
@@ -88,6 +90,7 @@ class Settler:
         limits: WorkerSettings = WorkerSettings(),  # noqa: B008 -- it is frozen
         *,
         limit_inflated_bytes: int,
+        host: str = "",
         metrics: Metrics | None = None,
         executor: Callable[[], Executor] | None = None,
         step: Callable[[str], None] = lambda _: None,
@@ -101,7 +104,7 @@ class Settler:
         self._metrics = metrics
         self._make_executor = executor or self._worker_pool
         self._step = step
-        self._owner = uuid.uuid4().hex
+        self._owner = f"{host}:{uuid.uuid4().hex}"
         self._executor: Executor | None = None
         self._running: dict[Future[Settled], LandedWork] = {}
         self._claimed: deque[LandedWork] = deque()
@@ -125,6 +128,8 @@ class Settler:
                 if not self._round_or_wait(stop):
                     stop.wait(IDLE_SECONDS)
             self._finish_running()
+        except (LeanPACSError, OSError) as error:
+            log.error("what was being settled is left for later: %s", error, extra={"action": "settle"})
         finally:
             self.close()
 
@@ -309,24 +314,22 @@ class Settler:
         """Name packs in place of landed files, and delete the files that earlier commits have dropped."""
         blobs = self._taken_over([settled for _, settled in proven])
         self._step("stored")
-        now = datetime.now(UTC)
-        aside: Sequence[Path] = ()
-        with self._catalog.writing() as transaction:
+        now, aside = datetime.now(UTC), list[Path]()
+
+        def swap(transaction: Transaction) -> None:
+            transaction.hold_blobs(blobs, now)
             if self._dropped:
-                aside = sweep(self._store, transaction, now).files
+                aside.extend(sweep(self._store, transaction, now).files)
                 self._step("landed form set aside")
             for (work, settled), blob in zip(proven, blobs, strict=True):
-                if not self._store.exists(blob.digest):
-                    # Equal to a blob that was there, unnamed, and has been swept since it was taken over.
-                    log.warning("a pack was swept before it was named; the landed form stays")
-                    continue
-                transaction.settle(
-                    work.instance.id, work.representation.id, _representation(settled, blob), now=now, due_at=now
-                )
-                if settled.encoded.choice is not None:
-                    choices = self._choices.get(work.instance.series_id, SeriesChoices())
-                    transaction.remember_choice(work.instance.series_id, choices.to_json())
+                self._swap(transaction, work, settled, blob, now)
             self._step("swapped")
+
+        try:
+            self._catalog.write(swap)
+        except BaseException:
+            unlink_all(aside)
+            raise
         self._dropped = bool(proven)
         self._committed_at = time.monotonic()
         self._step("swap committed")
@@ -334,6 +337,19 @@ class Settler:
         self._step("landed form deleted")
         for (_, settled), blob in zip(proven, blobs, strict=True):
             self._count(settled, blob)
+
+    def _swap(self, transaction: Transaction, work: LandedWork, settled: Settled, blob: BlobRef, now: datetime) -> None:
+        if not self._store.exists(blob.digest):
+            # Equal to a blob that was there, unnamed, and has been swept since it was taken over.
+            log.warning("a pack was swept before it was named; the landed form stays")
+            transaction.discard(blob, now=now, due_at=now)
+            return
+        transaction.settle(
+            work.instance.id, work.representation.id, _representation(settled, blob), now=now, due_at=now
+        )
+        if settled.encoded.choice is not None:
+            choices = self._choices.get(work.instance.series_id, SeriesChoices())
+            transaction.remember_choice(work.instance.series_id, choices.to_json())
 
     def _taken_over(self, packs: Sequence[Settled]) -> Sequence[BlobRef]:
         """Make packs durable in the store; what cannot be is removed, to be made again."""

@@ -59,6 +59,7 @@ STATUS: Final[Mapping[type[errors.LeanPACSError], int]] = MappingProxyType(
         errors.FrameNotFound: 404,
         errors.InvalidQuery: 400,
         errors.CatalogUnavailable: 503,
+        errors.CatalogConflict: 503,
         errors.WorkerError: 500,
         errors.WorkerCrashed: 500,
         errors.WorkerTimeout: 500,

@@ -120,6 +120,7 @@ STATUS_OF_ERROR: Mapping[type[errors.LeanPACSError], Status] = MappingProxyType(
         errors.FrameNotFound: Status.PROCESSING_FAILURE,
         errors.InvalidQuery: Status.DATA_SET_MISMATCH,
         errors.CatalogUnavailable: Status.PROCESSING_FAILURE,
+        errors.CatalogConflict: Status.PROCESSING_FAILURE,
         errors.WorkerError: Status.PROCESSING_FAILURE,
         errors.WorkerCrashed: Status.PROCESSING_FAILURE,
         errors.WorkerTimeout: Status.PROCESSING_FAILURE,

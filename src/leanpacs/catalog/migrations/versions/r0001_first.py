@@ -276,3 +276,12 @@ def records() -> None:
         primary("changes", "sequence"),
         sqlite_autoincrement=True,
     )
+
+
+def downgrade() -> None:
+    """Drop all tables, those that refer to others first."""
+    for table in (
+        *("changes", "tombstones", "series_choices", "dictionaries", "quarantine", "garbage", "representations"),
+        *("blobs", "instances", "series", "person_names", "studies", "patients"),
+    ):
+        op.drop_table(table)

@@ -17,3 +17,8 @@ def upgrade() -> None:
     op.add_column("representations", sa.Column("evidence_preset", WORDS, nullable=False, server_default=""))
     seconds = sa.Column("evidence_encode_seconds", sa.Float, nullable=False, server_default=sa.text("0"))
     op.add_column("representations", seconds)
+
+
+def downgrade() -> None:
+    op.drop_column("representations", "evidence_encode_seconds")
+    op.drop_column("representations", "evidence_preset")

@@ -72,3 +72,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_commitments"),
         sqlite_autoincrement=True,
     )
+
+
+def downgrade() -> None:
+    for table in ("commitments", "outbox", "destinations"):
+        op.drop_table(table)

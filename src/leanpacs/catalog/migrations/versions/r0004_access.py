@@ -41,3 +41,8 @@ def upgrade() -> None:
             "hour", "direction", "protocol", "client", "site", "modality", "transfer_syntax", name="pk_traffic"
         ),
     )
+
+
+def downgrade() -> None:
+    op.drop_table("traffic")
+    op.drop_table("api_keys")
