@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from leanpacs.catalog import search
 from leanpacs.catalog.arrivals import arrivals
@@ -17,6 +17,7 @@ from leanpacs.catalog.changes import changes_since
 from leanpacs.catalog.engine import Database, Pool, database_url
 from leanpacs.catalog.keys import KeyRow, all_keys, find_key
 from leanpacs.catalog.lookup import (
+    LEVELS,
     SELECT_INSTANCES,
     SELECT_REPRESENTATIONS,
     blob_ref,
@@ -192,6 +193,14 @@ class Catalog:
         query = narrowed(SELECT_INSTANCES, study_uid, series_uid, sop_uid).order_by(*order)
         with self._database.reading() as connection:
             return select_instances(connection, query)
+
+    def ends(self, *, study_uid: str, series_uid: str | None = None) -> list[InstanceRow]:
+        """The instances of a study, or of a series, that came first and last; one when there is only one."""
+        bounds = select(func.min(instances.c.id), func.max(instances.c.id)).select_from(LEVELS)
+        with self._database.reading() as connection:
+            found = connection.execute(narrowed(bounds, study_uid, series_uid, None)).one()
+            query = SELECT_INSTANCES.where(instances.c.id.in_([key for key in set(found) if key is not None]))
+            return select_instances(connection, query.order_by(instances.c.id))
 
     def all_instances(self, after_id: int = 0) -> Iterator[InstanceRow]:
         """Every instance in the order of arrival, read by pages; no transaction stays open meanwhile."""

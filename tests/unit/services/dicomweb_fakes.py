@@ -116,6 +116,10 @@ class FakeCatalog:
             row for row in self.rows if all(uid is None or getattr(row, name) == uid for name, uid in wanted.items())
         ]
 
+    def ends(self, *, study_uid: str, series_uid: str | None = None) -> list[InstanceRow]:
+        rows = self.instances(study_uid=study_uid, series_uid=series_uid)
+        return [*rows[:1], *rows[1:][-1:]]
+
     def find(self, query: Query) -> list[Any]:
         if self.failure:
             raise self.failure

@@ -180,7 +180,16 @@ def test_uids_may_be_repeated_and_other_keys_not() -> None:
 def test_fuzzy_matching_and_other_switches() -> None:
     wanted = _search("fuzzymatching=true&emptyvaluematching=true&multiplevaluematching=false&accept=x&charset=y")
     assert wanted.query.fuzzy
-    assert wanted.warnings == ("The emptyvaluematching parameter is not supported.",)
+    assert not wanted.read
+
+
+def test_keys_that_the_catalog_does_not_know_are_read_from_headers() -> None:
+    wanted = _search("RequestAttributesSequence.00400009=1&00400275.RequestedProcedureID=2&OperatorsName=A*", "series")
+    assert wanted.query.filters == {}
+    (item,) = wanted.read.RequestAttributesSequence
+    assert (item.ScheduledProcedureStepID, item.RequestedProcedureID) == ("1", "2")
+    assert wanted.read.OperatorsName == "A*"
+    assert wanted.tags == {"00400275", "00081070"}
 
 
 @pytest.mark.parametrize(
@@ -194,9 +203,12 @@ def test_fuzzy_matching_and_other_switches() -> None:
         "fuzzymatching=perhaps",
         "StudyDate=yesterday",
         "Rows=512",
-        "RequestAttributesSequence.ScheduledProcedureStepID=1",
-        "00091010=x",
-        "OperatorsName=x",
+        "emptyvaluematching=perhaps",
+        "RequestAttributesSequence.Nonsense=1",
+        "RequestAttributesSequence=1",
+        "OperatorsName.PatientID=x",
+        "OverlayData=x",
+        "SliceThickness=thick",
     ],
 )
 def test_what_is_not_understood_is_a_bad_request(client: Client, text: str) -> None:

@@ -29,6 +29,8 @@ from leanpacs.storage.stores import Stores
 from leanpacs.transcode.source import OpenInstance
 
 if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
     from leanpacs.transcode.engine import Transcoder
     from leanpacs.transcode.envelope import Envelope
     from leanpacs.transcode.rendering import View
@@ -242,6 +244,14 @@ class Retriever:
                 little_endian=opened.layout.little_endian,
                 bulk_uri=bulk_uri,
             )
+
+    def header(self, instance: InstanceRow) -> Dataset:
+        """The elements before Pixel Data."""
+        from leanpacs.dicom.write import read_head
+
+        with self.opened(instance) as opened:
+            layout = opened.layout
+            return read_head(opened.head(), implicit_vr=layout.implicit_vr, little_endian=layout.little_endian)
 
     def bulk_value(self, instance: InstanceRow, path: str) -> bytes:
         """The value at a path that `metadata` gave to ``bulk_uri``, except top-level Pixel Data.

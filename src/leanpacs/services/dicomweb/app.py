@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.responses import Response
 
+from leanpacs.archive.giveback.searching import Searcher
 from leanpacs.errors import InstanceNotFound
 from leanpacs.services.dicomweb import capabilities, qido, resources, stow, wado, wadouri
 from leanpacs.services.dicomweb import frames as pixels
@@ -89,6 +90,7 @@ class DicomWeb:
         metrics: Metrics | None = None,
     ) -> None:
         self._archive = archive
+        self._searcher = Searcher(archive.catalog, archive.retriever)
         self._options = options
         self._reading = reading
         self._storing = storing
@@ -177,7 +179,7 @@ class DicomWeb:
             return await qido.search(
                 request,
                 level,
-                self._archive.catalog,
+                self._searcher,
                 self._reading,
                 self._urls(request),
                 max_results=self._options.max_results,

@@ -23,12 +23,13 @@ from leanpacs.services.dicomweb import media, multipart
 from leanpacs.services.dicomweb.multipart import BodyPart
 from leanpacs.services.dicomweb.nativexml import native_xml
 from leanpacs.services.dicomweb.problems import Problem
-from leanpacs.services.dicomweb.searchresults import Found, Results, Selection
+from leanpacs.services.dicomweb.searchresults import Results, Selection
 
 if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
     from starlette.requests import Request
 
-    from leanpacs.catalog import Catalog
+    from leanpacs.archive.giveback.searching import Found, Searcher
     from leanpacs.services.dicomweb.urls import Urls
     from leanpacs.services.threads import Threads
 
@@ -39,7 +40,9 @@ _MORE: Final = (
 )
 _PATH_KEYS: Final = {"study": "StudyInstanceUID", "series": "SeriesInstanceUID"}
 _OTHER_PARAMETERS: Final = frozenset({"accept", "charset", "_"})
-_UNSUPPORTED_SWITCHES: Final = frozenset({"emptyvaluematching", "multiplevaluematching"})
+_SWITCHES: Final = frozenset({"limit", "offset", "fuzzymatching", "emptyvaluematching", "multiplevaluematching"})
+_DEEPEST: Final = 8
+_NOT_MATCHED: Final = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "AT", "FL", "FD"})
 _TAG: Final = re.compile(r"[0-9A-Fa-f]{8}")
 _UNSIGNED: Final = re.compile(r"[0-9]{1,9}")
 _BY_KEYWORD: Final = {attribute.keyword: attribute for attribute in LEVEL_ATTRIBUTES}
@@ -59,19 +62,22 @@ class Search:
         Keywords asked for beyond those that are always returned.
     include_all : bool
         All attributes are asked for.
-    warnings : tuple of str
-        What the answer has to say about the request.
+    read : Dataset
+        Keys of attributes that the catalog does not hold.
+    tags : frozenset of str
+        Tags of attributes asked for that the catalog does not hold.
     """
 
     query: Query
     limit: int
     included: frozenset[str]
     include_all: bool
-    warnings: tuple[str, ...]
+    read: Dataset
+    tags: frozenset[str]
 
 
 async def search(
-    request: Request, level: Level, catalog: Catalog, threads: Threads, urls: Urls, *, max_results: int
+    request: Request, level: Level, searcher: Searcher, threads: Threads, urls: Urls, *, max_results: int
 ) -> Response:
     """Answer a search.
 
@@ -88,12 +94,10 @@ async def search(
         raise Problem(406, f'Results are {media.DICOM_JSON}, or multipart/related; type="{media.DICOM_XML}".')
     path = {key: request.path_params[name] for name, key in _PATH_KEYS.items() if name in request.path_params}
     wanted = parse_search(request.query_params.multi_items(), level, path, max_results=max_results)
-    found = await threads.run(_find, catalog, wanted.query)
-    warnings = list(wanted.warnings)
-    if len(found) > wanted.limit:
-        warnings.append(_MORE)
+    found = await threads.run(searcher.find, wanted.query, wanted.read)
+    warnings = [_MORE] if len(found) > wanted.limit else []
     selection = Selection(level, frozenset(path), wanted.included, wanted.include_all)
-    results = await threads.run(_results, found[: wanted.limit], selection, urls)
+    results = await threads.run(_results, found[: wanted.limit], selection, urls, searcher, wanted.tags)
     return _answer(results, form, urls, warnings)
 
 
@@ -121,14 +125,20 @@ def parse_search(
     matched: dict[str, str] = {}
     switches: dict[str, str] = {}
     included: set[str] = set()
+    read: dict[tuple[int, ...], str] = {}
     for name, value in parameters:
         if name == "includefield":
             included.update(_included(value))
-        elif name in ("limit", "offset", "fuzzymatching", *_UNSUPPORTED_SWITCHES):
+        elif name in _SWITCHES:
             switches[name] = value
         elif name not in _OTHER_PARAMETERS:
             keyword = _keyword(name)
-            matched[keyword] = _joined(keyword, matched.get(keyword), value)
+            if keyword is None:
+                read[_path(name)] = value
+            else:
+                matched[keyword] = _joined(keyword, matched.get(keyword), value)
+    for name in ("emptyvaluematching", "multiplevaluematching"):
+        _boolean(switches, name)  # these kinds of matching are always there
     limit = min(_unsigned(switches, "limit", max_results), max_results)
     query = Query(
         level,
@@ -137,30 +147,20 @@ def parse_search(
         offset=_unsigned(switches, "offset", 0),
         fuzzy=_boolean(switches, "fuzzymatching"),
     )
+    tags = {f"{path[0]:08X}" for path in read}
+    tags |= {tag for name in included if (tag := _tag_to_read(name))}
     return Search(
-        query,
-        limit,
-        frozenset(included - {"all"} | matched.keys()),
-        "all" in included,
-        tuple(
-            f"The {name} parameter is not supported."
-            for name in sorted(_UNSUPPORTED_SWITCHES)
-            if _boolean(switches, name)
-        ),
+        query, limit, frozenset(included - {"all"} | matched.keys()), "all" in included, _keys(read), frozenset(tags)
     )
 
 
-def _find(catalog: Catalog, query: Query) -> Sequence[Found]:
-    if query.level == "study":
-        return catalog.find_studies(query)
-    if query.level == "series":
-        return catalog.find_series(query)
-    return catalog.find_instances(query)
-
-
-def _results(found: Sequence[Found], selection: Selection, urls: Urls) -> list[dict[str, Any]]:
+def _results(
+    found: Sequence[Found], selection: Selection, urls: Urls, searcher: Searcher, tags: frozenset[str]
+) -> list[dict[str, Any]]:
     results = Results(selection, urls)
-    return [results.json(row) for row in found]
+    if not tags:
+        return [results.json(row) for row in found]
+    return [dict(sorted((searcher.common(row, tags) | results.json(row)).items())) for row in found]
 
 
 def _answer(results: list[dict[str, Any]], form: str, urls: Urls, warnings: Sequence[str]) -> Response:
@@ -177,22 +177,79 @@ def _answer(results: list[dict[str, Any]], form: str, urls: Urls, warnings: Sequ
     return Response(body, headers=headers, media_type=multipart.content_type(media.DICOM_XML, boundary))
 
 
-def _keyword(name: str) -> str:
-    """Keyword of an attribute that is named by keyword or tag."""
-    keyword = name
-    if _TAG.fullmatch(name):
-        keyword = datadict.keyword_of(int(name, 16)) or name.upper()
-    elif name not in _BY_KEYWORD and datadict.tag_of(name) is None:
-        text = "sequence matching is not supported" if "." in name else "is neither a parameter nor an attribute"
-        raise InvalidQuery(name, text)
-    return keyword
+def _keyword(name: str) -> str | None:
+    """Keyword of an attribute that the catalog knows; None for all others."""
+    keyword = datadict.keyword_of(int(name, 16)) if _TAG.fullmatch(name) else name
+    return keyword if keyword in _BY_KEYWORD else None
+
+
+def _path(name: str) -> tuple[int, ...]:
+    """Tags of an attribute that is named by keywords or tags, those of items behind dots (8.3.4.1).
+
+    Raises
+    ------
+    InvalidQuery
+        It is none.
+    """
+    path = tuple(_tag(name, part) for part in name.split("."))
+    for tag in path[:-1]:
+        if datadict.vr_of(tag) not in ("SQ", "UN"):
+            raise InvalidQuery(name, "has items of an attribute that is no sequence")
+    if len(path) > _DEEPEST:
+        raise InvalidQuery(name, f"is more than {_DEEPEST} deep")
+    return path
+
+
+def _tag(name: str, part: str) -> int:
+    tag = int(part, 16) if _TAG.fullmatch(part) else datadict.tag_of(part)
+    if tag is None:
+        raise InvalidQuery(name, "is neither a parameter nor an attribute")
+    return tag
+
+
+def _keys(read: Mapping[tuple[int, ...], str]) -> Dataset:
+    """Matching keys as a data set: keys of one sequence stand in one item, which has to match as a whole."""
+    from pydicom.dataelem import DataElement
+    from pydicom.dataset import Dataset
+    from pydicom.sequence import Sequence as Items
+
+    keys = Dataset()
+    for path, text in read.items():
+        level = keys
+        for tag in path[:-1]:
+            if tag not in level:
+                level.add(DataElement(tag, "SQ", Items([Dataset()])))
+            level = level[tag].value[0]
+        vr = datadict.vr_of(path[-1])
+        if vr == "SQ":
+            if text.strip("*"):
+                raise InvalidQuery(datadict.keyword_of(path[-1]), "is a sequence: match the attributes of its items")
+            continue
+        if vr in _NOT_MATCHED:
+            raise InvalidQuery(datadict.keyword_of(path[-1]) or f"{path[-1]:08X}", f"has VR {vr}, which is not matched")
+        try:
+            level.add(DataElement(path[-1], "LO" if vr == "UN" else vr, text or None, validation_mode=0))
+        except (TypeError, ValueError) as error:
+            raise InvalidQuery(datadict.keyword_of(path[-1]), f"{text!r} is no value of VR {vr}") from error
+    return keys
+
+
+def _tag_to_read(name: str) -> str:
+    """Tag of an attribute that is asked for, when the catalog does not hold it; '' for what nobody knows."""
+    first = name.split(".")[0]
+    if name == "all" or first in _BY_KEYWORD:
+        return ""
+    if _TAG.fullmatch(first):
+        return first.upper()
+    tag = datadict.tag_of(first)
+    return f"{tag:08X}" if tag is not None else ""
 
 
 def _included(value: str) -> Iterable[str]:
-    """Keywords in an includefield; those of attributes that nobody knows are passed over (PS3.18 10.6.3)."""
+    """Keywords in an includefield, tags of what has none; those that nobody knows are passed over (PS3.18 10.6.3)."""
     for name in value.split(","):
         name = name.strip()
-        yield datadict.keyword_of(int(name, 16)) if _TAG.fullmatch(name) else name
+        yield datadict.keyword_of(int(name, 16)) or name if _TAG.fullmatch(name) else name
 
 
 def _joined(keyword: str, before: str | None, value: str) -> str:

@@ -6,11 +6,11 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, Protocol
 
+from leanpacs.archive.giveback.matching import answer, matcher
 from leanpacs.errors import LeanPACSError
 from leanpacs.services.dimse import status
 from leanpacs.services.dimse.association import Association
 from leanpacs.services.dimse.identifiers import encode_data_set, read_data_set
-from leanpacs.services.dimse.matching import answer, matcher
 from leanpacs.services.dimse.message import Command
 from leanpacs.services.dimse.status import Reply, Status
 

@@ -1,4 +1,4 @@
-"""Matching of whole data sets, sequences included: what a worklist is searched with (PS3.4 C.2.2.2, K.6.1.2)."""
+"""Matching of whole data sets, sequences included (PS3.4 C.2.2.2, K.6.1.2)."""
 
 from __future__ import annotations
 
