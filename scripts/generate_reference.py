@@ -18,6 +18,7 @@ from leanpacs.codecs.matrix import MatrixRow, matrix
 from leanpacs.codecs.second import known_second_decoders
 from leanpacs.config.reference import reference_page
 from leanpacs.errors import LeanPACSError
+from leanpacs.lifecycle.reference import reference_page as policy_page
 from leanpacs.services.dicomweb.problems import STATUS as HTTP_STATUS
 from leanpacs.services.dimse.status import STATUS_OF_ERROR
 
@@ -30,6 +31,7 @@ def pages() -> dict[Path, str]:
     return {
         FOLDER / "cli.md": cli_page(),
         FOLDER / "settings.md": reference_page(),
+        FOLDER / "policy.md": policy_page(),
         FOLDER / "errors.md": errors_page(),
         FOLDER / "transfer-syntaxes.md": transfer_syntaxes_page(),
     }

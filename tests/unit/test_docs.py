@@ -16,6 +16,7 @@ import typer
 
 from leanpacs.cli.main import app
 from leanpacs.config import load_settings
+from leanpacs.lifecycle.policy import Policy as Rules
 from leanpacs.report.policies import Policy
 from leanpacs.report.quantities import parse_toml
 from leanpacs.report.workload import Workload
@@ -25,7 +26,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 BLOCK = re.compile(r"^```(\w*)(.*?)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
-KINDS = {"workload": Workload, "policy": Policy}
+KINDS = {"workload": Workload, "policy": Policy, "rules": Rules}
 """What a block of TOML is when it says so; else it is a part of the settings."""
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 from sqlalchemy import func, select
 
 from leanpacs.catalog import search
+from leanpacs.catalog.ageing import AgeingView
 from leanpacs.catalog.arrivals import arrivals
 from leanpacs.catalog.changes import changes_since
 from leanpacs.catalog.engine import Database, Pool, database_url
@@ -107,12 +108,15 @@ class Catalog:
     ----------
     outgoing : Outgoing
         Known destinations, and what waits to be sent to them.
+    ageing : AgeingView
+        What the lifecycle reads.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._statements = Statements.of(database.dialect)
         self.outgoing = Outgoing(database)
+        self.ageing = AgeingView(database)
 
     def close(self) -> None:
         """Close all connections."""

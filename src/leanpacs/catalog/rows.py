@@ -51,6 +51,8 @@ class Action(StrEnum):
     RESTORED = "restored"
     MOVED = "moved"
     """Stored on another tier than before."""
+    RECODED = "recoded"
+    """Held in another form now, or in one more or less."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, delete, literal, select
 
 from leanpacs.catalog import copies, engine, keys, leases, removal, work
+from leanpacs.catalog.ageing import Ageing
 from leanpacs.catalog.keys import KeyRow
 from leanpacs.catalog.landing import (
     blob_values,
@@ -37,7 +38,7 @@ from leanpacs.catalog.rows import (
 from leanpacs.catalog.schema import dictionaries, quarantine, series, series_choices
 from leanpacs.catalog.statements import Statements
 from leanpacs.dicom.attributes import InstanceIndex
-from leanpacs.errors import CatalogError
+from leanpacs.errors import CatalogError, RefusedByPolicy
 from leanpacs.refs import BlobRef, Tier
 
 
@@ -52,6 +53,7 @@ class Transaction:
         self._connection = connection
         self._statements = statements
         self._dialect = connection.dialect.name
+        self.ageing = Ageing(connection, statements)
 
     # -- instances
 
@@ -86,7 +88,10 @@ class Transaction:
         ------
         InstanceNotFound
             The SOP Instance UID is not held.
+        RefusedByPolicy
+            There is a hold on its study or series.
         """
+        self._refuse_held(None, None, index.sop_uid)
         at = landing.arrival.received_at
         deletion = removal.Deletion(clean_text(actor), clean_text(reason), at, due_at, Action.REPLACED)
         removal.delete_instances(self._connection, deletion, sop_uid=index.sop_uid)
@@ -111,7 +116,10 @@ class Transaction:
         ------
         InstanceNotFound
             There is none.
+        RefusedByPolicy
+            There is a hold on something of it.
         """
+        self._refuse_held(study_uid, series_uid, sop_uid)
         due_at = now + timedelta(seconds=grace_seconds)
         deletion = removal.Deletion(clean_text(actor), clean_text(reason), now, due_at)
         return removal.delete_instances(
@@ -121,6 +129,12 @@ class Transaction:
     def enqueue(self, entries: Sequence[Outbound], now: datetime) -> int:
         """Let instances wait to be sent (`Outgoing.enqueue`)."""
         return enqueue(self._connection, self._dialect, entries, now)
+
+    def _refuse_held(self, study_uid: str | None, series_uid: str | None, sop_uid: str | None) -> None:
+        held = self.ageing.held_by(study_uid=study_uid, series_uid=series_uid, sop_uid=sop_uid)
+        if held:
+            numbers = ", ".join(map(str, held))
+            raise RefusedByPolicy("hold", f"hold {numbers} forbids deleting it; see 'leanpacs hold list'")
 
     # -- settling
 

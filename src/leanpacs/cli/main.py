@@ -15,10 +15,13 @@ from leanpacs.cli import (
     dictionaries,
     evidence,
     giveback,
+    holds,
     intake,
     keys,
+    lifecycle,
     outgoing,
     output,
+    policy,
     send,
     serving,
     simulate,
@@ -82,6 +85,10 @@ app.add_typer(outgoing.destination, name="destination")
 app.add_typer(outgoing.outbox, name="outbox")
 app.add_typer(dictionaries.app, name="dictionary")
 app.add_typer(keys.app, name="key")
+app.add_typer(policy.app, name="policy")
+app.add_typer(lifecycle.app, name="lifecycle")
+app.add_typer(holds.app, name="hold")
+app.command("worker")(lifecycle.worker)
 
 
 def _print_version(wanted: bool) -> None:

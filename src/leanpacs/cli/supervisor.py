@@ -25,6 +25,9 @@ from leanpacs.archive.archive import Archive, open_archive
 from leanpacs.cli import doors, exposure
 from leanpacs.config import Settings
 from leanpacs.errors import ConfigError, LeanPACSError
+from leanpacs.lifecycle.pacing import load_of_each_core
+from leanpacs.lifecycle.policy import Policy, load_policy
+from leanpacs.lifecycle.runner import Lifecycle
 from leanpacs.telemetry import Metrics, share_metrics
 
 log = logging.getLogger(__name__)
@@ -106,6 +109,7 @@ class Supervisor:
 
     def _settle(self, archive: Archive, dimse: socket.socket, http: socket.socket, started: datetime) -> None:
         """Settle in this process (its workers are processes) while watching over the doors."""
+        policy = load_policy(self._settings.lifecycle.policy, tiers=frozenset(archive.stores.tiers))
         settler = archive.settler(Metrics())
         settling = threading.Thread(target=settler.run, args=(self._stop,), name="settler")
         settling.start()
@@ -114,6 +118,8 @@ class Supervisor:
         dispatcher = doors.dispatcher(self._settings, archive)
         sending = threading.Thread(target=dispatcher.run, args=(self._stop,), name="outbox")
         sending.start()
+        ageing = threading.Thread(target=self._age, args=(archive, policy), name="lifecycle")
+        ageing.start()
         try:
             if self._wait_until_ready():
                 self._tell(
@@ -127,7 +133,13 @@ class Supervisor:
             settling.join()
             sweeping.join()
             sending.join()
+            ageing.join()
         self._drain(archive)
+
+    def _age(self, archive: Archive, policy: Policy) -> None:
+        """Follow the policy in the background, when nothing else is to be done."""
+        if self._settings.lifecycle.enabled:
+            Lifecycle(archive, policy, self._settings, load=load_of_each_core).run_for_ever(self._stop)
 
     def _drain(self, archive: Archive) -> None:
         """Go on settling for a while; what is left then waits for the next start."""

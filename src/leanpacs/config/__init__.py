@@ -4,6 +4,7 @@ Only the command line loads them (:func:`load_settings`); everything else is han
 """
 
 from leanpacs.config.access import ALL_ROLES, AccessSettings, OidcSettings, Role
+from leanpacs.config.ageing import ExecutorKind, ExecutorSettings, LifecycleSettings
 from leanpacs.config.catalog import CatalogSettings
 from leanpacs.config.doors import DestinationSettings, DimseSettings, HttpSettings
 from leanpacs.config.forwarding import ForwardRule, OutboxSettings, WorklistSettings
@@ -32,9 +33,12 @@ __all__ = [
     "DestinationSettings",
     "DimseSettings",
     "DuplicatePolicy",
+    "ExecutorKind",
+    "ExecutorSettings",
     "ForwardRule",
     "HttpSettings",
     "IngestSettings",
+    "LifecycleSettings",
     "LogSettings",
     "OidcSettings",
     "OutboxSettings",

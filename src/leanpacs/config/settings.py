@@ -19,6 +19,7 @@ from pydantic_settings import (
 )
 
 from leanpacs.config.access import AccessSettings, OidcSettings
+from leanpacs.config.ageing import ExecutorSettings, LifecycleSettings
 from leanpacs.config.catalog import CatalogSettings
 from leanpacs.config.doors import DimseSettings, HttpSettings
 from leanpacs.config.forwarding import ForwardRule, OutboxSettings, WorklistSettings
@@ -64,6 +65,8 @@ class Settings(BaseSettings):
     delivery: DeliverySettings = DeliverySettings()
     workers: WorkerSettings = WorkerSettings()
     delete: DeleteSettings = DeleteSettings()
+    lifecycle: LifecycleSettings = LifecycleSettings()
+    executor: ExecutorSettings = ExecutorSettings()
     outbox: OutboxSettings = OutboxSettings()
     forward: tuple[ForwardRule, ...] = ()
     worklist: WorklistSettings = WorklistSettings()

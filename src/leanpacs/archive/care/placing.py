@@ -69,6 +69,10 @@ class Placer:
         """Let stored forms stand on a tier, too; see `move`."""
         return self._place(forms, [tier], leave=False)
 
+    def place(self, forms: Iterable[RepresentationRow], tiers: Sequence[Tier]) -> Placed:
+        """Let stored forms stand on these tiers and on no others; all copies of a form are given. See `move`."""
+        return self._place(forms, tiers, leave=True)
+
     def move(self, forms: Iterable[RepresentationRow], tier: Tier) -> Placed:
         """Let stored forms stand on a tier and on those of its copies, and no longer where they are.
 

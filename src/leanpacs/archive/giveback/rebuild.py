@@ -77,7 +77,7 @@ class PackedInstance:
         if self.manifest.form is Form.WHOLE:
             return 0
         streams = (self.entries[self.manifest.frame_name(n)] for n in range(1, self.manifest.frames + 1))
-        return len(self._unpacked(SKELETON)) + sum(entry.length for entry in streams)
+        return len(self.unpacked(SKELETON)) + sum(entry.length for entry in streams)
 
     def preface(self) -> bytes:
         """Preamble and file meta as received; empty when there were none."""
@@ -90,20 +90,20 @@ class PackedInstance:
 
     def head(self) -> bytes:
         """Bytes of the data set before the value of Pixel Data (all forms but ``whole``)."""
-        return self._unpacked(HEAD)[self.manifest.preface :]
+        return self.unpacked(HEAD)[self.manifest.preface :]
 
     def preface_and_head(self) -> tuple[bytes, bytes]:
         """Preamble and file meta as received, and :meth:`head`."""
-        both = self._unpacked(HEAD)
+        both = self.unpacked(HEAD)
         return both[: self.manifest.preface], both[self.manifest.preface :]
 
     def trailing(self) -> bytes:
         """Bytes of the value of Pixel Data after the last frame."""
-        return self._unpacked(TAIL)[: self._trailing_bytes]
+        return self.unpacked(TAIL)[: self._trailing_bytes]
 
     def tail(self) -> bytes:
         """Bytes of the data set after the value of Pixel Data."""
-        return self._unpacked(TAIL)[self._trailing_bytes :]
+        return self.unpacked(TAIL)[self._trailing_bytes :]
 
     @property
     def _trailing_bytes(self) -> int:
@@ -118,11 +118,11 @@ class PackedInstance:
                 yield self.head() if head is None else head
                 for number in range(1, self.manifest.frames + 1):
                     yield self.native_frame(number)
-                yield self._unpacked(TAIL)
+                yield self.unpacked(TAIL)
             case Form.STREAMS | Form.RECODED:
                 yield self.head() if head is None else head
-                yield from weave(self._unpacked(SKELETON), self._received_streams())
-                yield self._unpacked(TAIL)
+                yield from weave(self.unpacked(SKELETON), self._received_streams())
+                yield self.unpacked(TAIL)
 
     def native_frame(self, number: int) -> bytes:
         """Bytes of frame ``number`` (from 1) as they were laid out and ordered when received (form ``frames``)."""
@@ -172,7 +172,8 @@ class PackedInstance:
     def _head_chunks(self) -> Iterator[bytes]:
         return decompress_chunks(self._pack.chunks(HEAD), self._dictionaries)
 
-    def _unpacked(self, name: str) -> bytes:
+    def unpacked(self, name: str) -> bytes:
+        """Content of the head, the layout or the tail as it was before it was compressed; b'' when there is none."""
         if name not in self._pack.entries:
             return b""
         return decompress(self._pack.read(name), self._dictionaries, LARGEST_HEAD)

@@ -26,7 +26,7 @@ from leanpacs.catalog import Arrival, Catalog, DuplicateInstance, InstanceRow, L
 from leanpacs.config import DuplicatePolicy, IngestSettings
 from leanpacs.dicom.attributes import InstanceIndex, index
 from leanpacs.dicom.instance import Layout, scan
-from leanpacs.errors import DicomError, LeanPACSError, StoreFull, StoreUnavailable
+from leanpacs.errors import DicomError, LeanPACSError, RefusedByPolicy, StoreFull, StoreUnavailable
 from leanpacs.refs import BlobRef, Digest
 from leanpacs.storage.store import BlobStore
 
@@ -329,9 +329,13 @@ class Ingest:
                 receipt = _receipt(Outcome.KEPT_BOTH, found, size, _OTHER_BYTES)
                 return self._quarantined(transaction, item, blob, receipt)
             case DuplicatePolicy.REPLACE:
-                transaction.replace_instance(
-                    found, landing, actor=item.incoming.sender, reason=_OTHER_BYTES, due_at=now + self._grace
-                )
+                try:
+                    transaction.replace_instance(
+                        found, landing, actor=item.incoming.sender, reason=_OTHER_BYTES, due_at=now + self._grace
+                    )
+                except RefusedByPolicy as refusal:
+                    receipt = _receipt(Outcome.KEPT_BOTH, found, size, f"{_OTHER_BYTES}; {refusal}")
+                    return self._quarantined(transaction, item, blob, receipt)
                 self._forward(transaction, item.incoming, found, landing)
                 return _receipt(Outcome.REPLACED, found, size, _OTHER_BYTES)
 

@@ -1,0 +1,262 @@
+"""What the lifecycle changes within one write transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, and_, bindparam, delete, exists, func, or_, select, update
+
+from leanpacs.catalog import engine
+from leanpacs.catalog.ageing.rows import Done, Swap, Tried, Work
+from leanpacs.catalog.ageing.tables import holds, lifecycle_state, lifecycle_sums, lifecycle_work, scrubs, series_reads
+from leanpacs.catalog.landing import clean_text, discard, keep_blob, keep_representation, note_change
+from leanpacs.catalog.rows import Action, Kind
+from leanpacs.catalog.schema import blobs, instances, representations, series, studies
+from leanpacs.catalog.statements import Statements
+from leanpacs.refs import BlobRef
+
+
+class Ageing:
+    """Changes to what is held, made one instance at a time; `Transaction.ageing` gives it out."""
+
+    def __init__(self, connection: Connection, statements: Statements) -> None:
+        self._connection = connection
+        self._statements = statements
+        self._dialect = connection.dialect.name
+
+    # -- reads
+
+    def note_reads(self, reads: Mapping[int, tuple[int, datetime]]) -> None:
+        """Count reads of series: how many, and when the last was; series that are gone are passed over."""
+        statement = engine.insert(self._dialect, series_reads)
+        known = set(self._connection.scalars(select(series.c.id).where(series.c.id.in_(list(reads)))))
+        values = [
+            {"series_key": key, "reads": count, "last_read_at": last}
+            for key, (count, last) in reads.items()
+            if key in known
+        ]
+        if values:
+            later = func.max if self._dialect == "sqlite" else func.greatest
+            statement = statement.on_conflict_do_update(
+                index_elements=["series_key"],
+                set_={
+                    "reads": series_reads.c.reads + statement.excluded.reads,
+                    "last_read_at": later(series_reads.c.last_read_at, statement.excluded.last_read_at),
+                },
+            )
+            self._connection.execute(statement, values)
+
+    # -- claims
+
+    def claim(self, wanted: Sequence[Work], owner: str, *, now: datetime, until: datetime) -> list[Work]:
+        """Claim tasks that nobody works on; those that were claimed.
+
+        A claim ends by itself at ``until``. What was tried is claimed again once its time has come.
+        """
+        statement = engine.insert(self._dialect, lifecycle_work)
+        claiming = statement.on_conflict_do_update(
+            index_elements=["instance_key", "goal"],
+            set_={
+                "owner": statement.excluded.owner,
+                "claimed_until": statement.excluded.claimed_until,
+                "attempts": lifecycle_work.c.attempts + 1,
+                "outcome": "",
+            },
+            where=lifecycle_work.c.claimed_until <= now,
+        ).returning(lifecycle_work.c.goal)
+        alive = self._alive({work.instance_id for work in wanted})
+        claimed = []
+        for work in wanted:
+            if work.instance_id not in alive:
+                continue
+            values = {
+                "instance_key": work.instance_id,
+                "goal": work.goal,
+                "owner": owner,
+                "claimed_until": until,
+                "attempts": 1,
+                "outcome": "",
+                "detail": "",
+            }
+            if self._connection.execute(claiming, values).first() is not None:
+                claimed.append(work)
+        return claimed
+
+    def extend(self, works: Iterable[Work], owner: str, until: datetime) -> None:
+        """Hold claims until then."""
+        for work in works:
+            self._connection.execute(update(lifecycle_work).where(_mine(work, owner)).values(claimed_until=until))
+
+    def finish(self, work: Work, owner: str) -> None:
+        """End a claim whose result shows in what is stored now."""
+        self._connection.execute(delete(lifecycle_work).where(_mine(work, owner)))
+
+    def remember(self, work: Work, owner: str, tried: Tried) -> None:
+        """End a claim and remember what came of it, so that nobody tries again before ``tried.until``."""
+        self._connection.execute(
+            update(lifecycle_work)
+            .where(_mine(work, owner))
+            .values(outcome=tried.outcome, claimed_until=tried.until, detail=clean_text(tried.detail))
+        )
+
+    # -- stored forms
+
+    def swap(self, swap: Swap, *, now: datetime, due_at: datetime) -> bool:
+        """Put one stored form in the place of another, whose blob may be collected from ``due_at`` on.
+
+        False when the old one is no longer there: nothing is changed then, but that the new blob, if nothing refers to
+        it, may be collected.
+        """
+        old_blob = self._current(swap)
+        if old_blob is None:
+            blob_key = keep_blob(self._connection, self._statements, swap.new.blob, now)
+            discard(self._connection, self._statements, blob_key, due_at)
+            return False
+        if not swap.keeps_old:
+            self._connection.execute(delete(representations).where(representations.c.id == swap.old_id))
+        keep_representation(self._connection, self._statements, swap.instance_id, Kind.PACK, swap.new)
+        if not swap.keeps_old:
+            self._discard_unless_used(old_blob, due_at)
+        note_change(self._connection, self._statements, now, Action.RECODED, swap.instance_id)
+        return True
+
+    def drop_form(self, instance_id: int, form_id: int, *, now: datetime, due_at: datetime) -> bool:
+        """Give up one stored form of several; False when it is gone, or the only one in a pack."""
+        others = select(representations.c.id).where(
+            representations.c.instance_key == instance_id,
+            representations.c.id != form_id,
+            representations.c.kind == Kind.PACK.value,
+        )
+        if self._connection.scalar(others.limit(1)) is None:
+            return False
+        statement = delete(representations).where(
+            representations.c.id == form_id,
+            representations.c.instance_key == instance_id,
+            representations.c.kind == Kind.PACK.value,
+        )
+        blob_key = self._connection.scalar(statement.returning(representations.c.blob_key))
+        if blob_key is None:
+            return False
+        self._discard_unless_used(blob_key, due_at)
+        note_change(self._connection, self._statements, now, Action.RECODED, instance_id)
+        return True
+
+    # -- holds
+
+    def hold(self, study_uid: str, series_uid: str, *, actor: str, reason: str, now: datetime) -> int:
+        """Forbid deleting anything of a study, or of one of its series; the number of the hold."""
+        values = {
+            "study_uid": study_uid,
+            "series_uid": series_uid,
+            "actor": clean_text(actor),
+            "reason": clean_text(reason),
+            "placed_at": now,
+        }
+        key: int = (
+            self._connection.scalar(engine.insert(self._dialect, holds).values(values).returning(holds.c.id)) or 0
+        )
+        return key
+
+    def release_hold(self, hold_id: int) -> bool:
+        """End a hold; False when there is none of this number."""
+        return self._connection.execute(delete(holds).where(holds.c.id == hold_id)).rowcount > 0
+
+    def held_by(self, *, study_uid: str | None, series_uid: str | None, sop_uid: str | None) -> list[int]:
+        """Numbers of the holds that forbid deleting something of what is named."""
+        joined = instances.join(series, instances.c.series_key == series.c.id).join(studies)
+        named = select(holds.c.id).select_from(holds.join(studies, studies.c.study_uid == holds.c.study_uid))
+        conditions = []
+        if study_uid is not None:
+            conditions.append(holds.c.study_uid == study_uid)
+        if series_uid is not None:
+            of_series = exists().where(series.c.study_key == studies.c.id, series.c.series_uid == series_uid)
+            conditions += [of_series, or_(holds.c.series_uid == "", holds.c.series_uid == series_uid)]
+        if sop_uid is not None:
+            found = self._connection.execute(
+                select(studies.c.study_uid, series.c.series_uid)
+                .select_from(joined)
+                .where(instances.c.sop_uid == sop_uid)
+            ).first()
+            if found is None:
+                return []
+            conditions += [holds.c.study_uid == found[0], or_(holds.c.series_uid == "", holds.c.series_uid == found[1])]
+        return list(self._connection.scalars(named.where(and_(*conditions)).distinct().order_by(holds.c.id)))
+
+    # -- scrubs, sums, switches
+
+    def note_scrub(self, blob: BlobRef, problem: str, *, now: datetime) -> None:
+        """Remember when a blob was read back, and what was wrong with it ('' for nothing)."""
+        key = self._connection.scalar(
+            select(blobs.c.id).where(blobs.c.digest == blob.digest, blobs.c.tier == blob.tier)
+        )
+        if key is None:
+            return
+        statement = engine.insert(self._dialect, scrubs).values(
+            blob_key=key, checked_at=now, problem=clean_text(problem)
+        )
+        self._connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["blob_key"],
+                set_={"checked_at": statement.excluded.checked_at, "problem": statement.excluded.problem},
+            )
+        )
+
+    def add_up(self, done: Done, *, now: datetime) -> None:
+        """Add what a task has done to the sums."""
+        statement = engine.insert(self._dialect, lifecycle_sums).values(
+            task=done.task,
+            rule=clean_text(done.rule),
+            outcome=done.outcome.value,
+            tasks=done.tasks,
+            raw_bytes=done.raw_bytes,
+            bytes_before=done.bytes_before,
+            bytes_after=done.bytes_after,
+            seconds=done.seconds,
+            last_at=now,
+        )
+        added = ("tasks", "raw_bytes", "bytes_before", "bytes_after", "seconds")
+        self._connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["task", "rule", "outcome"],
+                set_={name: lifecycle_sums.c[name] + statement.excluded[name] for name in added} | {"last_at": now},
+            )
+        )
+
+    def switch(self, name: str, value: str) -> None:
+        """Set a switch of the lifecycle."""
+        statement = engine.insert(self._dialect, lifecycle_state).values(name=name, value=value)
+        self._connection.execute(
+            statement.on_conflict_do_update(index_elements=["name"], set_={"value": statement.excluded.value})
+        )
+
+    def _alive(self, keys: set[int]) -> set[int]:
+        return set(
+            self._connection.scalars(
+                select(instances.c.id).where(instances.c.id.in_(bindparam("keys", expanding=True))),
+                {"keys": sorted(keys)},
+            )
+        )
+
+    def _current(self, swap: Swap) -> int | None:
+        """Key of the blob of the form that is to be replaced; the row is locked where the database can."""
+        query = select(representations.c.blob_key).where(
+            representations.c.id == swap.old_id,
+            representations.c.instance_key == swap.instance_id,
+            representations.c.kind == Kind.PACK.value,
+        )
+        return self._connection.scalar(query.with_for_update())
+
+    def _discard_unless_used(self, blob_key: int, due_at: datetime) -> None:
+        used = select(representations.c.id).where(representations.c.blob_key == blob_key).limit(1)
+        if self._connection.scalar(used) is None:
+            discard(self._connection, self._statements, blob_key, due_at)
+
+
+def _mine(work: Work, owner: str) -> Any:
+    return and_(
+        lifecycle_work.c.instance_key == work.instance_id,
+        lifecycle_work.c.goal == work.goal,
+        lifecycle_work.c.owner == owner,
+    )

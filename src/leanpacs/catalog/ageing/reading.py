@@ -1,0 +1,237 @@
+"""Reading what the lifecycle plans from: instances by series, what was tried, sums, holds, scrubs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, Final
+
+from sqlalchemy import BigInteger, bindparam, func, select, type_coerce
+
+from leanpacs.catalog.ageing.rows import Form, Held, HoldRow, Key, ScrubRow, Sums, Tried
+from leanpacs.catalog.ageing.tables import holds, lifecycle_state, lifecycle_sums, lifecycle_work, scrubs, series_reads
+from leanpacs.catalog.engine import Database
+from leanpacs.catalog.lookup import blob_ref
+from leanpacs.catalog.schema import blobs, garbage, instances, names_of, representations, series, studies
+from leanpacs.refs import Tier
+
+PAGE_ROWS: Final = 20_000
+"""Rows that are read at a time, about; a series is never divided."""
+
+_MOST_SERIES: Final = 20_000
+
+
+def _plain(column: Any) -> Any:
+    """Read a time as the number it is stored as."""
+    return type_coerce(column, BigInteger)
+
+
+_INSTANCE: Final = (
+    instances.c.id,
+    instances.c.series_key,
+    studies.c.study_uid,
+    series.c.series_uid,
+    series.c.modality,
+    series.c.body_part_examined,
+    series.c.institution_name,
+    instances.c.sop_class,
+    instances.c.transfer_syntax,
+    instances.c.sender,
+    _plain(instances.c.received_at),
+    instances.c.data_set_length,
+    func.coalesce(_plain(series_reads.c.last_read_at), 0),
+    func.coalesce(series_reads.c.reads, 0),
+)
+_FORM: Final = (
+    representations.c.id,
+    representations.c.kind,
+    representations.c.form,
+    representations.c.codec,
+    representations.c.fidelity,
+    representations.c.evidence_preset,
+    _plain(representations.c.created_at),
+    representations.c.size_bytes,
+    representations.c.raw_frame_bytes,
+    func.coalesce(representations.c.dictionary_id, 0),
+    blobs.c.tier,
+    blobs.c.digest,
+    blobs.c.size_bytes,
+)
+_WIDTH: Final = len(_INSTANCE)
+_HELD: Final = (
+    select(*_INSTANCE, *_FORM)
+    .select_from(
+        instances.join(series, instances.c.series_key == series.c.id)
+        .join(studies, series.c.study_key == studies.c.id)
+        .join(representations, representations.c.instance_key == instances.c.id)
+        .join(blobs, blobs.c.id == representations.c.blob_key)
+        .outerjoin(series_reads, series_reads.c.series_key == series.c.id)
+    )
+    .where(instances.c.series_key > bindparam("after"), instances.c.series_key <= bindparam("to"))
+    .order_by(instances.c.series_key, instances.c.instance_number, instances.c.id, representations.c.id)
+)
+_TRIED: Final = (
+    select(
+        lifecycle_work.c.instance_key,
+        lifecycle_work.c.goal,
+        lifecycle_work.c.outcome,
+        lifecycle_work.c.claimed_until,
+        lifecycle_work.c.attempts,
+        lifecycle_work.c.detail,
+    )
+    .join_from(lifecycle_work, instances, instances.c.id == lifecycle_work.c.instance_key)
+    .where(instances.c.series_key > bindparam("after"), instances.c.series_key <= bindparam("to"))
+)
+
+_instance_id = itemgetter(0)
+_series_id = itemgetter(1)
+
+Series = list[Held]
+Trials = dict[int, dict[str, Tried]]
+
+
+class AgeingView:
+    """Reads what the lifecycle needs; each method sees one committed state."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def all_series(self, after_id: int = 0) -> Iterator[tuple[Series, Trials]]:
+        """Every series with all its instances and forms, and what was tried on them; read by pages.
+
+        Memory is that of a page, or of the largest series. No transaction stays open between pages.
+        """
+        step = 256
+        while True:
+            with self._database.reading() as connection:
+                to = connection.scalar(
+                    select(series.c.id).where(series.c.id > after_id).order_by(series.c.id).offset(step - 1).limit(1)
+                )
+                last = to if to is not None else connection.scalar(select(func.max(series.c.id)))
+                if last is None or last <= after_id:
+                    return
+                bounds = {"after": after_id, "to": last}
+                rows = connection.execute(_HELD, bounds).all()
+                tried: Trials = {}
+                for key, goal, *facts in connection.execute(_TRIED, bounds):
+                    tried.setdefault(key, {})[goal] = Tried(*facts)
+            for _, of_series in groupby(_grouped(rows), key=_series_id):
+                yield list(of_series), tried
+            after_id = last
+            step = max(1, min(_MOST_SERIES, step * PAGE_ROWS // max(len(rows), 1)))
+
+    def series_of(self, series_id: int) -> Series:
+        """All instances of a series, by instance number; none when it has gone."""
+        with self._database.reading() as connection:
+            return _grouped(connection.execute(_HELD, {"after": series_id - 1, "to": series_id}).all())
+
+    def keys(self, instance_ids: Sequence[int]) -> list[Key]:
+        """What names instances, and what must come out of their forms; those that are gone are left out."""
+        query = select(instances.c.id, instances.c.sop_uid, instances.c.data_set_digest)
+        with self._database.reading() as connection:
+            return [Key(*row) for row in connection.execute(query.where(instances.c.id.in_(list(instance_ids))))]
+
+    def study(self, study_uid: str) -> list[Series]:
+        """All series of a study."""
+        keys = select(series.c.id).join_from(series, studies).where(studies.c.study_uid == study_uid)
+        with self._database.reading() as connection:
+            found = list(connection.scalars(keys.order_by(series.c.id)))
+        return [self.series_of(key) for key in found]
+
+    def sums(self) -> list[Sums]:
+        """What was done so far, by task, rule and outcome."""
+        columns = [lifecycle_sums.c[name] for name in names_of(Sums)]
+        with self._database.reading() as connection:
+            return [Sums(*row) for row in connection.execute(select(*columns).order_by(*columns[:3]))]
+
+    def problems(self, limit: int = 100) -> list[tuple[str, str, Tried]]:
+        """Instances (SOP Instance UID) and goals that failed, the latest first."""
+        query = select(
+            instances.c.sop_uid,
+            lifecycle_work.c.goal,
+            lifecycle_work.c.outcome,
+            lifecycle_work.c.claimed_until,
+            lifecycle_work.c.attempts,
+            lifecycle_work.c.detail,
+        ).join_from(lifecycle_work, instances)
+        query = query.where(lifecycle_work.c.outcome == "failed").order_by(lifecycle_work.c.claimed_until.desc())
+        with self._database.reading() as connection:
+            return [(row[0], row[1], Tried(*row[2:])) for row in connection.execute(query.limit(limit))]
+
+    def tiers(self) -> list[tuple[Tier, int, int]]:
+        """Blobs and their bytes by tier, without what waits to be swept."""
+        kept = ~blobs.c.id.in_(select(garbage.c.blob_key))
+        query = select(blobs.c.tier, func.count(), func.sum(blobs.c.size_bytes)).where(kept).group_by(blobs.c.tier)
+        with self._database.reading() as connection:
+            return [
+                (Tier(row[0]), row[1], int(row[2] or 0)) for row in connection.execute(query.order_by(blobs.c.tier))
+            ]
+
+    def presets(self) -> list[tuple[str, str, int, int, int]]:
+        """Forms, their raw and stored bytes, by preset and tier."""
+        name = func.coalesce(func.nullif(representations.c.evidence_preset, ""), "as it came")
+        query = (
+            select(
+                name,
+                blobs.c.tier,
+                func.count(),
+                func.sum(representations.c.raw_head_bytes + representations.c.raw_frame_bytes),
+                func.sum(representations.c.size_bytes),
+            )
+            .join_from(representations, blobs)
+            .group_by(name, blobs.c.tier)
+            .order_by(name, blobs.c.tier)
+        )
+        with self._database.reading() as connection:
+            return [(row[0], row[1], row[2], int(row[3] or 0), int(row[4] or 0)) for row in connection.execute(query)]
+
+    def state(self, name: str) -> str:
+        """A switch of the lifecycle, '' when it was never set."""
+        query = select(lifecycle_state.c.value).where(lifecycle_state.c.name == name)
+        with self._database.reading() as connection:
+            return connection.scalar(query) or ""
+
+    def holds(self) -> list[HoldRow]:
+        """All holds, oldest first."""
+        columns = [holds.c[name] for name in names_of(HoldRow)]
+        with self._database.reading() as connection:
+            return [HoldRow(*row) for row in connection.execute(select(*columns).order_by(holds.c.id))]
+
+    def to_scrub(self, before: datetime, limit: int) -> list[ScrubRow]:
+        """Blobs in use that nobody has read back since ``before``, those never read first."""
+        query = (
+            select(blobs.c.tier, blobs.c.digest, blobs.c.size_bytes, scrubs.c.checked_at, scrubs.c.problem)
+            .select_from(blobs.outerjoin(scrubs).outerjoin(garbage))
+            .where(garbage.c.blob_key.is_(None))
+            .where(scrubs.c.checked_at.is_(None) | (scrubs.c.checked_at < before))
+            .order_by(_plain(func.coalesce(scrubs.c.checked_at, 0)), blobs.c.id)
+            .limit(limit)
+        )
+        with self._database.reading() as connection:
+            return [_scrub_row(row) for row in connection.execute(query)]
+
+    def damaged(self) -> list[ScrubRow]:
+        """Blobs that a scrub found damaged and could not repair."""
+        query = (
+            select(blobs.c.tier, blobs.c.digest, blobs.c.size_bytes, scrubs.c.checked_at, scrubs.c.problem)
+            .join_from(scrubs, blobs)
+            .where(scrubs.c.problem != "")
+            .order_by(blobs.c.id)
+        )
+        with self._database.reading() as connection:
+            return [_scrub_row(row) for row in connection.execute(query)]
+
+
+def _grouped(rows: Any) -> list[Held]:
+    """Rows of instances and forms, one for each form, as instances."""
+    found = []
+    for _, group in groupby(rows, key=_instance_id):
+        forms = list(group)
+        found.append(Held._make((*forms[0][:_WIDTH], tuple(Form._make(row[_WIDTH:]) for row in forms))))
+    return found
+
+
+def _scrub_row(row: Any) -> ScrubRow:
+    return ScrubRow(blob_ref(row[:3]), row[3], row[4] or "")

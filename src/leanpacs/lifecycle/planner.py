@@ -1,0 +1,365 @@
+"""What is not as the policy wants it now: a pure function from facts to a bounded batch of work.
+
+Nothing is remembered between plans but what the catalog holds, so that a plan covers everything ever received, goes on
+after any crash, and follows when the policy or a preset changes. For each instance there is one next step; what comes
+after that is in a later plan.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from leanpacs.catalog import Kind
+from leanpacs.catalog.ageing import Form, Held, Series, Trials
+from leanpacs.lifecycle.deciding import Decider, Wanted
+from leanpacs.lifecycle.generations import generation, is_as_small
+from leanpacs.lifecycle.pricing import Prices
+
+MOVED_BYTES_PER_SECOND: Final = 50e6
+SERIES_PACK_BYTES: Final = 1 << 30
+"""Series are divided into packs of about this size: one of them is what a cold tier restores at once."""
+
+SERIES_PACK_INSTANCES: Final = 1000
+_LIVE_SHARE: Final = 0.75
+"""A series pack of which less is still in use is taken apart, or made anew."""
+
+
+_NOTHING: Final[Trials] = {}
+
+
+class Step(StrEnum):
+    """What can be done with an instance, a series or a study."""
+
+    RECOMPRESS = "recompress"
+    """Into a smaller form; the old one goes, or stays for readers."""
+    REHEAD = "rehead"
+    """Head and tail again, with the newest dictionary."""
+    WARM = "warm"
+    """A fast form beside the small one."""
+    DROP = "drop"
+    """A form that nobody wants any more."""
+    GATHER = "gather"
+    """Instances of a series into one pack."""
+    SEPARATE = "separate"
+    """An instance out of a series pack."""
+    PLACE = "place"
+    """A blob to other tiers."""
+    EXPIRE = "expire"
+    """A study that the policy keeps no longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One step to be done.
+
+    Parameters
+    ----------
+    step : Step
+        What.
+    goal : str
+        What it leads to; with the first instance, what is claimed.
+    target : str
+        Preset or tier, where there is one.
+    rule : str
+        Why.
+    members : tuple of (Held, Form)
+        The instances, each with the form that is worked on.
+    raw_bytes, saved_bytes, seconds : int, int, float
+        Size as received; what is expected to be saved; CPU seconds that are expected.
+    wanted : Wanted
+        Everything that the policy wants of the first instance.
+    """
+
+    step: Step
+    goal: str
+    target: str
+    rule: str
+    members: tuple[tuple[Held, Form], ...]
+    raw_bytes: int
+    saved_bytes: int
+    seconds: float
+    wanted: Wanted
+
+    @property
+    def name(self) -> str:
+        """Step and target: what sums are kept by."""
+        return f"{self.step} {self.target}".strip()
+
+    @property
+    def first(self) -> Held:
+        """The instance that the claim is on."""
+        return self.members[0][0]
+
+    @property
+    def score(self) -> float:
+        """Bytes saved for each CPU second."""
+        return self.saved_bytes / max(self.seconds, 1e-6)
+
+
+@dataclass(slots=True)
+class Total:
+    """What all tasks of one name by one rule come to."""
+
+    name: str
+    rule: str
+    tasks: int = 0
+    instances: int = 0
+    raw_bytes: int = 0
+    saved_bytes: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The best of what is to be done, in order, and what all of it comes to."""
+
+    tasks: tuple[Task, ...]
+    totals: tuple[Total, ...]
+    instances: int
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything that is to be done is among the tasks."""
+        return sum(total.tasks for total in self.totals) == len(self.tasks)
+
+
+@dataclass(slots=True)
+class Planner:
+    """Makes plans.
+
+    Parameters
+    ----------
+    decider : Decider
+        The policy at one moment.
+    prices : Prices
+        What tasks save and cost.
+    now : datetime
+        The moment.
+    dictionaries : mapping of str to int
+        The newest dictionary of each SOP class.
+    held_studies : frozenset of str
+        Studies with a hold on them or on a series of them.
+    tier_copies : mapping of str to tuple of str
+        Tiers that hold a copy of what stands on a tier, whatever the policy says.
+    """
+
+    decider: Decider
+    prices: Prices
+    now: datetime
+    dictionaries: Mapping[str, int] = field(default_factory=dict)
+    held_studies: frozenset[str] = frozenset()
+    tier_copies: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def plan(self, all_series: Iterable[tuple[Series, Trials]], limit: int) -> Plan:
+        """Look at everything once and keep the ``limit`` best tasks; memory does not grow with the archive."""
+        best: list[tuple[float, int, Task]] = []
+        totals: dict[tuple[str, str], Total] = {}
+        studies: set[str] = set()
+        count = number = 0
+        for of_series, tried in all_series:
+            count += len(of_series)
+            for task in self.steps(of_series, tried):
+                if task.step is Step.EXPIRE:
+                    if task.first.study_uid in studies:
+                        continue
+                    if len(studies) < limit:
+                        studies.add(task.first.study_uid)
+                number += 1
+                _add(totals, task)
+                entry = (task.score, -number, task)
+                if len(best) < limit:
+                    heapq.heappush(best, entry)
+                elif entry[0] > best[0][0]:
+                    heapq.heapreplace(best, entry)
+        chosen = sorted(best, key=lambda entry: (-entry[0], -entry[1]))
+        ordered = sorted(totals.values(), key=lambda total: (total.name, total.rule))
+        return Plan(tuple(task for _, _, task in chosen), tuple(ordered), count)
+
+    def steps(self, of_series: Series, tried: Trials = _NOTHING) -> Iterator[Task]:
+        """The next step for each instance of a series, as far as one is needed.
+
+        What was tried in vain is passed over until its time has come; nothing else is done meanwhile to an instance
+        that somebody works on.
+        """
+        settled = []
+        for held in of_series:
+            packs = [form for form in held.forms if form.kind == Kind.PACK]
+            if packs:
+                settled.append((held, packs, self.decider.wanted(held)))
+        if not settled:
+            return
+        if len(settled) == len(of_series) and self._is_due(of_series, [wanted for _, _, wanted in settled]):
+            yield from self._untried([self._expire(settled)], tried)
+            return
+        ready = []
+        for held, packs, wanted in settled:
+            if self._is_busy(held, tried):
+                continue
+            step = next(self._untried(self._own_steps(held, packs, wanted), tried), None)
+            if step is not None:
+                yield step
+            else:
+                ready.append((held, smallest(packs), wanted))
+        complete = len(ready) == len(of_series)
+        yield from self._untried(self._together(ready, complete=complete), tried)
+
+    def _untried(self, tasks: Iterable[Task], tried: Trials) -> Iterator[Task]:
+        for task in tasks:
+            before = tried.get(task.first.instance_id, {}).get(task.goal)
+            if before is None or before.until <= self.now:
+                yield task
+
+    def _is_busy(self, held: Held, tried: Trials) -> bool:
+        """Whether somebody works on an instance."""
+        before = tried.get(held.instance_id)
+        return before is not None and any(not one.outcome and one.until > self.now for one in before.values())
+
+    def _own_steps(self, held: Held, packs: list[Form], wanted: Wanted) -> Iterator[Task]:
+        """What is to be done with an instance by itself, the first thing first."""
+        main = smallest(packs)
+        if not is_as_small(main, wanted):
+            yield self._encoding(Step.RECOMPRESS, held, main, wanted.preset, wanted, wanted.rule_for("preset"))
+        newest = self.dictionaries.get(held.sop_class, 0)
+        if wanted.newest_dictionary and not main.is_shared and newest and main.dictionary_id != newest:
+            yield self._encoding(Step.REHEAD, held, main, str(newest), wanted, wanted.rule_for("newest_dictionary"))
+        others = [form for form in packs if form.digest != main.digest]
+        fast = [form for form in others if form.tier == "hot" and not form.is_shared]
+        if wanted.keep_fast and not fast and not _is_fast(main):
+            yield self._encoding(Step.WARM, held, main, "fast", wanted, wanted.rule_for("keep_fast"))
+        kept = fast if wanted.keep_fast else []
+        for form in others:
+            if form not in kept:
+                yield _task(Step.DROP, "", wanted.rule_for("keep_fast"), [(held, form)], form.size_bytes, 0.01, wanted)
+
+    def _together(self, ready: list[tuple[Held, Form, Wanted]], *, complete: bool) -> Iterator[Task]:
+        """What is to be done with blobs: gather, separate, place."""
+        live: dict[bytes, int] = {}
+        for _, form, _ in ready:
+            live[form.digest.raw] = live.get(form.digest.raw, 0) + form.size_bytes
+        loose: list[tuple[Held, Form, Wanted]] = []
+        placed: dict[bytes, list[tuple[Held, Form, Wanted]]] = {}
+        for held, form, wanted in ready:
+            wasteful = complete and form.is_shared and live[form.digest.raw] < _LIVE_SHARE * form.blob_bytes
+            if form.is_shared and (wanted.pack == "instance" or wasteful):
+                yield _task(
+                    Step.SEPARATE, "", wanted.rule_for("pack"), [(held, form)], 0, _moving(form.size_bytes), wanted
+                )
+            elif not form.is_shared and wanted.pack == "series" and complete and len(ready) > 1:
+                loose.append((held, form, wanted))
+            else:
+                placed.setdefault(form.digest.raw, []).append((held, form, wanted))
+        for part in _parts(loose):
+            if len(part) > 1:
+                yield self._gather(part)
+            else:
+                placed.setdefault(part[0][1].digest.raw, []).extend(part)
+        for members in placed.values():
+            yield from self._place(members)
+
+    def _gather(self, part: list[tuple[Held, Form, Wanted]]) -> Task:
+        wanted = part[0][2]
+        price = self.prices.of(f"{Step.GATHER} series")
+        stored = sum(form.size_bytes for _, form, _ in part)
+        raw = sum(held.length for held, _, _ in part)
+        members = [(held, form) for held, form, _ in part]
+        saved = price.saved(stored) if price.measured else 2000 * len(part)
+        seconds = price.seconds(raw) if price.measured else _moving(stored) + 0.01 * len(part)
+        return _task(Step.GATHER, "series", wanted.rule_for("pack"), members, saved, seconds, wanted)
+
+    def _place(self, members: list[tuple[Held, Form, Wanted]]) -> Iterator[Task]:
+        """One blob to the tier, and to those of its copies, that are wanted of the first instance in it."""
+        held, form, wanted = members[0]
+        copies = {one.tier for one in held.forms if one.digest == form.digest}
+        tiers = tuple(dict.fromkeys((wanted.tier, *self.tier_copies.get(wanted.tier, ()), *wanted.copies)))
+        if copies == set(tiers):
+            return
+        rule = wanted.rule_for("tier") if wanted.tier not in copies else wanted.rule_for("copies")
+        size = form.blob_bytes
+        yield _task(
+            Step.PLACE,
+            "+".join(tiers),
+            rule or wanted.rule_for("tier"),
+            [(held, form) for held, form, _ in members],
+            size if wanted.tier not in copies else 0,
+            _moving(size),
+            wanted,
+        )
+
+    def _is_due(self, of_series: list[Held], wanted: list[Wanted]) -> bool:
+        return all(
+            one.is_due_for_deletion(self.decider.age_days(held)) and held.study_uid not in self.held_studies
+            for held, one in zip(of_series, wanted, strict=True)
+        )
+
+    def _expire(self, settled: list[tuple[Held, list[Form], Wanted]]) -> Task:
+        wanted = settled[0][2]
+        members = [(held, packs[0]) for held, packs, _ in settled]
+        size = sum(form.size_bytes for _, packs, _ in settled for form in packs)
+        return _task(Step.EXPIRE, "", wanted.rule_for("delete_after_days"), members, size, 0.05, wanted)
+
+    def _encoding(self, step: Step, held: Held, form: Form, target: str, wanted: Wanted, rule: str) -> Task:
+        price = self.prices.of(f"{step} {target}" if step is not Step.REHEAD else str(step))
+        saved = {Step.RECOMPRESS: price.saved(form.size_bytes), Step.REHEAD: 200}.get(step, 0)
+        seconds = 0.02 if step is Step.REHEAD and not price.measured else price.seconds(held.length)
+        mark = f" {generation(target)}" if step is Step.RECOMPRESS else ""
+        goal = f"{step} {target}{mark}" + (f" since {wanted.made_since}" if wanted.made_since else "")
+        return Task(step, goal, target, rule, ((held, form),), held.length, saved, seconds, wanted)
+
+
+def smallest(packs: list[Form]) -> Form:
+    """The form that counts: the smallest, the oldest of equals."""
+    return min(packs, key=lambda form: (form.size_bytes, form.id))
+
+
+def _is_fast(form: Form) -> bool:
+    return form.preset in ("fast", "")
+
+
+def _task(
+    step: Step,
+    target: str,
+    rule: str,
+    members: list[tuple[Held, Form]],
+    saved_bytes: int,
+    seconds: float,
+    wanted: Wanted,
+) -> Task:
+    raw = sum(held.length for held, _ in members)
+    goal = f"{step} {target}".strip()
+    if step in (Step.DROP, Step.SEPARATE):
+        goal = f"{step} {members[0][1].id}"
+    return Task(step, goal, target, rule, tuple(members), raw, saved_bytes, seconds, wanted)
+
+
+def _moving(size_bytes: int) -> float:
+    return 0.01 + size_bytes / MOVED_BYTES_PER_SECOND
+
+
+def _parts(loose: list[tuple[Held, Form, Wanted]]) -> Iterator[list[tuple[Held, Form, Wanted]]]:
+    """Instances of a series divided into packs of a bounded size."""
+    part: list[tuple[Held, Form, Wanted]] = []
+    size = 0
+    for one in loose:
+        if part and (size + one[1].size_bytes > SERIES_PACK_BYTES or len(part) >= SERIES_PACK_INSTANCES):
+            yield part
+            part, size = [], 0
+        part.append(one)
+        size += one[1].size_bytes
+    if part:
+        yield part
+
+
+def _add(totals: dict[tuple[str, str], Total], task: Task) -> None:
+    total = totals.get((task.name, task.rule))
+    if total is None:
+        total = totals[task.name, task.rule] = Total(task.name, task.rule)
+    total.tasks += 1
+    total.instances += len(task.members)
+    total.raw_bytes += task.raw_bytes
+    total.saved_bytes += task.saved_bytes
+    total.seconds += task.seconds

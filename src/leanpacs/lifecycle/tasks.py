@@ -1,0 +1,240 @@
+"""How each step is done: what a worker runs, and what is committed of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final, Protocol
+
+from leanpacs.archive.archive import Archive
+from leanpacs.archive.settle.again import Again, Remade, Source, remake
+from leanpacs.archive.settle.encode import Preferences, SeriesChoices
+from leanpacs.catalog import RepresentationRow, Transaction
+from leanpacs.catalog.ageing import Done, Form, Held, Outcome, Swap
+from leanpacs.errors import BlobNotFound, InstanceNotFound, RefusedByPolicy
+from leanpacs.lifecycle.deciding import Decider
+from leanpacs.lifecycle.planner import Step, Task
+from leanpacs.refs import HOT, BlobRef, Tier
+
+Call = tuple[Callable[..., Any], tuple[Any, ...]]
+"""A module-level function and its arguments: what goes to a worker."""
+
+
+class Steps(Protocol):
+    """How tasks of some kinds are done."""
+
+    def call(self, task: Task) -> Call:
+        """What a worker, or a thread here, is to run.
+
+        Raises
+        ------
+        InstanceNotFound, BlobNotFound
+            What the task is about has changed since it was planned.
+        """
+        ...
+
+    def commit(self, task: Task, result: Any, transaction: Transaction, now: datetime) -> Done:
+        """Write what came of it into the catalog; called within one transaction for each task."""
+        ...
+
+    def shows(self, task: Task, result: Any) -> bool:
+        """Whether what is stored now tells that the task is done; if not, that is to be remembered."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """Recompress, new heads, fast forms: an instance encoded again by a worker, proven there, swapped here."""
+
+    archive: Archive
+    choices: dict[int, SeriesChoices]
+    grace: timedelta
+
+    def call(self, task: Task) -> Call:
+        """See `Steps`."""
+        (held, form) = task.members[0]
+        target = self.archive.stores.at(HOT) if task.step is Step.WARM else self.archive.stores.at(form.tier)
+        again = Again(
+            source=self._source(held, form),
+            target=target,
+            preferences=None if task.step is Step.REHEAD else self._preferences(task, held),
+            dictionary_names=tuple(self.archive.stores.hot.kept_names()),
+            limit_inflated_bytes=self.archive.settings.ingest.largest_inflated_bytes,
+            below_bytes=None if task.step is Step.WARM else form.size_bytes,
+            smallest=task.target != "fast",
+            scopes=(held.sop_class,),
+        )
+        return remake, (again,)
+
+    def commit(self, task: Task, result: Remade, transaction: Transaction, now: datetime) -> Done:
+        """See `Steps`."""
+        held, form = task.members[0]
+        if result.choice is not None:
+            choices = self.choices.get(held.series_id, SeriesChoices()).having(result.choice)
+            self.choices[held.series_id] = choices
+            transaction.remember_choice(held.series_id, choices.to_json())
+        if result.new is None:
+            return _done(task, Outcome.KEPT, form.size_bytes, form.size_bytes, result.cpu_seconds)
+        if not self.archive.stores.at(result.new.blob.tier).exists(result.new.blob.digest):
+            # Equal to a blob that was there, unnamed, and has been swept since it was written.
+            raise BlobNotFound(result.new.blob.digest.hex)
+        keeps_old = task.step is Step.WARM or (task.step is Step.RECOMPRESS and _serves(task, form))
+        swap = Swap(held.instance_id, form.id, result.new, keeps_old=keeps_old)
+        swapped = transaction.ageing.swap(swap, now=now, due_at=now + self.grace)
+        after = result.size_bytes + (form.size_bytes if keeps_old else 0)
+        outcome = Outcome.DONE if swapped else Outcome.OVERTAKEN
+        return _done(task, outcome, form.size_bytes, after, result.cpu_seconds)
+
+    def shows(self, task: Task, result: Remade) -> bool:
+        """An instance without frames of ours does not name a preset, whatever was tried."""
+        if result.new is None:
+            return False
+        if task.step is Step.REHEAD:
+            return str(result.new.dictionary_id) == task.target
+        return result.new.evidence.preset == task.target
+
+    def _source(self, held: Held, form: Form) -> Source:
+        (row,) = self.archive.catalog.ageing.keys([held.instance_id])
+        return Source(
+            self.archive.stores.at(form.tier), BlobRef(form.tier, form.digest, form.blob_bytes), row.sop_uid, row.digest
+        )
+
+    def _preferences(self, task: Task, held: Held) -> Preferences:
+        known = self.choices.get(held.series_id)
+        if known is None:
+            known = SeriesChoices.from_json(self.archive.catalog.choice(held.series_id))
+            if len(self.choices) > _SERIES_REMEMBERED:
+                self.choices.clear()
+            self.choices[held.series_id] = known
+        return Preferences(known, 0.0, (held.sop_class,), recode=task.target != "fast", preset=task.target)
+
+
+@dataclass(frozen=True, slots=True)
+class Dropping:
+    """A form that nobody wants any more; there is another one."""
+
+    grace: timedelta
+
+    def call(self, task: Task) -> Call:
+        """See `Steps`."""
+        return _nothing, ()
+
+    def commit(self, task: Task, result: Any, transaction: Transaction, now: datetime) -> Done:
+        """See `Steps`."""
+        held, form = task.members[0]
+        dropped = transaction.ageing.drop_form(held.instance_id, form.id, now=now, due_at=now + self.grace)
+        return _done(task, Outcome.DONE if dropped else Outcome.OVERTAKEN, form.size_bytes, 0, 0.0)
+
+    def shows(self, task: Task, result: Any) -> bool:
+        """See `Steps`."""
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Expiring:
+    """A study that the policy keeps no longer: looked at again as a whole, then deleted with a tombstone."""
+
+    archive: Archive
+    decider: Callable[[], Decider]
+
+    def call(self, task: Task) -> Call:
+        """See `Steps`."""
+        return self._expire, (task,)
+
+    def commit(self, task: Task, result: int, transaction: Transaction, now: datetime) -> Done:
+        """See `Steps`."""
+        size = sum(form.size_bytes for _, form in task.members)
+        return _done(task, Outcome.DONE if result else Outcome.OVERTAKEN, size, 0 if result else size, 0.0)
+
+    def shows(self, task: Task, result: Any) -> bool:
+        """See `Steps`."""
+        return True
+
+    def _expire(self, task: Task) -> int:
+        decider, study_uid = self.decider(), task.first.study_uid
+        for of_series in self.archive.catalog.ageing.study(study_uid):
+            for held in of_series:
+                wanted = decider.wanted(held)
+                if not wanted.is_due_for_deletion(decider.age_days(held)):
+                    return 0
+                copies = {form.tier for form in held.forms}
+                if len(copies) < wanted.minimum_copies:
+                    raise RefusedByPolicy(
+                        wanted.rule_for("minimum_copies"),
+                        f"{wanted.minimum_copies} copies must be there before one is given up, there are {len(copies)}",
+                    )
+        try:
+            deleted = self.archive.deleter().delete(
+                study_uid=study_uid, actor=f"policy:{task.rule}", reason="the policy keeps it no longer"
+            )
+        except InstanceNotFound:
+            return 0
+        return deleted.instances
+
+
+@dataclass(frozen=True, slots=True)
+class Placing:
+    """A blob to the tiers that are wanted, each copy read back and compared."""
+
+    archive: Archive
+    now: Callable[[], datetime]
+
+    def call(self, task: Task) -> Call:
+        """See `Steps`."""
+        return self._place, (task,)
+
+    def commit(self, task: Task, result: int, transaction: Transaction, now: datetime) -> Done:
+        """See `Steps`."""
+        size = task.members[0][1].blob_bytes
+        return _done(task, Outcome.DONE if result else Outcome.OVERTAKEN, size, size, 0.0)
+
+    def shows(self, task: Task, result: Any) -> bool:
+        """See `Steps`."""
+        return True
+
+    def _place(self, task: Task) -> int:
+        forms = [row for held, form in task.members for row in self._rows(held, form)]
+        return self.archive.placer(self.now).place(forms, [Tier(name) for name in task.target.split("+")]).forms
+
+    def _rows(self, held: Held, form: Form) -> list[RepresentationRow]:
+        return [row for row in self.archive.catalog.representations(held.instance_id) if row.blob.digest == form.digest]
+
+
+_SERIES_REMEMBERED: Final = 1000
+
+
+def steps(
+    archive: Archive, decider: Callable[[], Decider], now: Callable[[], datetime], grace: timedelta
+) -> Mapping[Step, Steps]:
+    """How each step is done in an archive."""
+    encoding = Encoding(archive, {}, grace)
+    return {
+        Step.RECOMPRESS: encoding,
+        Step.REHEAD: encoding,
+        Step.WARM: encoding,
+        Step.DROP: Dropping(grace),
+        Step.PLACE: Placing(archive, now),
+        Step.EXPIRE: Expiring(archive, decider),
+    }
+
+
+def _serves(task: Task, form: Form) -> bool:
+    """Whether the old form stays for readers."""
+    return task.wanted.keep_fast and form.tier == HOT and not form.is_shared
+
+
+def _done(task: Task, outcome: Outcome, before: int, after: int, seconds: float) -> Done:
+    return Done(
+        task.name if task.step is not Step.REHEAD else str(task.step),
+        task.rule,
+        outcome,
+        task.raw_bytes,
+        before,
+        after,
+        seconds,
+    )
+
+
+def _nothing() -> None:
+    """A step that is no more than its commit."""
