@@ -21,6 +21,8 @@ class Server:
     ----------
     http, host, port, ae_title : str, str, int, str
         Where its doors are.
+    folder : Path
+        Where its archive is.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class Server:
             *(sys.executable, "-m", "leanpacs", "serve", "--data", str(folder)),
             *("--http", "127.0.0.1:0", "--dimse", "127.0.0.1:0"),
         ]
+        self.folder = folder
         self._log = folder.with_suffix(".log")
 
     def __enter__(self) -> Self:

@@ -163,6 +163,7 @@ class Courier:
         """
         options = candidates(parcel, self._contexts, self._prefer)
         reason = f"no presentation context for {transfer_syntax(parcel.transfer_syntax).name} was accepted"
+        plain: Context | None = None
         for context in options:
             try:
                 data_set = parcel.data_set(context.transfer_syntax)
@@ -175,6 +176,10 @@ class Courier:
             with closing(_closable(data_set.chunks)) as chunks:
                 if data_set.transfer_syntax == context.transfer_syntax:
                     return self._transfer(parcel, context, chunks, more or {})
+                plain = plain or (context if _is_encoded_alike(data_set, context) else None)
+        if plain is not None:
+            with closing(_closable(parcel.data_set(plain.transfer_syntax).chunks)) as chunks:
+                return self._transfer(parcel, plain, chunks, more or {})
         log.warning("not sent: %s", reason, extra={"action": "send", "sop_uid": parcel.sop_uid})
         return Sent(None, reason=reason)
 
@@ -202,6 +207,11 @@ class Courier:
                 self._meanwhile(received)
             elif received.number(Element.MESSAGE_ID_BEING_RESPONDED_TO, -1) == self._message_id:
                 return received
+
+
+def _is_encoded_alike(data_set: DataSet, context: Context) -> bool:
+    """Whether a data set without Pixel Data may go on an encapsulated context: the encoding is the same (PS3.5 A.4)."""
+    return data_set.transfer_syntax == EXPLICIT_LE and transfer_syntax(context.transfer_syntax).encapsulated
 
 
 def _unexpected(received: Command) -> None:

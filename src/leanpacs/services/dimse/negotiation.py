@@ -30,7 +30,7 @@ from pynetdicom.pdu_primitives import (
 )
 
 from leanpacs import __version__
-from leanpacs.dicom.uids import EXPLICIT_BE, IMPLICIT_LE, transfer_syntax
+from leanpacs.dicom.uids import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, transfer_syntax
 from leanpacs.dicom.write import IMPLEMENTATION_CLASS_UID
 from leanpacs.services.dimse.identifiers import SYNTAXES
 from leanpacs.services.dimse.models import MODELS, NOTHING_EXTENDED, Extended
@@ -42,6 +42,17 @@ _NOT_INSTANCES = (  # "Storage" in name, but not services that C-STORE instances
     "1.2.840.10008.1.3.10",
     "1.2.840.10008.1.20.1",
     "1.2.840.10008.1.20.2",
+)
+_OTHERS_WITH_PIXELS = (
+    "Corneal Topography Map Storage",
+    "Enhanced US Volume Storage",
+    "Height Map Segmentation Storage",
+    "Label Map Segmentation Storage",
+    "Ophthalmic Optical Coherence Tomography B-scan Volume Analysis Storage",
+    "Ophthalmic Thickness Map Storage",
+    "Parametric Map Storage",
+    "RT Dose Storage",
+    "Segmentation Storage",
 )
 _PDU_HEADER = struct.Struct(">BxL")
 
@@ -239,7 +250,8 @@ def choose(
     Instances are taken in whatever encoding they are sent. Where a peer leaves the choice, none is picked
     that could make it compress with loss if there is another, and big endian and Implicit VR (which does not
     tell the VRs of private attributes) come last; otherwise the peer's order holds. Where instances are to be given
-    to the peer (``gives``), those go first that this archive can write without loss, whatever an instance came in.
+    to the peer (``gives``), those go first that this archive can write without loss, whatever an instance came in;
+    native ones where it has no pixels.
     """
     if not offered:
         return ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED, IMPLICIT_LE
@@ -252,6 +264,8 @@ def choose(
         return ContextResult.ACCEPTED, chosen
     if not is_storage(abstract_syntax):
         return ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED, offered[0]
+    if gives and not may_have_pixels(abstract_syntax):
+        return ContextResult.ACCEPTED, min(offered, key=_rank_without_pixels)
     return ContextResult.ACCEPTED, min(offered, key=_rank_to_give if gives else _rank)
 
 
@@ -265,6 +279,17 @@ def is_storage(abstract_syntax: str) -> bool:
     if not uid.type:
         return bool(uid)
     return uid.type == "SOP Class" and "Storage" in uid.name and uid not in _NOT_INSTANCES
+
+
+def may_have_pixels(abstract_syntax: str) -> bool:
+    """Whether instances of a storage SOP class may have Pixel Data; so for those that PS3.6 does not know."""
+    uid = UID(abstract_syntax)
+    return not uid.type or "Image Storage" in uid.name or uid.name in _OTHERS_WITH_PIXELS
+
+
+def _rank_without_pixels(uid: str) -> tuple[bool, bool]:
+    """Native ones first, that of Explicit VR before the others: encapsulation says nothing where there is no image."""
+    return transfer_syntax(uid).encapsulated, uid != EXPLICIT_LE
 
 
 def _rank(uid: str) -> tuple[bool, bool]:
