@@ -155,6 +155,9 @@ class Metrics:
         self.settle_seconds = seconds("settle", "To encode, decode back, compare and pack.", "codec")
         self.associations = counter("dimse_associations", "DIMSE associations.", "outcome")
         self.dimse_seconds = seconds("dimse", "To answer a DIMSE request.", "operation", "status")
+        what = ("direction", "protocol", "modality", "transfer_syntax")
+        self.traffic_bytes = counter("traffic_bytes", "Bytes that went over the lines.", *what)
+        self.traffic_raw_bytes = counter("traffic_raw_bytes", "What they would have been without compression.", *what)
         self.http_seconds = seconds("http", "To the end of an HTTP answer.", "route", "status")
 
     def exposition(self, gauges: Iterable[Gauge] = ()) -> bytes:

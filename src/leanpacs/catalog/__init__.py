@@ -35,6 +35,7 @@ from leanpacs.catalog.rows import (
     Summary,
     TombstoneRow,
 )
+from leanpacs.catalog.traffic import TrafficKey, Volume
 from leanpacs.catalog.transaction import Transaction
 
 __all__ = [
@@ -77,8 +78,10 @@ __all__ = [
     "StudyRow",
     "Summary",
     "TombstoneRow",
+    "TrafficKey",
     "Transaction",
     "Universal",
+    "Volume",
     "Wildcard",
     "matchable",
     "open_catalog",

@@ -7,7 +7,8 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final, TypeVar
+from datetime import datetime
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import func, select
 
@@ -57,6 +58,7 @@ from leanpacs.catalog.schema import (
 )
 from leanpacs.catalog.statements import Statements
 from leanpacs.catalog.summary import backlog, summary
+from leanpacs.catalog.traffic import Volume, sum_traffic
 from leanpacs.catalog.transaction import Transaction
 from leanpacs.errors import CatalogConflict
 from leanpacs.refs import HOT, BlobRef, Digest, Tier
@@ -317,6 +319,15 @@ class Catalog:
         """The API key of this ID."""
         with self._database.reading() as connection:
             return find_key(connection, key_id)
+
+    # -- traffic
+
+    def traffic(
+        self, by: Sequence[str], *, since: datetime | None = None, until: datetime | None = None
+    ) -> list[tuple[tuple[Any, ...], Volume]]:
+        """Sums of the traffic ledger by some fields of `TrafficKey`, from ``since`` to before ``until``."""
+        with self._database.reading() as connection:
+            return sum_traffic(connection, by, since, until)
 
     def tombstone(self, sop_uid: str) -> TombstoneRow | None:
         """The latest deletion of an instance, also when it has come back since."""

@@ -42,7 +42,11 @@ INSTANCE_COLUMNS: Final = (
     instances.c.door,
     instances.c.warning,
     instances.c.assigned,
+    series.c.modality,
+    instances.c.bits_allocated,
+    instances.c.photometric_interpretation,
 )
+_ASSIGNED_AT: Final = [column.key for column in INSTANCE_COLUMNS].index("assigned")
 SELECT_INSTANCES: Final = select(*INSTANCE_COLUMNS).select_from(LEVELS)
 
 _EVIDENCE: Final = (
@@ -91,8 +95,9 @@ SELECT_REPRESENTATIONS: Final = select(*_REPRESENTATION_COLUMNS).join_from(repre
 
 def instance_row(row: Sequence[Any]) -> InstanceRow:
     """An instance from the columns of `INSTANCE_COLUMNS`."""
-    assigned: str = row[-1]
-    values = (*row[:-1], tuple(assigned.split("\\")) if assigned else ())
+    assigned: str = row[_ASSIGNED_AT]
+    listed = tuple(assigned.split("\\")) if assigned else ()
+    values = (*row[:_ASSIGNED_AT], listed, *row[_ASSIGNED_AT + 1 :])
     return InstanceRow(*values)
 
 

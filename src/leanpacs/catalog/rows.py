@@ -17,7 +17,9 @@ from leanpacs.dicom.attributes import (
     PatientAttributes,
     SeriesAttributes,
     StudyAttributes,
+    native_bytes,
 )
+from leanpacs.dicom.uids import transfer_syntax
 from leanpacs.refs import BlobRef, Digest
 
 
@@ -248,6 +250,19 @@ class InstanceRow:
     door: str
     warning: str
     assigned: tuple[str, ...]
+    modality: str = ""
+    bits_allocated: int | None = None
+    photometric_interpretation: str = ""
+
+    @property
+    def raw_bytes(self) -> int:
+        """Bytes of the data set without compression: as received, or of the samples where it came compressed."""
+        if not transfer_syntax(self.transfer_syntax).encapsulated:
+            return self.data_set_length
+        native = native_bytes(
+            self.rows, self.columns, self.number_of_frames, self.bits_allocated, self.photometric_interpretation
+        )
+        return native or self.data_set_length
 
 
 class DuplicateInstance(Exception):

@@ -37,6 +37,7 @@ from leanpacs.catalog.rows import (
 )
 from leanpacs.catalog.schema import dictionaries, quarantine, series, series_choices
 from leanpacs.catalog.statements import Statements
+from leanpacs.catalog.traffic import TrafficKey, Volume, add_traffic
 from leanpacs.dicom.attributes import InstanceIndex
 from leanpacs.errors import CatalogError, RefusedByPolicy
 from leanpacs.refs import BlobRef, Tier
@@ -257,6 +258,12 @@ class Transaction:
         if blob_key is None:
             raise CatalogError(f"nothing in quarantine has the number {quarantine_id}")
         discard(self._connection, self._statements, blob_key, due_at)
+
+    # -- traffic
+
+    def add_traffic(self, volumes: dict[TrafficKey, Volume]) -> None:
+        """Add to the sums of the traffic ledger."""
+        add_traffic(self._connection, self._dialect, volumes)
 
     # -- who may come in
 

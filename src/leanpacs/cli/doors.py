@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     import ssl
 
     from leanpacs.archive.archive import Archive
+    from leanpacs.catalog import TrafficKey, Volume
     from leanpacs.services.dimse import Peer
     from leanpacs.services.dimse.dispatch import Dispatcher
+    from leanpacs.services.ledger import Ledger
     from leanpacs.services.server import TlsFiles
     from leanpacs.services.ui import ViewerOptions
 
@@ -50,8 +52,11 @@ def serve_dimse(settings: Settings, listener: socket.socket, lifeline: Connectio
         timeouts=Timeouts(network=settings.dimse.network_timeout_seconds, idle=settings.dimse.idle_timeout_seconds),
     )
     with open_archive(settings.storage.data, settings) as archive:
+        metrics = telemetry.Metrics()
+        counting = ledger(settings, archive, metrics)
         lifeline.send("ready")
-        serve(listener, archive, options, stop, holdings=archive, metrics=telemetry.Metrics())
+        with counting.running(settings.traffic.flush_seconds):
+            serve(listener, archive, options, stop, holdings=archive, metrics=metrics, ledger=counting)
 
 
 def peers(settings: Settings) -> tuple[Peer, ...]:
@@ -84,7 +89,18 @@ def own_certificate(settings: Settings) -> tuple[Path, Path] | None:
     return None if certificate is None or key is None else (certificate, key)
 
 
-def dispatcher(settings: Settings, archive: Archive) -> Dispatcher:
+def ledger(settings: Settings, archive: Archive, metrics: telemetry.Metrics | None = None) -> Ledger:
+    """What counts the traffic of this process."""
+    from leanpacs.services.ledger import Ledger, Sites
+
+    def write(volumes: dict[TrafficKey, Volume]) -> None:
+        with archive.catalog.writing() as transaction:
+            transaction.add_traffic(volumes)
+
+    return Ledger(write, sites=Sites(settings.traffic.sites), metrics=metrics)
+
+
+def dispatcher(settings: Settings, archive: Archive, counting: Ledger | None = None) -> Dispatcher:
     """What sends the instances and reports that wait in an archive."""
     from leanpacs.services.dimse.directory import Directory
     from leanpacs.services.dimse.dispatch import Dispatcher, DispatchOptions
@@ -100,7 +116,7 @@ def dispatcher(settings: Settings, archive: Archive) -> Dispatcher:
         timeout_seconds=settings.dimse.network_timeout_seconds,
     )
     known = Directory(peers(settings), archive.catalog.outgoing, own_certificate(settings))
-    return Dispatcher(archive.catalog, archive.retriever, known, options)
+    return Dispatcher(archive.catalog, archive.retriever, known, options, ledger=counting)
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:
@@ -148,8 +164,11 @@ def serve_http(settings: Settings, listener: socket.socket, lifeline: Connection
         viewer=_viewer(settings),
     )
     with open_archive(settings.storage.data, settings) as archive:
+        metrics = telemetry.Metrics()
+        counting = ledger(settings, archive, metrics)
         lifeline.send("ready")
-        serve(listener, archive, options, stop, metrics=telemetry.Metrics())
+        with counting.running(settings.traffic.flush_seconds):
+            serve(listener, archive, options, stop, metrics=metrics, ledger=counting)
     # Threads of the HTTP server may still be about to call into an interpreter that is being taken down.
     sys.stderr.flush()
     os._exit(0)

@@ -25,6 +25,7 @@ from leanpacs.cli import (
     send,
     serving,
     simulate,
+    traffic,
     transcode,
     worklist,
 )
@@ -73,6 +74,7 @@ app.command("send")(send.send)
 app.command("transcode")(transcode.transcode)
 app.command("codecs")(codecs.codecs)
 app.command("status")(care.status)
+app.command("traffic")(traffic.traffic)
 app.command("verify")(care.verify)
 app.command("evidence")(evidence.evidence)
 app.command("delete")(care.delete)

@@ -115,8 +115,7 @@ class Supervisor:
         settling.start()
         sweeping = threading.Thread(target=self._sweep, args=(archive, started), name="sweeper")
         sweeping.start()
-        dispatcher = doors.dispatcher(self._settings, archive)
-        sending = threading.Thread(target=dispatcher.run, args=(self._stop,), name="outbox")
+        sending = threading.Thread(target=self._dispatch, args=(archive,), name="outbox")
         sending.start()
         ageing = threading.Thread(target=self._age, args=(archive, policy), name="lifecycle")
         ageing.start()
@@ -140,6 +139,12 @@ class Supervisor:
         """Follow the policy in the background, when nothing else is to be done."""
         if self._settings.lifecycle.enabled:
             Lifecycle(archive, policy, self._settings, load=load_of_each_core).run_for_ever(self._stop)
+
+    def _dispatch(self, archive: Archive) -> None:
+        """Send what waits to be sent, and count it."""
+        counting = doors.ledger(self._settings, archive, Metrics())
+        with counting.running(self._settings.traffic.flush_seconds):
+            doors.dispatcher(self._settings, archive, counting).run(self._stop)
 
     def _drain(self, archive: Archive) -> None:
         """Go on settling for a while; what is left then waits for the next start."""

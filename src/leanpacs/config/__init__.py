@@ -19,6 +19,7 @@ from leanpacs.config.keeping import (
 )
 from leanpacs.config.settings import ENVIRONMENT_PREFIX, Settings, load_settings
 from leanpacs.config.tiers import TierSettings
+from leanpacs.config.traffic import SiteSettings, TrafficSettings
 from leanpacs.config.viewing import ViewerSettings
 from leanpacs.config.watching import AuditSettings, LogSettings
 
@@ -45,8 +46,10 @@ __all__ = [
     "Role",
     "Settings",
     "SettleSettings",
+    "SiteSettings",
     "StorageSettings",
     "TierSettings",
+    "TrafficSettings",
     "ViewerSettings",
     "WorkerSettings",
     "WorklistSettings",

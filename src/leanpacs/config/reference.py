@@ -16,6 +16,7 @@ from leanpacs.config.doors import DestinationSettings, DimseSettings
 from leanpacs.config.forwarding import ForwardRule
 from leanpacs.config.settings import Settings
 from leanpacs.config.tiers import TierSettings
+from leanpacs.config.traffic import SiteSettings, TrafficSettings
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -24,6 +25,13 @@ REPEATED: Final[Mapping[str, tuple[type[BaseModel], str]]] = MappingProxyType(
     {"tiers": (TierSettings, "[tiers.NAME]"), "forward": (ForwardRule, "[[forward]]")}
 )
 """Sections of which there may be several: the model of each, and its heading."""
+
+
+_INNER: Final[Mapping[type[BaseModel], Mapping[str, type[BaseModel]]]] = {
+    DimseSettings: {"[dimse.destinations.NAME]": DestinationSettings},
+    TrafficSettings: {"[traffic.sites.NAME]": SiteSettings},
+}
+"""Tables within a section, by their headings."""
 
 
 def reference_page() -> str:
@@ -45,10 +53,10 @@ def reference_page() -> str:
         lines += ["", f"## `{heading}`", "", inspect.cleandoc(section.__doc__ or ""), ""]
         lines += ["| key | default | meaning |", "| --- | --- | --- |"]
         lines += [_reference_row(key, entry) for key, entry in section.model_fields.items()]
-        if section is DimseSettings:
-            lines += ["", "### `[dimse.destinations.NAME]`", "", (DestinationSettings.__doc__ or "").strip(), ""]
+        for heading, inner in _INNER.get(section, {}).items():
+            lines += ["", f"### `{heading}`", "", inspect.cleandoc(inner.__doc__ or ""), ""]
             lines += ["| key | default | meaning |", "| --- | --- | --- |"]
-            lines += [_reference_row(key, entry) for key, entry in DestinationSettings.model_fields.items()]
+            lines += [_reference_row(key, entry) for key, entry in inner.model_fields.items()]
     return "\n".join(lines) + "\n"
 
 

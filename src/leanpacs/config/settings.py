@@ -32,6 +32,7 @@ from leanpacs.config.keeping import (
     WorkerSettings,
 )
 from leanpacs.config.tiers import TierName, TierSettings
+from leanpacs.config.traffic import TrafficSettings
 from leanpacs.config.viewing import ViewerSettings
 from leanpacs.config.watching import AuditSettings, LogSettings
 from leanpacs.errors import ConfigError
@@ -70,6 +71,7 @@ class Settings(BaseSettings):
     outbox: OutboxSettings = OutboxSettings()
     forward: tuple[ForwardRule, ...] = ()
     worklist: WorklistSettings = WorklistSettings()
+    traffic: TrafficSettings = TrafficSettings()
     audit: AuditSettings = AuditSettings()
     log: LogSettings = LogSettings()
 

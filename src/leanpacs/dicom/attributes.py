@@ -201,6 +201,21 @@ class InstanceAttributes:
     photometric_interpretation: str = ""
 
 
+_THREE_SAMPLES: Final = ("RGB", "YBR", "HSV")
+
+
+def native_bytes(
+    rows: int | None, columns: int | None, frames: int | None, bits_allocated: int | None, photometric: str
+) -> int:
+    """Bytes of Pixel Data when it is not compressed (PS3.5 8.1.1); 0 when there is none, or that is not known.
+
+    How many samples a pixel has is told by its photometric interpretation (PS3.3 C.7.6.3.1.2).
+    """
+    samples = 3 if photometric.startswith(_THREE_SAMPLES) else 1
+    bits = (rows or 0) * (columns or 0) * (bits_allocated or 0) * samples * max(frames or 1, 1)
+    return (bits + 7) // 8
+
+
 @dataclass(frozen=True, slots=True)
 class InstanceIndex:
     """What the catalog keeps to find an instance.

@@ -22,6 +22,7 @@ from leanpacs.errors import LeanPACSError
 from leanpacs.services import server, ui
 from leanpacs.services.access.gate import Gate
 from leanpacs.services.access.tokens import Tokens
+from leanpacs.services.cargo import Accounting
 from leanpacs.services.dicomweb import media
 from leanpacs.services.dicomweb.app import DicomWeb, DicomWebOptions
 from leanpacs.services.dicomweb.problems import answer_http_error, answer_known_error, problem_response
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from leanpacs.archive.archive import Archive
+    from leanpacs.services.ledger import Ledger
     from leanpacs.telemetry import Metrics
 
 _log = logging.getLogger(__name__)
@@ -125,6 +127,7 @@ def serve(
     stop: threading.Event,
     *,
     metrics: Metrics | None = None,
+    ledger: Ledger | None = None,
 ) -> None:
     """Serve HTTP until ``stop`` is set, then let the current answers finish.
 
@@ -140,11 +143,19 @@ def serve(
         Set from another thread.
     metrics : Metrics, optional
         Where requests are counted.
+    ledger : Ledger, optional
+        Where bytes are counted.
     """
-    server.serve(listener, create_app(archive, options, metrics=metrics), stop, options.server)
+    server.serve(listener, create_app(archive, options, metrics=metrics, ledger=ledger), stop, options.server)
 
 
-def create_app(archive: Archive, options: HttpOptions | None = None, *, metrics: Metrics | None = None) -> Starlette:
+def create_app(
+    archive: Archive,
+    options: HttpOptions | None = None,
+    *,
+    metrics: Metrics | None = None,
+    ledger: Ledger | None = None,
+) -> Starlette:
     """Return the application: DICOMweb at its root, ``/``, ``/health`` and ``/metrics``.
 
     Parameters
@@ -155,6 +166,8 @@ def create_app(archive: Archive, options: HttpOptions | None = None, *, metrics:
         Defaults when not given.
     metrics : Metrics, optional
         Where requests are counted; without it ``/metrics`` answers 404.
+    ledger : Ledger, optional
+        Where bytes are counted.
     """
     options = options or HttpOptions()
     for name in _JSON_BODIES:
@@ -185,6 +198,7 @@ def create_app(archive: Archive, options: HttpOptions | None = None, *, metrics:
         ],
         middleware=[
             Middleware(_Watch, metrics=metrics),
+            *([Middleware(Accounting, ledger=ledger)] if ledger is not None else []),
             *_cors(options.cors_origins),
             Middleware(CompressMiddleware, zstd_level=3, brotli_quality=4, gzip_level=4),
         ],

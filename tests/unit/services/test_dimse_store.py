@@ -31,6 +31,7 @@ class Sending:
     transfer_syntax: str = EXPLICIT_LE
     abstract_syntax: str = CT
     calling: str = "CT1"
+    peer: str = "192.0.2.7"
     contexts: dict[int, Context] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -24,8 +24,9 @@ from leanpacs.archive.intake.together import Together
 from leanpacs.audit import AuditAction, AuditEvent, AuditOutcome, AuditTrail
 from leanpacs.catalog import Arrival, Catalog, DuplicateInstance, InstanceRow, Landing, Transaction
 from leanpacs.config import DuplicatePolicy, IngestSettings
-from leanpacs.dicom.attributes import InstanceIndex, index
+from leanpacs.dicom.attributes import InstanceIndex, index, native_bytes
 from leanpacs.dicom.instance import Layout, scan
+from leanpacs.dicom.uids import transfer_syntax
 from leanpacs.errors import DicomError, LeanPACSError, RefusedByPolicy, StoreFull, StoreUnavailable
 from leanpacs.refs import BlobRef, Digest
 from leanpacs.storage.store import BlobStore
@@ -94,7 +95,10 @@ class Incoming:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The answer to one :class:`Incoming`; UIDs are '' when it could not be read."""
+    """The answer to one :class:`Incoming`; UIDs are '' when it could not be read.
+
+    ``raw_bytes`` is what it would have without compression; 0 when that is not known.
+    """
 
     outcome: Outcome
     size_bytes: int
@@ -103,6 +107,9 @@ class Receipt:
     study_uid: str = ""
     series_uid: str = ""
     reason: str = ""
+    modality: str = ""
+    transfer_syntax: str = ""
+    raw_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +219,8 @@ class Ingest:
             found = index(layout, digests.data_set)
         except DicomError as error:
             return _Prepared(incoming, self._spooled(incoming, None), None, reason=str(error))
-        if incoming.stays and (receipt := self._known(found, digests.data_set, size)) is not None:
+        syntax = layout.transfer_syntax
+        if incoming.stays and (receipt := self._known(found, syntax, digests.data_set, size)) is not None:
             return receipt
         self._step("read")
         path = self._spooled(incoming, digests.file)
@@ -254,16 +262,16 @@ class Ingest:
         self._step("committed")
         return receipts
 
-    def _known(self, found: InstanceIndex, data_set_digest: Digest, size_bytes: int) -> Receipt | None:
+    def _known(self, found: InstanceIndex, syntax: str, data_set_digest: Digest, size_bytes: int) -> Receipt | None:
         """Answer for what need not be copied: an import that is run again finds most of it here.
 
         Spooled files are not looked up: they are only renamed, and `_record` asks the same question.
         """
         held = self._catalog.instances(sop_uid=found.sop_uid)
         if held and held[0].data_set_digest == data_set_digest:
-            return _receipt(Outcome.DUPLICATE, found, size_bytes)
+            return _receipt(Outcome.DUPLICATE, found, syntax, size_bytes)
         if held and self._settings.duplicates is DuplicatePolicy.REFUSE:
-            return _receipt(Outcome.REFUSED, found, size_bytes, _OTHER_BYTES)
+            return _receipt(Outcome.REFUSED, found, syntax, size_bytes, _OTHER_BYTES)
         return None
 
     def _scratch(self) -> BinaryIO:
@@ -305,7 +313,7 @@ class Ingest:
         except DuplicateInstance as duplicate:
             return self._duplicate(transaction, item, item.found, landing, duplicate.existing)
         self._forward(transaction, item.incoming, item.found, landing)
-        return _receipt(Outcome.STORED, item.found, blob.size_bytes)
+        return _receipt(Outcome.STORED, item.found, landing.arrival.transfer_syntax, blob.size_bytes)
 
     def _duplicate(
         self,
@@ -317,16 +325,16 @@ class Ingest:
     ) -> Receipt:
         """Decide about a SOP Instance UID that is held already."""
         blob, now = landing.blob, landing.arrival.received_at
-        size = blob.size_bytes
+        size, syntax = blob.size_bytes, landing.arrival.transfer_syntax
         if existing.data_set_digest == landing.arrival.data_set_digest:
             transaction.discard(blob, now=now, due_at=now)
-            return _receipt(Outcome.DUPLICATE, found, size)
+            return _receipt(Outcome.DUPLICATE, found, syntax, size)
         match self._settings.duplicates:
             case DuplicatePolicy.REFUSE:
                 transaction.discard(blob, now=now, due_at=now)
-                return _receipt(Outcome.REFUSED, found, size, _OTHER_BYTES)
+                return _receipt(Outcome.REFUSED, found, syntax, size, _OTHER_BYTES)
             case DuplicatePolicy.KEEP:
-                receipt = _receipt(Outcome.KEPT_BOTH, found, size, _OTHER_BYTES)
+                receipt = _receipt(Outcome.KEPT_BOTH, found, syntax, size, _OTHER_BYTES)
                 return self._quarantined(transaction, item, blob, receipt)
             case DuplicatePolicy.REPLACE:
                 try:
@@ -334,10 +342,10 @@ class Ingest:
                         found, landing, actor=item.incoming.sender, reason=_OTHER_BYTES, due_at=now + self._grace
                     )
                 except RefusedByPolicy as refusal:
-                    receipt = _receipt(Outcome.KEPT_BOTH, found, size, f"{_OTHER_BYTES}; {refusal}")
+                    receipt = _receipt(Outcome.KEPT_BOTH, found, syntax, size, f"{_OTHER_BYTES}; {refusal}")
                     return self._quarantined(transaction, item, blob, receipt)
                 self._forward(transaction, item.incoming, found, landing)
-                return _receipt(Outcome.REPLACED, found, size, _OTHER_BYTES)
+                return _receipt(Outcome.REPLACED, found, syntax, size, _OTHER_BYTES)
 
     def _forward(self, transaction: Transaction, incoming: Incoming, found: InstanceIndex, landing: Landing) -> None:
         """Let what has arrived wait to be sent on, where a rule says so."""
@@ -444,5 +452,20 @@ def _audit_event(incoming: Incoming, receipt: Receipt) -> AuditEvent:
     )
 
 
-def _receipt(outcome: Outcome, found: InstanceIndex, size_bytes: int, reason: str = "") -> Receipt:
-    return Receipt(outcome, size_bytes, found.sop_class, found.sop_uid, found.study_uid, found.series_uid, reason)
+def _receipt(outcome: Outcome, found: InstanceIndex, syntax: str, size_bytes: int, reason: str = "") -> Receipt:
+    image = found.instance
+    native = native_bytes(
+        image.rows, image.columns, image.number_of_frames, image.bits_allocated, image.photometric_interpretation
+    )
+    return Receipt(
+        outcome,
+        size_bytes,
+        found.sop_class,
+        found.sop_uid,
+        found.study_uid,
+        found.series_uid,
+        reason,
+        found.series.modality,
+        syntax,
+        (native if transfer_syntax(syntax).encapsulated else 0) or size_bytes,
+    )

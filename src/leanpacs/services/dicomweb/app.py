@@ -15,9 +15,11 @@ from starlette.responses import Response
 
 from leanpacs.archive.giveback.searching import Searcher
 from leanpacs.errors import InstanceNotFound
+from leanpacs.services.cargo import cargo_of
 from leanpacs.services.dicomweb import capabilities, qido, resources, stow, wado, wadouri
 from leanpacs.services.dicomweb import frames as pixels
 from leanpacs.services.dicomweb import rendered as looks
+from leanpacs.services.dicomweb.noting import NotingLander, noting
 from leanpacs.services.dicomweb.problems import Problem
 from leanpacs.services.dicomweb.stow import StoreLimits
 from leanpacs.services.dicomweb.urls import Urls
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from leanpacs.archive.archive import Archive
+    from leanpacs.archive.giveback.retrieve import Retriever
     from leanpacs.catalog import InstanceRow
     from leanpacs.services.operations import Answer, Operation
     from leanpacs.services.threads import Threads
@@ -110,7 +113,7 @@ class DicomWeb:
         _check_uids(request)
         return await stow.store(
             request,
-            self._archive,
+            NotingLander(self._archive, cargo_of(request.scope)),
             self._storing,
             self._urls(request),
             limits=StoreLimits(self._options.largest_instance_bytes, self._options.idle_seconds),
@@ -120,7 +123,7 @@ class DicomWeb:
     async def instances(self, request: Request) -> Response:
         """Answer for a study, a series or an instance as Part 10 files (PS3.18 10.4)."""
         rows = await self._rows(request)
-        return await wado.instances(request, rows, self._archive.retriever, self._reading, self._urls(request))
+        return await wado.instances(request, rows, self._retriever(request), self._reading, self._urls(request))
 
     async def metadata(self, request: Request) -> Response:
         """Answer for the metadata of a study, a series or an instance (PS3.18 10.4)."""
@@ -130,8 +133,8 @@ class DicomWeb:
     async def uri(self, request: Request) -> Response:
         """Answer a request of the URI service (PS3.18 9)."""
         uids = wadouri.named(request)
-        rows = await self._held(uids)
-        return await wadouri.retrieve(request, rows[0], self._archive.retriever, self._reading, self._urls(request))
+        rows = await self._held(request, uids)
+        return await wadouri.retrieve(request, rows[0], self._retriever(request), self._reading, self._urls(request))
 
     async def frames(self, request: Request) -> Response:
         """Answer for frames (PS3.18 10.4)."""
@@ -144,11 +147,11 @@ class DicomWeb:
 
     async def rendered(self, request: Request) -> Response:
         """Answer with images of frames (PS3.18 10.4.1.1.3)."""
-        return await looks.rendered(request, await self._pictures(request), self._archive.retriever, self._reading)
+        return await looks.rendered(request, await self._pictures(request), self._retriever(request), self._reading)
 
     async def thumbnail(self, request: Request) -> Response:
         """Answer with a small image (PS3.18 10.4.1.1.4)."""
-        return await looks.thumbnail(request, await self._pictures(request), self._archive.retriever, self._reading)
+        return await looks.thumbnail(request, await self._pictures(request), self._retriever(request), self._reading)
 
     async def _pictures(self, request: Request) -> list[looks.Picture]:
         text = request.path_params.get("frames")
@@ -190,9 +193,9 @@ class DicomWeb:
     async def _rows(self, request: Request) -> list[InstanceRow]:
         """Return the instances that the path names, in the order of the series; at least one."""
         _check_uids(request)
-        return await self._held(request.path_params)
+        return await self._held(request, request.path_params)
 
-    async def _held(self, uids: Mapping[str, str]) -> list[InstanceRow]:
+    async def _held(self, request: Request, uids: Mapping[str, str]) -> list[InstanceRow]:
         rows = await self._reading.run(
             self._archive.catalog.instances,
             study_uid=uids["study"],
@@ -201,11 +204,16 @@ class DicomWeb:
         )
         if not rows:
             raise InstanceNotFound(uids.get("instance") or uids.get("series") or uids["study"])
+        cargo_of(request.scope).modality = rows[0].modality
         return rows
+
+    def _retriever(self, request: Request) -> Retriever:
+        """The archive's, which notes for the traffic ledger what this request is given."""
+        return noting(self._archive.retriever, cargo_of(request.scope))
 
     async def _source(self, request: Request) -> pixels.Source:
         rows = await self._rows(request)
-        return pixels.Source(rows[0], self._archive.retriever, self._reading, self._urls(request))
+        return pixels.Source(rows[0], self._retriever(request), self._reading, self._urls(request))
 
     def _urls(self, request: Request) -> Urls:
         return Urls(origin(request, self._options.public_url) + self._options.root)

@@ -18,11 +18,13 @@ from typing import Final, Protocol
 from leanpacs.catalog import CommitmentRow, InstanceRow, OutboxRow, Outgoing
 from leanpacs.errors import LeanPACSError
 from leanpacs.services.dimse.commitment import check, report_apart
+from leanpacs.services.dimse.counting import counted
 from leanpacs.services.dimse.delivery import Parcel, Sent
 from leanpacs.services.dimse.directory import Peers
 from leanpacs.services.dimse.requester import Peer, Unreachable
 from leanpacs.services.dimse.retrieve import Giving, parcel_of
 from leanpacs.services.dimse.sending import deliver, may_help
+from leanpacs.services.ledger import Ledger, Party
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +99,8 @@ class Dispatcher:
         How patiently.
     clock : callable
         Aware time now.
+    ledger : Ledger, optional
+        Where bytes are counted.
     """
 
     def __init__(
@@ -106,6 +110,7 @@ class Dispatcher:
         peers: Peers,
         options: DispatchOptions,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        ledger: Ledger | None = None,
     ) -> None:
         self._catalog = catalog
         self._outgoing = catalog.outgoing
@@ -113,6 +118,7 @@ class Dispatcher:
         self._peers = peers
         self._options = options
         self._clock = clock
+        self._ledger = ledger
         self._busy: set[str] = set()
         self._lock = threading.Lock()
 
@@ -182,7 +188,8 @@ class Dispatcher:
         return False
 
     def _deliver(self, peer: Peer, rows: Sequence[OutboxRow], notes: _Notes, stop: threading.Event) -> None:
-        parcels = list(self._parcels(rows, notes))
+        archive = counted(self._archive, self._ledger, Party("dimse", peer.ae_title, peer.host))
+        parcels = list(self._parcels(rows, notes, archive))
         for parcel, sent in deliver(
             peer, self._options.ae_title, parcels, stop=stop.is_set, timeout_seconds=self._options.timeout_seconds
         ):
@@ -190,11 +197,11 @@ class Dispatcher:
             if notes.is_old():
                 notes.write(self._clock() + LEASE)
 
-    def _parcels(self, rows: Sequence[OutboxRow], notes: _Notes) -> Iterator[Parcel]:
+    def _parcels(self, rows: Sequence[OutboxRow], notes: _Notes, archive: Giving) -> Iterator[Parcel]:
         for row in rows:
             held = self._catalog.instances(sop_uid=row.sop_uid)
             if held:
-                yield parcel_of(held[0], self._archive)
+                yield parcel_of(held[0], archive)
             else:
                 notes.failed(row, "not in the archive any more")
 

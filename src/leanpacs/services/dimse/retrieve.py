@@ -12,6 +12,7 @@ from leanpacs.catalog import FoundInstance, InstanceRow, Match, Query, Universal
 from leanpacs.errors import InvalidQuery, LeanPACSError
 from leanpacs.services.dimse import status
 from leanpacs.services.dimse.association import Association, cancels
+from leanpacs.services.dimse.counting import counted
 from leanpacs.services.dimse.delivery import Courier, DataSet, Parcel, Sent
 from leanpacs.services.dimse.directory import Peers
 from leanpacs.services.dimse.find import read_level, require_above
@@ -21,6 +22,7 @@ from leanpacs.services.dimse.models import MODELS, UNIQUE_KEYS, Model
 from leanpacs.services.dimse.requester import Peer
 from leanpacs.services.dimse.sending import deliver
 from leanpacs.services.dimse.status import Reply, Status
+from leanpacs.services.ledger import Ledger, Party
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +135,8 @@ class RetrieveService:
         Known destinations of moves.
     timeout_seconds : float
         How long a destination may take.
+    ledger : Ledger, optional
+        Where bytes are counted.
     """
 
     def __init__(
@@ -144,6 +148,7 @@ class RetrieveService:
         relational: bool,
         peers: Peers,
         timeout_seconds: float,
+        ledger: Ledger | None = None,
     ) -> None:
         self._catalog = catalog
         self._archive = archive
@@ -151,10 +156,12 @@ class RetrieveService:
         self._relational = relational
         self._peers = peers
         self._timeout_seconds = timeout_seconds
+        self._ledger = ledger
 
     def get(self, association: Association, command: Command) -> Reply:
         """Send what is asked for on the association that it is asked on."""
-        return self._retrieve(association, command, "get", self._send_back)
+        party = Party("dimse", association.calling, association.peer)
+        return self._retrieve(association, command, "get", self._send_back, party)
 
     def move(self, association: Association, command: Command) -> Reply:
         """Send what is asked for to a known destination."""
@@ -166,10 +173,16 @@ class RetrieveService:
             return status.of_error(error)
         if peer is None:
             return Reply(Status.MOVE_DESTINATION_UNKNOWN, title)
-        return self._retrieve(association, command, "move", partial(self._send_to, peer))
+        party = Party("dimse", peer.ae_title, peer.host)
+        return self._retrieve(association, command, "move", partial(self._send_to, peer), party)
 
     def _retrieve(
-        self, association: Association, command: Command, operation: str, send: Callable[[_Job], None]
+        self,
+        association: Association,
+        command: Command,
+        operation: str,
+        send: Callable[[_Job], None],
+        receiver: Party,
     ) -> Reply:
         context = association.contexts[command.context_id]
         model = MODELS.get(context.abstract_syntax)
@@ -182,7 +195,8 @@ class RetrieveService:
             log.warning("retrieval failed: %s", error, extra={"action": operation, "calling": association.calling})
             return status.of_error(error)
         rows = sorted(found, key=lambda row: (row.held.series_id, row.instance.instance_number or 0, row.held.id))
-        job = _Job(association, command, [parcel_of(row.held, self._archive) for row in rows])
+        archive = counted(self._archive, self._ledger, receiver)
+        job = _Job(association, command, [parcel_of(row.held, archive) for row in rows])
         send(job)
         return job.progress.final(Writer(context.transfer_syntax), job.comment, cancelled=job.cancelled)
 

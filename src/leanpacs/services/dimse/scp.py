@@ -34,6 +34,7 @@ from leanpacs.services.dimse.security import Network, is_allowed
 from leanpacs.services.dimse.status import Reply, Status
 from leanpacs.services.dimse.store import Landing, StoreService
 from leanpacs.services.dimse.worklist import MODALITY_WORKLIST, Scheduling, WorklistService
+from leanpacs.services.ledger import Ledger
 from leanpacs.telemetry import Metrics
 
 log = logging.getLogger(__name__)
@@ -156,6 +157,7 @@ def serve(
     *,
     holdings: Holdings | None = None,
     metrics: Metrics | None = None,
+    ledger: Ledger | None = None,
 ) -> None:
     """Serve associations until ``stop`` is set, then let the current messages finish.
 
@@ -174,11 +176,13 @@ def serve(
         What can be queried; without it the door only takes in.
     metrics : Metrics, optional
         Counts associations and times requests.
+    ledger : Ledger, optional
+        Counts bytes.
     """
     descriptor = listener if isinstance(listener, int) else listener.fileno()
     with socket.socket(fileno=os.dup(descriptor)) as door:
         door.setblocking(False)
-        service = _Door(archive, options, holdings, metrics)
+        service = _Door(archive, options, holdings, metrics, ledger)
         poll = select.poll()
         poll.register(door, select.POLLIN)
         try:
@@ -194,14 +198,21 @@ class _Door:
     """The associations of one process."""
 
     def __init__(
-        self, archive: Landing, options: DimseOptions, holdings: Holdings | None, metrics: Metrics | None
+        self,
+        archive: Landing,
+        options: DimseOptions,
+        holdings: Holdings | None,
+        metrics: Metrics | None,
+        ledger: Ledger | None,
     ) -> None:
         self._options = options
         self._metrics = metrics
-        store = StoreService(archive, largest_instance_bytes=options.largest_instance_bytes, metrics=metrics)
+        store = StoreService(
+            archive, largest_instance_bytes=options.largest_instance_bytes, metrics=metrics, ledger=ledger
+        )
         services: dict[CommandField, Service] = {CommandField.C_ECHO_RQ: echo, CommandField.C_STORE_RQ: store}
         if holdings is not None:
-            services.update(_giving(holdings, options))
+            services.update(_giving(holdings, options, ledger))
         self._terms = options.terms(SERVED if holdings is not None else ())
         self._services: Mapping[int, Service] = {
             field: _timed(_NAMES[field], guarded(field, service, options.roles), metrics)
@@ -291,7 +302,7 @@ class _Door:
             )
 
 
-def _giving(holdings: Holdings, options: DimseOptions) -> Mapping[CommandField, Service]:
+def _giving(holdings: Holdings, options: DimseOptions, ledger: Ledger | None) -> Mapping[CommandField, Service]:
     """Services that find and give back what is held."""
     query = FindService(holdings.catalog, ae_title=options.ae_title, relational=options.relational)
     worklist = WorklistService(holdings.worklist)
@@ -308,6 +319,7 @@ def _giving(holdings: Holdings, options: DimseOptions) -> Mapping[CommandField, 
         relational=options.relational,
         peers=peers,
         timeout_seconds=options.timeouts.network,
+        ledger=ledger,
     )
     commitment = CommitmentService(holdings.catalog, holdings.catalog.outgoing, ae_title=options.ae_title, peers=peers)
     return {

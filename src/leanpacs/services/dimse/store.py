@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from leanpacs.archive.intake.ingest import Digests, Incoming, Receipt
+from leanpacs.catalog import Volume
 from leanpacs.dicom.write import file_meta
 from leanpacs.errors import LeanPACSError
 from leanpacs.refs import Digest
@@ -24,6 +25,7 @@ from leanpacs.services.dimse.association import Association
 from leanpacs.services.dimse.message import Command
 from leanpacs.services.dimse.negotiation import is_storage
 from leanpacs.services.dimse.status import Reply, Status
+from leanpacs.services.ledger import Direction, Ledger, Party
 from leanpacs.telemetry import Metrics
 
 log = logging.getLogger(__name__)
@@ -53,13 +55,21 @@ class StoreService:
         Larger ones are refused; they are read to their end, but not kept.
     metrics : Metrics, optional
         Counts what is received.
+    ledger : Ledger, optional
+        Counts it, too, by who sent it and what it is.
     """
 
     def __init__(
-        self, archive: Landing, *, largest_instance_bytes: int = sys.maxsize, metrics: Metrics | None = None
+        self,
+        archive: Landing,
+        *,
+        largest_instance_bytes: int = sys.maxsize,
+        metrics: Metrics | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         self._archive = archive
         self._metrics = metrics
+        self._ledger = ledger
         self._largest_file_bytes = largest_instance_bytes
 
     def __call__(self, association: Association, command: Command) -> Reply:
@@ -92,17 +102,18 @@ class StoreService:
                         digests=spooled.digests(),
                     ),
                     command,
+                    Party("dimse", association.calling, association.peer),
                 )
         except OSError as error:
             log.error("spool: %s", error, extra={"action": "store", "sop_uid": command.sop_uid})
             return status.of_error(error)
 
-    def _land(self, incoming: Incoming, command: Command) -> Reply:
+    def _land(self, incoming: Incoming, command: Command, sender: Party) -> Reply:
         extra = {"action": "store", "sender": incoming.sender, "sop_uid": command.sop_uid}
         try:
             started = time.perf_counter()
             receipt = self._archive.land(incoming)
-            self._measure(receipt, time.perf_counter() - started)
+            self._measure(receipt, sender, time.perf_counter() - started)
             reply = status.of_receipt(receipt, command)
         except LeanPACSError as error:
             log.warning("not taken: %s", error, extra=extra)
@@ -114,7 +125,11 @@ class StoreService:
             log.warning("%s: %s", reply.status.name.lower(), reply.comment, extra=extra)
         return reply
 
-    def _measure(self, receipt: Receipt, seconds: float) -> None:
+    def _measure(self, receipt: Receipt, sender: Party, seconds: float) -> None:
+        if self._ledger is not None:
+            size = receipt.size_bytes
+            volume = Volume(1, 1, size, receipt.raw_bytes or size)
+            self._ledger.count(Direction.IN, sender, volume, receipt.modality, receipt.transfer_syntax)
         if self._metrics is None:
             return
         self._metrics.received.labels("dimse", receipt.outcome.value).inc()

@@ -1,0 +1,52 @@
+"""Between an archive and a receiver: counts what is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from leanpacs.catalog import InstanceRow, Volume
+from leanpacs.services.ledger import Direction, Ledger, Party
+
+if TYPE_CHECKING:
+    from leanpacs.services.dimse.delivery import DataSet
+    from leanpacs.services.dimse.retrieve import Giving
+
+
+def counted(archive: Giving, ledger: Ledger | None, party: Party) -> Giving:
+    """The same archive, which tells a ledger what it gives to a receiver."""
+    return archive if ledger is None else _Counted(archive, ledger, party)
+
+
+@dataclass(frozen=True, slots=True)
+class _DataSet:
+    transfer_syntax: str
+    chunks: Iterator[bytes]
+
+
+class _Counted:
+    def __init__(self, archive: Giving, ledger: Ledger, party: Party) -> None:
+        self._archive = archive
+        self._ledger = ledger
+        self._party = party
+
+    def data_set(self, instance: InstanceRow, transfer_syntax: str | None = None) -> DataSet:
+        """See `Giving.data_set`."""
+        given = self._archive.data_set(instance, transfer_syntax)
+        return _DataSet(given.transfer_syntax, self._counting(instance, given))
+
+    def _counting(self, instance: InstanceRow, given: DataSet) -> Iterator[bytes]:
+        sent_bytes, whole = 0, False
+        try:
+            for chunk in given.chunks:
+                sent_bytes += len(chunk)
+                yield chunk
+            whole = True
+        finally:
+            close = getattr(given.chunks, "close", None)
+            if close is not None:
+                close()
+            raw_bytes = instance.raw_bytes if whole else min(instance.raw_bytes, sent_bytes)
+            volume = Volume(1, int(whole), sent_bytes, raw_bytes)
+            self._ledger.count(Direction.OUT, self._party, volume, instance.modality, given.transfer_syntax)
