@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from leanpacs.config import DuplicatePolicy, ForwardRule, Settings, load_settings
+from leanpacs.config import DuplicatePolicy, ForwardRule, Settings
+from leanpacs.config.loading import load_settings
 from leanpacs.config.reference import REPEATED, reference_page
 from leanpacs.errors import ConfigError
 

@@ -15,7 +15,7 @@ import pytest
 import typer
 
 from leanpacs.cli.main import app
-from leanpacs.config import load_settings
+from leanpacs.config.loading import load_settings
 from leanpacs.lifecycle.policy import Policy as Rules
 from leanpacs.report.policies import Policy
 from leanpacs.report.quantities import parse_toml

@@ -10,7 +10,8 @@ import typer
 
 from leanpacs import telemetry
 from leanpacs.codecs import presets
-from leanpacs.config import Settings, load_settings
+from leanpacs.config import Settings
+from leanpacs.config.loading import load_settings
 
 Data = Annotated[
     Path | None,

@@ -1,6 +1,7 @@
 """Settings: frozen models built from defaults, a TOML file, the environment and command line flags.
 
-Only the command line loads them (:func:`load_settings`); everything else is handed the part it needs.
+Only the command line loads them (:func:`leanpacs.config.loading.load_settings`); everything else is handed the part
+it needs.
 """
 
 from leanpacs.config.access import ALL_ROLES, AccessSettings, OidcSettings, Role
@@ -17,7 +18,7 @@ from leanpacs.config.keeping import (
     StorageSettings,
     WorkerSettings,
 )
-from leanpacs.config.settings import ENVIRONMENT_PREFIX, Settings, load_settings
+from leanpacs.config.settings import Settings
 from leanpacs.config.tiers import TierSettings
 from leanpacs.config.traffic import SiteSettings, TrafficSettings
 from leanpacs.config.viewing import ViewerSettings
@@ -25,7 +26,6 @@ from leanpacs.config.watching import AuditSettings, LogSettings
 
 __all__ = [
     "ALL_ROLES",
-    "ENVIRONMENT_PREFIX",
     "AccessSettings",
     "AuditSettings",
     "CatalogSettings",
@@ -53,5 +53,4 @@ __all__ = [
     "ViewerSettings",
     "WorkerSettings",
     "WorklistSettings",
-    "load_settings",
 ]

@@ -1,22 +1,10 @@
-"""All settings: built from defaults, a TOML file, the environment and command line flags."""
+"""All settings of one archive."""
 
 from __future__ import annotations
 
-import os
-import re
-import tomllib
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
-from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import (
-    BaseSettings,
-    EnvSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    SettingsError,
-)
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from leanpacs.config.access import AccessSettings, OidcSettings
 from leanpacs.config.ageing import ExecutorSettings, LifecycleSettings
@@ -35,23 +23,12 @@ from leanpacs.config.tiers import TierName, TierSettings
 from leanpacs.config.traffic import TrafficSettings
 from leanpacs.config.viewing import ViewerSettings
 from leanpacs.config.watching import AuditSettings, LogSettings
-from leanpacs.errors import ConfigError
-
-ENVIRONMENT_PREFIX = "LEANPACS_"
-# Variables that share the prefix but are read by the tests and benchmarks only.
-_NOT_SETTINGS = ("LEANPACS_TEST_", "LEANPACS_BENCH_")
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """All settings of one archive. Constructing it reads neither files nor the environment."""
 
-    model_config = SettingsConfigDict(
-        frozen=True,
-        extra="forbid",
-        env_prefix=ENVIRONMENT_PREFIX,
-        env_nested_delimiter="__",
-        env_nested_max_split=1,
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     storage: StorageSettings = StorageSettings()
     tiers: Mapping[TierName, TierSettings] = Field(default={}, validate_default=True)
@@ -84,109 +61,3 @@ class Settings(BaseSettings):
                 if copy == name or copy not in {"hot", *tiers}:
                     raise ValueError(f"{name}.copies: {copy!r} is no other tier")
         return tiers
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take values from the constructor only; :func:`load_settings` does the reading."""
-        return (init_settings,)
-
-
-def load_settings(*, file: Path | None = None, flags: Mapping[str, Mapping[str, object]] | None = None) -> Settings:
-    """Build the settings: defaults < TOML file < environment (``LEANPACS_SECTION__KEY``) < flags.
-
-    Parameters
-    ----------
-    file : Path, optional
-        TOML file with one table for each section.
-    flags : mapping of section to mapping of key to value, optional
-        What was given on the command line; values of ``None`` count as not given.
-
-    Raises
-    ------
-    ConfigError
-        Something is unknown, missing or out of range. Its text lists every fault, one on each line; ``key``
-        and ``value`` are those of the first.
-    """
-    layers = [_from_file(file), _from_environment(), _given(flags or {})]
-    unknown = _unknown_variables()
-    try:
-        settings = Settings(**_merged(layers))
-    except ValidationError as error:
-        raise _config_error(unknown + _faults(error)) from None
-    if unknown:
-        raise _config_error(unknown)
-    return settings
-
-
-def _from_file(file: Path | None) -> dict[str, Any]:
-    if file is None:
-        return {}
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError("config", str(file), f"cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError("config", str(file), f"is not TOML: {error}") from error
-
-
-def _from_environment() -> dict[str, Any]:
-    try:
-        return EnvSettingsSource(Settings)()
-    except SettingsError as error:
-        raise ConfigError("environment", ENVIRONMENT_PREFIX + "*", str(error.__cause__ or error)) from error
-
-
-def _given(flags: Mapping[str, Mapping[str, object]]) -> dict[str, Any]:
-    return {name: {k: v for k, v in keys.items() if v is not None} for name, keys in flags.items()}
-
-
-def _merged(layers: list[dict[str, Any]]) -> dict[str, Any]:
-    """Merge by section and key, later layers winning; what is not a table is left to the validation."""
-    merged: dict[str, Any] = {}
-    for layer in layers:
-        for name, value in layer.items():
-            held = merged.get(name)
-            merged[name] = {**held, **value} if isinstance(held, dict) and isinstance(value, dict) else value
-    return merged
-
-
-def _unknown_variables() -> list[tuple[str, object, str]]:
-    """Find variables that look like settings and are none; the library would pass over them in silence."""
-    known = {f"{ENVIRONMENT_PREFIX}{name}__".upper() for name in Settings.model_fields}
-    whole = {f"{ENVIRONMENT_PREFIX}FORWARD"}
-    return [
-        (name, value, f"no such setting; the form is {ENVIRONMENT_PREFIX}SECTION__KEY")
-        for name, value in sorted(os.environ.items())
-        if name.upper().startswith(ENVIRONMENT_PREFIX)
-        and name.upper() not in whole
-        and not name.upper().startswith((*_NOT_SETTINGS, *known))
-    ]
-
-
-def _faults(error: ValidationError) -> list[tuple[str, object, str]]:
-    return [
-        (
-            ".".join(str(part) for part in fault["loc"]),
-            _without_password(fault["input"]),
-            "no such setting" if fault["type"] == "extra_forbidden" else fault["msg"],
-        )
-        for fault in error.errors(include_url=False)
-    ]
-
-
-def _without_password(value: object) -> object:
-    """What was given, but for a password in a URL: errors end up in logs."""
-    return re.sub(r"(?<=://)([^/@]*):[^/]*@", r"\1:***@", value) if isinstance(value, str) else value
-
-
-def _config_error(faults: list[tuple[str, object, str]]) -> ConfigError:
-    (key, value, message), *others = faults
-    lines = [message, *(str(ConfigError(*fault)) for fault in others)]
-    return ConfigError(key, value, "\n".join(lines))

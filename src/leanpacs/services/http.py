@@ -21,7 +21,6 @@ from leanpacs.config import ALL_ROLES, OidcSettings, Role
 from leanpacs.errors import LeanPACSError
 from leanpacs.services import server, ui
 from leanpacs.services.access.gate import Gate
-from leanpacs.services.access.tokens import Tokens
 from leanpacs.services.cargo import Accounting
 from leanpacs.services.dicomweb import media
 from leanpacs.services.dicomweb.app import DicomWeb, DicomWebOptions
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from leanpacs.archive.archive import Archive
+    from leanpacs.services.access.tokens import Tokens
     from leanpacs.services.ledger import Ledger
     from leanpacs.telemetry import Metrics
 
@@ -211,10 +211,16 @@ def create_app(
 def _guard(archive: Archive, access: AccessOptions) -> Guard:
     return Gate(
         keys=archive.catalog,
-        tokens=Tokens(access.oidc) if access.oidc.enabled else None,
+        tokens=_tokens(access.oidc) if access.oidc.enabled else None,
         anonymous=access.anonymous,
         key_seconds=access.key_seconds,
     )
+
+
+def _tokens(settings: OidcSettings) -> Tokens:
+    from leanpacs.services.access.tokens import Tokens  # cryptography takes 10 MB: only where it is used
+
+    return Tokens(settings)
 
 
 def _cors(origins: tuple[str, ...]) -> list[Middleware]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from leanpacs.config import Role
 from leanpacs.services.access.caller import Caller, admit
 from leanpacs.services.access.keys import Keys, bearer_of, looks_like_key
-from leanpacs.services.access.tokens import InvalidToken, KeysUnavailable, Tokens
+from leanpacs.services.access.refusal import InvalidToken, KeysUnavailable
 from leanpacs.services.dicomweb.problems import RETRY_AFTER_SECONDS, Problem
 from leanpacs.services.operations import Operation, Right
 from leanpacs.services.threads import Threads
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from starlette.requests import Request
+
+    from leanpacs.services.access.tokens import Tokens
 
 _log = logging.getLogger(__name__)
 

@@ -18,19 +18,12 @@ from jwt import PyJWKClient, PyJWKSet
 from leanpacs.config import OidcSettings, Role
 from leanpacs.errors import ConfigError
 from leanpacs.services.access.caller import Caller
+from leanpacs.services.access.refusal import InvalidToken, KeysUnavailable
 
 _FETCH_SECONDS: Final = 10.0
 
 Find = Callable[[str], jwt.PyJWK]
 """Finds the public key of a token."""
-
-
-class InvalidToken(Exception):
-    """The token is not taken; the text says why, for whoever showed it."""
-
-
-class KeysUnavailable(Exception):
-    """The provider's public keys cannot be had: no token can be checked now."""
 
 
 class Tokens:
