@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from leanpacs.config import Settings, TierSettings
 from leanpacs.refs import HOT, Tier
 from leanpacs.storage.local import LocalStore
-from leanpacs.storage.s3 import S3Place, S3Store
 from leanpacs.storage.store import BlobStore
 from leanpacs.storage.stores import Stores
+
+if TYPE_CHECKING:
+    from leanpacs.storage.s3 import S3Place
 
 HOT_FOLDER = "hot"
 SPOOL_FOLDER = "spool"
@@ -32,10 +35,14 @@ def open_store(tier: Tier, settings: TierSettings, data: Path) -> BlobStore:
     """Open the store of one tier; what it needs on this machine stands in ``data``."""
     if settings.kind == "local":
         return LocalStore(Path(settings.url), tier)
+    from leanpacs.storage.s3 import S3Store  # its library takes room and time: only where it is used
+
     return S3Store(_place(settings), tier, data / SPOOL_FOLDER / tier)
 
 
 def _place(settings: TierSettings) -> S3Place:
+    from leanpacs.storage.s3 import S3Place
+
     bucket, _, prefix = settings.url.removeprefix("s3://").partition("/")
     return S3Place(
         bucket,
