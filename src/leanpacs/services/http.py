@@ -24,6 +24,7 @@ from leanpacs.services.access.gate import Gate
 from leanpacs.services.cargo import Accounting
 from leanpacs.services.dicomweb import media
 from leanpacs.services.dicomweb.app import DicomWeb, DicomWebOptions
+from leanpacs.services.dicomweb.dictionary import DictionaryMiddleware
 from leanpacs.services.dicomweb.problems import answer_http_error, answer_known_error, problem_response
 from leanpacs.services.figures import Figures, gauges
 from leanpacs.services.operations import OPERATION, Guard, Operation, Right, openapi, routes
@@ -54,6 +55,7 @@ _EXPOSED: Final = (
     "content-location",
     "content-range",
     "etag",
+    "link",
     "retry-after",
     "warning",
 )
@@ -201,6 +203,7 @@ def create_app(
             *([Middleware(Accounting, ledger=ledger)] if ledger is not None else []),
             *_cors(options.cors_origins),
             Middleware(CompressMiddleware, zstd_level=3, brotli_quality=4, gzip_level=4),
+            Middleware(DictionaryMiddleware, root=options.dicomweb.root),
         ],
         exception_handlers={HTTPException: answer_http_error, LeanPACSError: answer_known_error},
     )

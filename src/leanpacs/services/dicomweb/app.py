@@ -16,7 +16,7 @@ from starlette.responses import Response
 from leanpacs.archive.giveback.searching import Searcher
 from leanpacs.errors import InstanceNotFound
 from leanpacs.services.cargo import cargo_of
-from leanpacs.services.dicomweb import capabilities, qido, resources, stow, wado, wadouri
+from leanpacs.services.dicomweb import capabilities, dictionary, qido, resources, stow, wado, wadouri
 from leanpacs.services.dicomweb import frames as pixels
 from leanpacs.services.dicomweb import rendered as looks
 from leanpacs.services.dicomweb.noting import NotingLander, noting
@@ -102,7 +102,7 @@ class DicomWeb:
     def operations(self) -> list[Operation]:
         """Return all operations with their full paths."""
         below = [operation.below(self._options.root) for operation in resources.operations(self)]
-        return [*below, resources.uri_service(self)]
+        return [*below, resources.uri_service(self), dictionary.operation(self._options.root)]
 
     async def capabilities(self, request: Request) -> Response:
         """Answer what the service can do (PS3.18 8.9)."""

@@ -17,7 +17,7 @@ import orjson
 from leanpacs import __version__
 from leanpacs.dicom.jsonvalues import attribute_json
 from leanpacs.errors import CodecError, DicomError
-from leanpacs.services.dicomweb import caching, compression, forms, media, multipart, readymade, zipped
+from leanpacs.services.dicomweb import caching, compression, dictionary, forms, media, multipart, readymade, zipped
 from leanpacs.services.dicomweb.media import MediaRange
 from leanpacs.services.dicomweb.multipart import BodyPart
 from leanpacs.services.dicomweb.nativexml import native_xml
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_SMALL_BYTES: Final = 64 << 10
+"""Bodies of which a dictionary saves more than making them anew costs."""
 _XML_BODY: Final = f'multipart/related; type="{media.DICOM_XML}"'
 
 
@@ -120,7 +122,7 @@ async def metadata(
             )
 
         body = await threads.run(kept)
-        if compression.takes_zstd(request):
+        if compression.takes_zstd(request) and not (len(body) < _SMALL_BYTES and dictionary.is_held(request.headers)):
             return whole(request, body, compression.encoded_fields(etag), form)
         return whole(request, await threads.run(readymade.expanded, body), caching.fields(etag), form)
     models = _models(rows, archive.retriever, urls)
