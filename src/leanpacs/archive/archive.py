@@ -14,6 +14,7 @@ from leanpacs.archive.care.delete import Deleter
 from leanpacs.archive.care.placing import Placer
 from leanpacs.archive.care.verify import Verifier
 from leanpacs.archive.giveback.cache import DiskCache
+from leanpacs.archive.giveback.passing import SYNTAX_OF
 from leanpacs.archive.giveback.retrieve import Retriever
 from leanpacs.archive.host import host_name
 from leanpacs.archive.intake.forwarding import Forwarding
@@ -108,6 +109,8 @@ class Archive:
                 time_limit_seconds=settings.workers.frame_seconds,
             ),
             cache=self.cache,
+            any_syntax=[SYNTAX_OF[codec] for codec in settings.delivery.any_syntax],
+            verify_one_in=settings.delivery.verify_one_in,
         )
 
     @property
@@ -165,6 +168,7 @@ class Archive:
 
     def close(self) -> None:
         """Close the catalog and stop the workers; safe to call twice."""
+        self.retriever.lookahead.close()
         self._decoders.shutdown()
         self.cache.close()
         self.catalog.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -89,6 +90,18 @@ class DeliverySettings(Section):
         default=8 << 30,
         description="Room on disk, for each process that answers HTTP, for frames and metadata that were costly to "
         "make; nothing is added while the file system has less than storage.minimum_free_bytes. 0 keeps none.",
+    )
+    any_syntax: tuple[Literal["htj2k", "jpegls", "jpeg2000", "jpegxl"], ...] = Field(
+        default=("htj2k", "jpegls", "jpeg2000"),
+        description="Who accepts any transfer syntax of several instances (multipart/related, transfer-syntax=*) gets "
+        "those that are held in one of these codecs as they are held. JPEG XL is left out because few can read it yet; "
+        "an empty list gives all instances as they were received.",
+    )
+    verify_one_in: int = Field(
+        default=32,
+        ge=0,
+        description="Instances that are transcoded for a receiver: one in so many is read back and compared before it "
+        "goes out, and the first ones of each kind. 1 checks all, 0 none.",
     )
 
 

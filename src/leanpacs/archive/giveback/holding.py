@@ -11,7 +11,7 @@ from typing import Final
 
 from leanpacs.archive.giveback.cost import seconds_to_read
 from leanpacs.archive.giveback.opened import open_landed, open_pack
-from leanpacs.archive.giveback.shelf import Shelf
+from leanpacs.archive.giveback.shelf import Opened, Shelf
 from leanpacs.archive.settle.settling import dictionaries_of
 from leanpacs.catalog import Catalog, InstanceRow, Kind, RepresentationRow
 from leanpacs.errors import BlobNotFound, InstanceNotFound
@@ -46,6 +46,7 @@ class Holdings:
         self._limit_inflated_bytes = limit_inflated_bytes
         self._shelf = Shelf(SHELF_BYTES)
         self._places = _Places()
+        self._dictionary_names: tuple[str, ...] = ()
 
     def expect(self, instances: Sequence[InstanceRow]) -> None:
         """Look up at once where these instances are, which are about to be opened."""
@@ -53,6 +54,11 @@ class Holdings:
         if len(unknown) > 1:
             for key, held in self._catalog.representations_of(list(unknown)).items():
                 self._places.put(unknown[key], held)
+
+    def known(self, instance: InstanceRow, wanted: str | None = None) -> Opened | None:
+        """What is known of the form that :meth:`opened` opens, if it is at hand."""
+        held = [row for row in self._places.get(instance) or () if row.kind is Kind.PACK]
+        return self._shelf.get(self._best(held, wanted).blob.digest) if held else None
 
     @contextmanager
     def opened(self, instance: InstanceRow, wanted: str | None = None) -> Iterator[OpenInstance]:
@@ -75,16 +81,20 @@ class Holdings:
             self._places.put(instance, held)
         if not held:
             raise InstanceNotFound(instance.sop_uid)
-        best = held[0] if len(held) == 1 else min(held, key=lambda row: self._seconds(row, wanted))
+        best = self._best(held, wanted)
         store = self._stores.at(best.blob.tier)
         if best.kind is Kind.PACK:
-            names = tuple(self._stores.hot.kept_names())
-            dictionaries = dictionaries_of(self._stores.hot, names)
+            if self._shelf.get(best.blob.digest) is None:  # else its dictionary was there when it was opened before
+                self._dictionary_names = tuple(self._stores.hot.kept_names())
+            dictionaries = dictionaries_of(self._stores.hot, self._dictionary_names)
             limit = self._limit_inflated_bytes
             return open_pack(store, best.blob.digest, dictionaries, limit_inflated_bytes=limit, shelf=self._shelf)
         return open_landed(
             store, best.blob.digest, instance.transfer_syntax, limit_inflated_bytes=self._limit_inflated_bytes
         )
+
+    def _best(self, held: Sequence[RepresentationRow], wanted: str | None) -> RepresentationRow:
+        return held[0] if len(held) == 1 else min(held, key=lambda row: self._seconds(row, wanted))
 
     def _seconds(self, row: RepresentationRow, wanted: str | None) -> float:
         return seconds_to_read(row, wanted, is_hot=row.blob.tier == self._stores.hot.tier)

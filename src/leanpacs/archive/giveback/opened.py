@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from leanpacs.archive.giveback.passing import is_as_demanded, passes, syntax_of_held
+from leanpacs.archive.giveback.passing import is_as_demanded, passes
 from leanpacs.archive.giveback.rebuild import PackedInstance
 from leanpacs.archive.giveback.shelf import Opened, Shelf
 from leanpacs.archive.manifest import Form
@@ -83,10 +83,6 @@ class SettledInstance:
     def passes(self, transfer_syntax: str) -> bool:
         """Whether frames may be held as code streams of this transfer syntax."""
         return passes(self._packed.manifest, transfer_syntax)
-
-    def syntax_of_held(self) -> str | None:
-        """UID of the transfer syntax that frames are held in, None where it is none that a receiver knows."""
-        return syntax_of_held(self._packed.manifest)
 
     def stream(self, number: int) -> bytes:
         """The code stream of frame ``number`` as it is held."""

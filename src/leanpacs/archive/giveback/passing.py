@@ -23,7 +23,13 @@ CODEC_OF: Final = {
     uids.HTJ2K: HTJ2K.name,
 }
 """Which codec's code streams each transfer syntax has; the RPCL syntax wants tile-parts that packs do not have."""
-_LOSSLESS: Final = (uids.HTJ2K_LOSSLESS, uids.JPEG_LS_LOSSLESS, uids.JPEG_2000_LOSSLESS, uids.JPEG_XL_LOSSLESS)
+SYNTAX_OF: Final = {
+    HTJ2K.name: uids.HTJ2K_LOSSLESS,
+    JpegLS.name: uids.JPEG_LS_LOSSLESS,
+    Jpeg2000.name: uids.JPEG_2000_LOSSLESS,
+    JpegXL.name: uids.JPEG_XL_LOSSLESS,
+}
+"""The lossless transfer syntax of each codec whose code streams may be passed on as they are held."""
 _WITH_A_SIGN: Final = frozenset({Jpeg2000.name, HTJ2K.name})
 """The others hold signed values as offset binary, where DICOM has two's complement."""
 
@@ -45,7 +51,8 @@ def passes(manifest: Manifest, transfer_syntax: str) -> bool:
 
 def syntax_of_held(manifest: Manifest) -> str | None:
     """UID of the transfer syntax that the frames of a pack may be frames of as they are, None when there is none."""
-    return next((uid for uid in _LOSSLESS if passes(manifest, uid)), None)
+    uid = SYNTAX_OF.get(manifest.pixel.codec) if manifest.pixel else None
+    return uid if uid is not None and passes(manifest, uid) else None
 
 
 def is_as_demanded(codec: str, stream: bytes, spec: FrameSpec) -> bool:

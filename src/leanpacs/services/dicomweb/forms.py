@@ -58,11 +58,14 @@ class InstanceForm:
         Whether it comes in multipart/related.
     by_name : bool
         Whether the request names this transfer syntax, so that no other will do.
+    any_will_do : bool
+        Whether any other one will do as well.
     """
 
     transfer_syntax: str
     multipart: bool
     by_name: bool = False
+    any_will_do: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,12 @@ def instance_form(
     fitting = [a for a in ranges if a.covers(DICOM) and (alone or a.multipart is not False)]
     for equal in _by_quality(fitting):
         found = [
-            InstanceForm(uid, is_multipart(accepted, ranged=ranged and alone), uid == accepted.transfer_syntax)
+            InstanceForm(
+                uid,
+                is_multipart(accepted, ranged=ranged and alone),
+                uid == accepted.transfer_syntax,
+                accepted.transfer_syntax == ANY_SYNTAX,
+            )
             for accepted in equal
             if (uid := _satisfied(received, accepted.transfer_syntax))
         ]

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from leanpacs.services.threads import Threads
 
 _END: Final = b""
+_AT_ONCE_BYTES: Final = 1 << 20
+"""A body that is no longer is made in one call and sent in one piece."""
 
 
 def whole(request: Request, body: bytes, headers: Mapping[str, str], media_type: str) -> Response:
@@ -64,6 +66,7 @@ class ChunkedResponse(Response):
         self._threads = threads
         self._turn = threading.Lock()
         self._first = _END
+        self._is_whole = False
         self._send_body = True
         fields = dict(headers or {})
         if length is not None:
@@ -71,21 +74,35 @@ class ChunkedResponse(Response):
         self.init_headers(fields)
 
     async def primed(self, request: Request) -> Self:
-        """Make the first chunk now, so that a failure becomes an answer and not a broken connection.
+        """Make the first chunks now, so that a failure becomes an answer and not a broken connection.
 
         For HEAD no chunk is made at all.
         """
         self._send_body = request.method != "HEAD"
         if self._send_body:
             try:
-                self._first = await self._threads.run(self._next)
+                await self._threads.run(self._begin)
             except BaseException:
                 await self._finish()
                 raise
         return self
 
+    def _begin(self) -> None:
+        """Make chunks until the body ends, or is too long to be sent in one piece."""
+        made, size = [], 0
+        while size <= _AT_ONCE_BYTES and (chunk := self._next()):
+            made.append(chunk)
+            size += len(chunk)
+        self._first = b"".join(made)
+        if size <= _AT_ONCE_BYTES:
+            self._close()
+            self._is_whole = True
+
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Send the answer (ASGI)."""
+        if self._is_whole:
+            await self._send_whole(send)
+            return
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._watch, receive, tasks.cancel_scope)
@@ -95,6 +112,12 @@ class ChunkedResponse(Response):
             raise group.exceptions[0] from None
         finally:
             await self._finish()
+
+    async def _send_whole(self, send: Send) -> None:
+        headers = [field for field in self.raw_headers if field[0] != b"content-length"]
+        headers.append((b"content-length", b"%d" % len(self._first)))
+        await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
+        await send({"type": "http.response.body", "body": self._first, "more_body": False})
 
     async def _watch(self, receive: Receive, scope: anyio.CancelScope) -> None:
         """Stop the sending when the client has gone."""

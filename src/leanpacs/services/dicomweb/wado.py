@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -80,7 +81,7 @@ async def instances(
     if not found:
         raise Problem(406, _no_form(rows))
     single = not found[0][1].multipart
-    named = (form.transfer_syntax for _, form in found)
+    named = ("*" if form.any_will_do and form.multipart else form.transfer_syntax for _, form in found)
     as_received = all(form.transfer_syntax == row.transfer_syntax for row, form in found)
     etag = caching.entity_tag((row for row, _ in found), str(single), *named, weak=not (single and as_received))
     if unchanged := caching.not_modified(request, etag):
@@ -191,14 +192,16 @@ async def _multipart(
 ) -> Response:
     boundary = multipart.new_boundary()
     alone = len(found) == 1
-    parts: Iterator[BodyPart] = (_body_part(retriever, row, form, urls, alone=alone) for row, form in found)
-    length = None
     if alone:
-        first = await threads.run(next, parts)
-        length = multipart.body_length(first, boundary)
-        parts = chain([first], parts)
-    chunks, headers = multipart.body(parts, boundary), caching.fields(etag)
-    if compression.pixels_compressed(request, (form.transfer_syntax for _, form in found), length):
+        part = await threads.run(_body_part, retriever, *found[0], urls, alone=True)
+        length = multipart.body_length(part, boundary)
+        chunks = multipart.body([part], boundary)
+    else:
+        length = None
+        chunks = multipart.body(_body_parts(retriever, found, urls), boundary)
+    headers = caching.fields(etag)
+    native = () if any(form.any_will_do for _, form in found) else [form.transfer_syntax for _, form in found]
+    if native and compression.pixels_compressed(request, native, length):
         chunks, length, headers = compression.in_zstd(chunks), None, compression.encoded_fields(etag)
     return await ChunkedResponse(
         chunks,
@@ -244,13 +247,34 @@ async def _zip(
     ).primed(request)
 
 
+def _body_parts(
+    retriever: Retriever, found: Sequence[tuple[InstanceRow, InstanceForm]], urls: Urls
+) -> Iterator[BodyPart]:
+    """Parts in order, those that have to be decoded or encoded some turns before they are needed."""
+    retriever.expect([row for row, _ in found])
+
+    def begun() -> Iterator[Callable[[], Part10]]:
+        for row, form in found:
+            uid = retriever.syntax_at_hand(row) if form.any_will_do else form.transfer_syntax
+            yield retriever.soon(row, uid, partial(_open, retriever, row, replace(form, transfer_syntax=uid)))
+
+    parts = retriever.lookahead.in_turn(begun())
+    for (row, _), part in zip(found, parts, strict=True):
+        yield _as_body_part(row, part, urls)
+
+
 def _body_part(retriever: Retriever, row: InstanceRow, form: InstanceForm, urls: Urls, *, alone: bool) -> BodyPart:
-    part = _open(retriever, row, form, alone=alone)
+    if form.any_will_do:
+        form = replace(form, transfer_syntax=retriever.syntax_at_hand(row))
+    return _as_body_part(row, _open(retriever, row, form, alone=alone), urls)
+
+
+def _as_body_part(row: InstanceRow, part: Part10, urls: Urls) -> BodyPart:
     location = urls.instance(row.study_uid, row.series_uid, row.sop_uid)
     return BodyPart(media.with_syntax(media.DICOM, part.transfer_syntax), part.chunks, location, part.length)
 
 
-def _open(retriever: Retriever, row: InstanceRow, form: InstanceForm, *, alone: bool) -> Part10:
+def _open(retriever: Retriever, row: InstanceRow, form: InstanceForm, *, alone: bool = False) -> Part10:
     """Open an instance in a transfer syntax; as received where that turns out to be impossible.
 
     A damaged instance must not make the others of its study unreadable, nor may it be missing: it goes out as
@@ -271,6 +295,7 @@ def _open(retriever: Retriever, row: InstanceRow, form: InstanceForm, *, alone: 
 
 def _models(rows: Sequence[InstanceRow], retriever: Retriever, urls: Urls) -> Iterator[dict[str, Any]]:
     """DICOM JSON Model objects; of an instance among others that cannot be read, its UIDs."""
+    retriever.expect(rows)
     for row in rows:
         try:
             yield retriever.metadata(row, _bulk_uri(row, urls))

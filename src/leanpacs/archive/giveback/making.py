@@ -1,0 +1,247 @@
+"""Instances and frames in other transfer syntaxes than they were received in: passed on, kept from before, or made."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import ExitStack, contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from leanpacs import __version__
+from leanpacs.archive.giveback.cache import DiskCache
+from leanpacs.archive.giveback.checks import SpotChecks
+from leanpacs.archive.giveback.given import FrameBytes, Held, Part10
+from leanpacs.archive.giveback.holding import Holdings
+from leanpacs.archive.giveback.opened import SettledInstance
+from leanpacs.archive.giveback.passing import syntax_of_held
+from leanpacs.catalog import InstanceRow
+from leanpacs.dicom.uids import EXPLICIT_LE
+from leanpacs.dicom.uids import transfer_syntax as syntax_of
+from leanpacs.errors import CodecError, DecodeError, DicomError, FrameNotFound, UnsupportedTransferSyntax
+from leanpacs.transcode.source import OpenInstance
+
+if TYPE_CHECKING:
+    from leanpacs.transcode.engine import Transcoder
+    from leanpacs.transcode.envelope import Envelope
+    from leanpacs.transcode.target import Target
+
+KEPT_BYTES: Final = 64 << 20
+"""Larger instances are not kept in the cache as a whole."""
+AT_ONCE_BYTES: Final = 4 << 20
+"""What is no longer is read at once, so that nothing stays open while it is sent."""
+
+
+class Maker:
+    """Makes what is not held as it is wanted. Thread-safe.
+
+    Parameters
+    ----------
+    holdings : Holdings
+        Opens instances.
+    checks : SpotChecks
+        Says what is read back.
+    spool : Path
+        Folder for what does not fit into memory.
+    workers : Executor, optional
+        Where frames are decoded and written; in this process by default.
+    cache : DiskCache, optional
+        Where what was costly to make is kept.
+    """
+
+    def __init__(
+        self,
+        holdings: Holdings,
+        checks: SpotChecks,
+        spool: Path,
+        workers: Executor | None,
+        cache: DiskCache | None,
+    ) -> None:
+        self._holdings = holdings
+        self._checks = checks
+        self._spool = spool
+        self._workers = workers
+        self._cache = cache
+
+    def instance(self, instance: InstanceRow, wanted: str, *, with_meta: bool) -> Part10:
+        """The instance in a transfer syntax that is not the one it was received in; see `Retriever.part10`."""
+        passed = self._passed(instance, wanted, with_meta=with_meta)
+        if passed is not None:
+            return passed
+        if self._cache is None or instance.data_set_length > KEPT_BYTES or not syntax_of(wanted).encapsulated:
+            chunks = self._transcoded(instance, wanted, with_meta=with_meta)
+            return Part10(next(chunks).decode(), None, chunks)
+        kept = self._cache.fetch(
+            _cache_key(instance, 0, wanted), lambda: b"\0".join(self._named_data_set(instance, wanted))
+        )
+        named, _, data_set = kept.partition(b"\0")
+        uid = named.decode()
+        # An instance comes from its sender with the UIDs that were given to it: they do not change on the way.
+        from leanpacs.dicom.write import file_meta
+
+        meta = file_meta(instance.sop_class, instance.sop_uid, uid) if with_meta else b""
+        return Part10(uid, len(meta) + len(data_set), iter([meta, data_set]))
+
+    def _named_data_set(self, instance: InstanceRow, wanted: str) -> tuple[bytes, bytes]:
+        chunks = self._transcoded(instance, wanted, with_meta=False)
+        return next(chunks), b"".join(chunks)
+
+    def _passed(self, instance: InstanceRow, wanted: str, *, with_meta: bool) -> Part10 | None:
+        """The instance around its code streams as they are held, where they are what is wanted."""
+        with ExitStack() as stack:
+            opened = stack.enter_context(self._holdings.opened(instance, wanted))
+            envelope = self.envelope(opened, wanted) if isinstance(opened, SettledInstance) else None
+            if envelope is None or not isinstance(opened, SettledInstance):
+                return None
+            meta = envelope.file_meta if with_meta else b""
+            streams = map(opened.stream, range(1, len(envelope.lengths) + 1))
+            pieces = chain([meta], envelope.data_set(streams))
+            length = len(meta) + envelope.length
+            if length <= AT_ONCE_BYTES:
+                return Part10(wanted, length, iter(list(pieces)))
+            return Part10(wanted, length, Held(pieces, stack.pop_all()))
+
+    def syntax_of_held(self, instance: InstanceRow) -> str:
+        """UID of the transfer syntax that code streams are held in; '' where it is none that a receiver knows."""
+        known = self._holdings.known(instance)
+        if known is not None:
+            return syntax_of_held(known.contents.manifest) or ""
+        with self._holdings.opened(instance) as opened:
+            found = syntax_of_held(opened.known.contents.manifest) if isinstance(opened, SettledInstance) else None
+        return found or ""
+
+    def is_held(self, instance: InstanceRow, wanted: str) -> bool:
+        """Whether code streams of this transfer syntax only need to be read."""
+        if wanted == instance.transfer_syntax:
+            return True
+        known = self._holdings.known(instance, wanted)
+        if known is not None and wanted in known.envelopes:
+            return known.envelopes[wanted] is not None
+        with self._holdings.opened(instance, wanted) as opened:
+            return isinstance(opened, SettledInstance) and self.envelope(opened, wanted) is not None
+
+    def envelope(self, opened: SettledInstance, wanted: str) -> Envelope | None:
+        """What stands around the code streams of a pack, if they may go out as they are in this transfer syntax."""
+        known = opened.known.envelopes
+        if wanted not in known:
+            # All code streams of a pack were written alike: the first one tells what all declare.
+            fits = opened.passes(wanted) and opened.stream_as_demanded(1) is not None
+            lengths = opened.stream_lengths() if fits else ()
+            known[wanted] = self.transcoder().envelope(opened, _target(wanted), lengths) if fits else None
+        return known[wanted]
+
+    def _transcoded(self, instance: InstanceRow, wanted: str, *, with_meta: bool) -> Iterator[bytes]:
+        """First the UID of the transfer syntax that it comes in, then the bytes."""
+        target = _target(wanted, self._checks.are_due(instance, wanted))
+        encapsulated = syntax_of(instance.transfer_syntax).encapsulated
+        with (
+            self._holdings.opened(instance, target.transfer_syntax) as opened,
+            told_as_unsupported(target.transfer_syntax, encapsulated=encapsulated),
+        ):
+            transcoder = self.transcoder()
+            made = transcoder.file(opened, target) if with_meta else transcoder.data_set(opened, target)
+            yield made.account.transfer_syntax.encode()
+            yield from made.pieces
+
+    def transcoder(self) -> Transcoder:
+        """Decodes and writes frames, in the workers where there are some."""
+        from leanpacs.codecs.isolated import FUZZED_CLEAN
+        from leanpacs.transcode.engine import Transcoder
+
+        return Transcoder(self._workers, spool=self._spool, in_process=FUZZED_CLEAN)
+
+    def frames(self, instance: InstanceRow, numbers: Sequence[int], wanted: str) -> Generator[FrameBytes]:
+        """Frames in a transfer syntax, native ones under Explicit VR Little Endian; see `Retriever.frames`."""
+        if self._cache is None or (wanted != EXPLICIT_LE and self.is_held(instance, wanted)):
+            yield from self._made(instance, numbers, wanted)
+        elif len(numbers) == 1:
+            key = _cache_key(instance, numbers[0], wanted)
+            yield FrameBytes(wanted, self._cache.fetch(key, lambda: self._one(instance, numbers[0], wanted)))
+        else:
+            yield from self._kept_or_made(self._cache, instance, numbers, wanted)
+
+    def _kept_or_made(
+        self, cache: DiskCache, instance: InstanceRow, numbers: Sequence[int], wanted: str
+    ) -> Iterator[FrameBytes]:
+        """Frames of which some are in the cache; the others are made together, several at a time."""
+        keys = {number: _cache_key(instance, number, wanted) for number in numbers}
+        missing = [number for number in numbers if cache.get(keys[number]) is None]
+        made = self._made(instance, missing, wanted)
+        try:
+            left, count, started = set(missing), 0, time.perf_counter()
+            for number in numbers:
+                kept = None if number in left else cache.get(keys[number])
+                if number in left:
+                    frame = next(made)
+                    count += 1  # several are made at a time: the mean says what one took
+                    cache.put(keys[number], frame.data, (time.perf_counter() - started) / count)
+                    yield frame
+                else:
+                    yield FrameBytes(wanted, self._one(instance, number, wanted) if kept is None else kept)
+        finally:
+            made.close()
+
+    def _one(self, instance: InstanceRow, number: int, wanted: str) -> bytes:
+        made = self._made(instance, [number], wanted)
+        try:
+            return next(made).data
+        finally:
+            made.close()
+
+    def _made(self, instance: InstanceRow, numbers: Sequence[int], wanted: str) -> Generator[FrameBytes]:
+        with self._holdings.opened(instance, wanted) as opened:
+            count = opened.frame_count()
+            for number in numbers:
+                if not 1 <= number <= count:
+                    raise FrameNotFound(number, count)
+            encapsulated = opened.layout.pixel is not None and opened.layout.pixel.encapsulated
+            if encapsulated and wanted == instance.transfer_syntax:
+                for number in numbers:
+                    yield FrameBytes(wanted, opened.frame(number))
+                return
+            with told_as_unsupported(wanted, encapsulated=encapsulated):
+                yield from self._frames_in(instance, opened, numbers, wanted)
+
+    def _frames_in(
+        self, instance: InstanceRow, opened: OpenInstance, numbers: Sequence[int], wanted: str
+    ) -> Iterator[FrameBytes]:
+        transcoder, target = self.transcoder(), _target(wanted, self._checks.are_due(instance, wanted))
+        if not (isinstance(opened, SettledInstance) and opened.passes(wanted)):
+            yield from (FrameBytes(wanted, frame.data) for frame in transcoder.frames(opened, target, numbers))
+            return
+        for number in numbers:
+            stream = opened.stream_as_demanded(number)
+            yield FrameBytes(wanted, transcoder.frame(opened, target, number).data if stream is None else stream)
+
+
+def _cache_key(instance: InstanceRow, number: int, wanted: str) -> str:
+    """Of what was received, whichever instance that is; another release may write it otherwise."""
+    text = f"{instance.data_set_digest.hex}/{number}/{wanted}/{__version__}"
+    return hashlib.sha256(text.encode()).hexdigest()[:40]
+
+
+def _target(transfer_syntax: str, is_checked: bool = True) -> Target:
+    from leanpacs.transcode.target import Target, Verify
+
+    return Target(transfer_syntax, verify=Verify.FIRST if is_checked else Verify.NONE)
+
+
+@contextmanager
+def told_as_unsupported(transfer_syntax: str, *, encapsulated: bool) -> Iterator[None]:
+    """What is damaged can still be given as it was received: tell receivers to ask for that.
+
+    Of an instance that was native, a code stream that does not decode is ours: a fault of the archive.
+    """
+    try:
+        yield
+    except DecodeError as error:
+        if not encapsulated:
+            raise
+        raise UnsupportedTransferSyntax(transfer_syntax, str(error)) from error
+    except (UnsupportedTransferSyntax, FrameNotFound):
+        raise
+    except (CodecError, DicomError) as error:
+        raise UnsupportedTransferSyntax(transfer_syntax, str(error)) from error
