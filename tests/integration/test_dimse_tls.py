@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import gc
+import io
 import ipaddress
 import socket
 import ssl
+import struct
 import subprocess
-from collections.abc import Iterator
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import pydicom
 import pytest
+from pydicom.dataset import Dataset
 from pynetdicom import AE
-from pynetdicom.sop_class import Verification
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelMove, Verification
 
 import data
-from dimse_archive import made
+from dimse_archive import made, served
 from dimse_peer import FakeArchive, dcmtk, door
+from leanpacs.archive.intake.ingest import Incoming, Outcome, Receipt
 from leanpacs.errors import ConfigError
+from leanpacs.services.dimse import Peer
 from leanpacs.services.dimse.security import client_tls, is_allowed, server_tls
 
 # pynetdicom leaves its socket open when its association request is cut off without an answer.
@@ -119,6 +129,125 @@ def test_dcmtk_sends_over_tls(archive: FakeArchive, pem: Path, tmp_path: Path) -
         )
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(archive.kept) == 1
+
+
+@contextmanager
+def nothing_left_open() -> Iterator[None]:
+    """Fails if a socket is dropped without being closed within the block."""
+    gc.collect()  # what others have left
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", ResourceWarning)
+        yield
+        gc.collect()
+    assert [str(one.message) for one in told if "socket" in str(one.message)] == []
+
+
+def move(address: tuple[str, int], content: bytes) -> Dataset:
+    """Have a study moved to VIEWER; the last response."""
+    query = Dataset()
+    query.QueryRetrieveLevel = "STUDY"
+    query.StudyInstanceUID = pydicom.dcmread(io.BytesIO(content)).StudyInstanceUID
+    ae = AE("MOVER")
+    ae.add_requested_context(StudyRootQueryRetrieveInformationModelMove)
+    association = ae.associate(*address)
+    assert association.is_established
+    try:
+        return [
+            status for status, _ in association.send_c_move(query, "VIEWER", ae.requested_contexts[0].abstract_syntax)
+        ][-1]
+    finally:
+        association.release()
+
+
+def test_moves_over_tls(archive: FakeArchive, pem: Path, tmp_path: Path) -> None:
+    contents = [made(data.Recipe(instance=number, rows=300, columns=300)) for number in range(4)]
+    with door(archive, tls=server_tls(pem / "cert.pem", pem / "key.pem", pem / "cert.pem")) as (_, port):
+        tls = client_tls(pem / "cert.pem", pem / "cert.pem", pem / "key.pem")
+        viewer = Peer("VIEWER", "localhost", port, tls=tls)
+        with served(tmp_path / "archive", *contents, destinations=(viewer,)) as (_, address), nothing_left_open():
+            status = move(address, contents[0])
+    assert (status.Status, status.NumberOfCompletedSuboperations) == (0, 4)
+    assert len(archive.kept) == 4
+
+
+@contextmanager
+def rude(behaviour: Callable[[socket.socket], None]) -> Iterator[int]:
+    """A server that treats each connection in one way and closes it; its port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with connection, suppress(OSError):
+                        behaviour(connection)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join(20)
+
+
+def reset(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def talk(connection: socket.socket) -> None:
+    connection.recv(1)
+    connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
+@pytest.mark.parametrize("behaviour", [lambda _: None, reset, talk], ids=["closes", "resets", "no TLS"])
+def test_moves_to_destinations_that_fail_leave_nothing_open(
+    behaviour: Callable[[socket.socket], None], pem: Path, tmp_path: Path
+) -> None:
+    content = made()
+    with rude(behaviour) as port:
+        viewer = Peer("VIEWER", "localhost", port, tls=client_tls(pem / "cert.pem"))
+        with served(tmp_path / "archive", content, destinations=(viewer,)) as (_, address), nothing_left_open():
+            for _ in range(5):
+                assert move(address, content).Status == 0xA702
+
+
+def test_a_destination_with_another_certificate(archive: FakeArchive, pem: Path, tmp_path: Path) -> None:
+    content = made()
+    with door(archive, tls=server_tls(pem / "cert.pem", pem / "key.pem")) as (_, port):
+        viewer = Peer("VIEWER", "localhost", port, tls=client_tls())  # trusts those of the system only
+        with served(tmp_path / "archive", content, destinations=(viewer,)) as (_, address), nothing_left_open():
+            assert move(address, content).Status == 0xA702
+    assert archive.kept == []
+
+
+def test_who_asked_for_a_move_is_gone(archive: FakeArchive, pem: Path, tmp_path: Path) -> None:
+    """The association to the destination is ended and closed when that of the request breaks."""
+    contents = [made(data.Recipe(instance=number)) for number in range(30)]
+    begun, gone = threading.Event(), threading.Event()
+
+    def wait(incoming: Incoming) -> Receipt:
+        begun.set()
+        gone.wait(20)
+        return Receipt(Outcome.STORED, 1)
+
+    archive.answer = wait
+    with door(archive, tls=server_tls(pem / "cert.pem", pem / "key.pem")) as (_, port):
+        viewer = Peer("VIEWER", "localhost", port, tls=client_tls(pem / "cert.pem"))
+        with served(tmp_path / "archive", *contents, destinations=(viewer,)) as (_, address), nothing_left_open():
+            ae = AE("MOVER")
+            ae.add_requested_context(StudyRootQueryRetrieveInformationModelMove)
+            association = ae.associate(*address)
+            query = Dataset()
+            query.QueryRetrieveLevel = "STUDY"
+            query.StudyInstanceUID = pydicom.dcmread(io.BytesIO(contents[0])).StudyInstanceUID
+            responses = association.send_c_move(query, "VIEWER", StudyRootQueryRetrieveInformationModelMove)
+            assert begun.wait(20)
+            association.abort()
+            gone.set()
+            del responses
+            while any(thread.name == "dimse" for thread in threading.enumerate()):
+                time.sleep(0.05)
 
 
 def test_certificates_that_cannot_be_used(pem: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
@@ -190,12 +191,14 @@ class Dispatcher:
     def _deliver(self, peer: Peer, rows: Sequence[OutboxRow], notes: _Notes, stop: threading.Event) -> None:
         archive = counted(self._archive, self._ledger, Party("dimse", peer.ae_title, peer.host))
         parcels = list(self._parcels(rows, notes, archive))
-        for parcel, sent in deliver(
+        results = deliver(
             peer, self._options.ae_title, parcels, stop=stop.is_set, timeout_seconds=self._options.timeout_seconds
-        ):
-            notes.add(parcel, sent)
-            if notes.is_old():
-                notes.write(self._clock() + LEASE)
+        )
+        with closing(results):  # also when the catalog does not answer
+            for parcel, sent in results:
+                notes.add(parcel, sent)
+                if notes.is_old():
+                    notes.write(self._clock() + LEASE)
 
     def _parcels(self, rows: Sequence[OutboxRow], notes: _Notes, archive: Giving) -> Iterator[Parcel]:
         for row in rows:

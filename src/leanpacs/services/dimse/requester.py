@@ -111,10 +111,12 @@ def associated(
 def _connect(peer: Peer, timeout_seconds: float) -> Wire:
     try:
         connection = socket.create_connection((peer.host, peer.port), timeout=timeout_seconds)
-        if peer.tls is None:
-            return Wire(connection, timeout_seconds)
         with _closed_on_error(connection) as plain:
-            return Wire(peer.tls.wrap_socket(plain, server_hostname=peer.host), timeout_seconds)
+            if peer.tls is None:
+                return Wire(plain, timeout_seconds)
+            secured = peer.tls.wrap_socket(plain, server_hostname=peer.host)  # closes it when the handshake fails
+        with _closed_on_error(secured):
+            return Wire(secured, timeout_seconds)
     except OSError as error:
         raise Unreachable(f"{peer.ae_title} at {peer.host}:{peer.port}: {error}") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Protocol
@@ -214,15 +215,17 @@ class RetrieveService:
             Element.MOVE_ORIGINATOR_AE_TITLE: job.association.calling,
             Element.MOVE_ORIGINATOR_MESSAGE_ID: job.command.message_id,
         }
-        for parcel, sent in deliver(
+        results = deliver(
             peer,
             self._ae_title,
             job.parcels,
             more=originator,
             stop=job.is_cancelled,
             timeout_seconds=self._timeout_seconds,
-        ):
-            job.note(parcel, sent)
+        )
+        with closing(results):  # also when who asked is gone meanwhile
+            for parcel, sent in results:
+                job.note(parcel, sent)
 
 
 def parcel_of(held: InstanceRow, archive: Giving) -> Parcel:

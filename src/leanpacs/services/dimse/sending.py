@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from typing import Final
 
 from leanpacs.errors import LeanPACSError
@@ -28,7 +29,7 @@ def deliver(
     more: dict[int, int | str] | None = None,
     stop: Callable[[], bool] = lambda: False,
     timeout_seconds: float = 60.0,
-) -> Iterator[tuple[Parcel, Sent]]:
+) -> Generator[tuple[Parcel, Sent]]:
     """Send instances, and say of each in turn what became of it.
 
     When an association breaks, the instance that was under way has failed, and the others go on a new one.
@@ -78,7 +79,7 @@ def deliver_with_retries(
     pause_seconds: float,
     timeout_seconds: float = 60.0,
     sleep: Callable[[float], object] = time.sleep,
-) -> Iterator[tuple[Parcel, Sent]]:
+) -> Generator[tuple[Parcel, Sent]]:
     """Send instances, and those again for which that may help, after a pause that doubles each time.
 
     Yields one result for each instance, the last one.
@@ -86,11 +87,12 @@ def deliver_with_retries(
     waiting = parcels
     for attempt in range(attempts):
         again: list[Parcel] = []
-        for parcel, sent in deliver(peer, calling, waiting, timeout_seconds=timeout_seconds):
-            if attempt + 1 < attempts and may_help(sent):
-                again.append(parcel)
-            else:
-                yield parcel, sent
+        with closing(deliver(peer, calling, waiting, timeout_seconds=timeout_seconds)) as results:
+            for parcel, sent in results:
+                if attempt + 1 < attempts and may_help(sent):
+                    again.append(parcel)
+                else:
+                    yield parcel, sent
         if not again:
             return
         waiting = again
