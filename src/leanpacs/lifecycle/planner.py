@@ -25,6 +25,7 @@ SERIES_PACK_BYTES: Final = 1 << 30
 """Series are divided into packs of about this size: one of them is what a cold tier restores at once."""
 
 SERIES_PACK_INSTANCES: Final = 1000
+LARGEST_GATHERED_WHOLE: Final = 8 << 20
 _LIVE_SHARE: Final = 0.75
 """A series pack of which less is still in use is taken apart, or made anew."""
 
@@ -249,15 +250,16 @@ class Planner:
                 yield _task(
                     Step.SEPARATE, "", wanted.rule_for("pack"), [(held, form)], 0, _moving(form.size_bytes), wanted
                 )
-            elif not form.is_shared and wanted.pack == "series" and complete and len(ready) > 1:
+            elif wanted.pack == "series" and complete and len(ready) > 1 and _may_be_gathered(held, form):
                 loose.append((held, form, wanted))
             else:
                 placed.setdefault(form.digest.raw, []).append((held, form, wanted))
-        for part in _parts(loose):
-            if len(part) > 1:
-                yield self._gather(part)
-            else:
-                placed.setdefault(part[0][1].digest.raw, []).extend(part)
+        for tier in sorted({form.tier for _, form, _ in loose}):
+            for part in _parts([one for one in loose if one[1].tier == tier]):
+                if len(part) > 1:
+                    yield self._gather(part)
+                else:
+                    placed.setdefault(part[0][1].digest.raw, []).extend(part)
         for members in placed.values():
             yield from self._place(members)
 
@@ -316,6 +318,11 @@ def smallest(packs: list[Form]) -> Form:
     return min(packs, key=lambda form: (form.size_bytes, form.id))
 
 
+def _may_be_gathered(held: Held, form: Form) -> bool:
+    """Heads go into a series pack, not large data sets that are held whole."""
+    return not form.is_shared and (form.form != "whole" or held.length <= LARGEST_GATHERED_WHOLE)
+
+
 def _is_fast(form: Form) -> bool:
     return form.preset in ("fast", "")
 
@@ -333,6 +340,8 @@ def _task(
     goal = f"{step} {target}".strip()
     if step in (Step.DROP, Step.SEPARATE):
         goal = f"{step} {members[0][1].id}"
+    elif step is Step.GATHER:
+        goal = f"{step} {len(members)} from {members[0][1].id} to {members[-1][1].id}"
     return Task(step, goal, target, rule, tuple(members), raw, saved_bytes, seconds, wanted)
 
 

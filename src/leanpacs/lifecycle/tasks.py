@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 from leanpacs.archive.archive import Archive
 from leanpacs.archive.settle.again import Again, Remade, Source, remake
 from leanpacs.archive.settle.encode import Preferences, SeriesChoices
+from leanpacs.archive.settle.gathering import Gather, Gathered, gather
 from leanpacs.catalog import RepresentationRow, Transaction
 from leanpacs.catalog.ageing import Done, Form, Held, Outcome, Swap
 from leanpacs.errors import BlobNotFound, InstanceNotFound, RefusedByPolicy
@@ -58,10 +59,10 @@ class Encoding:
         again = Again(
             source=self._source(held, form),
             target=target,
-            preferences=None if task.step is Step.REHEAD else self._preferences(task, held),
+            preferences=self._preferences(task, held) if task.step in (Step.RECOMPRESS, Step.WARM) else None,
             dictionary_names=tuple(self.archive.stores.hot.kept_names()),
             limit_inflated_bytes=self.archive.settings.ingest.largest_inflated_bytes,
-            below_bytes=None if task.step is Step.WARM else form.size_bytes,
+            below_bytes=form.size_bytes if task.step in (Step.RECOMPRESS, Step.REHEAD) else None,
             smallest=task.target != "fast",
             scopes=(held.sop_class,),
         )
@@ -92,13 +93,10 @@ class Encoding:
             return False
         if task.step is Step.REHEAD:
             return str(result.new.dictionary_id) == task.target
-        return result.new.evidence.preset == task.target
+        return task.step is not Step.RECOMPRESS or result.new.evidence.preset == task.target
 
     def _source(self, held: Held, form: Form) -> Source:
-        (row,) = self.archive.catalog.ageing.keys([held.instance_id])
-        return Source(
-            self.archive.stores.at(form.tier), BlobRef(form.tier, form.digest, form.blob_bytes), row.sop_uid, row.digest
-        )
+        return sources(self.archive, [(held, form)])[0]
 
     def _preferences(self, task: Task, held: Held) -> Preferences:
         known = self.choices.get(held.series_id)
@@ -108,6 +106,43 @@ class Encoding:
                 self.choices.clear()
             self.choices[held.series_id] = known
         return Preferences(known, 0.0, (held.sop_class,), recode=task.target != "fast", preset=task.target)
+
+
+@dataclass(frozen=True, slots=True)
+class Gathering:
+    """Instances of a series put into one pack by a worker, proven there, swapped here."""
+
+    archive: Archive
+    grace: timedelta
+
+    def call(self, task: Task) -> Call:
+        """See `Steps`."""
+        work = Gather(
+            sources(self.archive, task.members),
+            self.archive.stores.at(task.members[0][1].tier),
+            tuple(self.archive.stores.hot.kept_names()),
+            sum(form.size_bytes for _, form in task.members),
+        )
+        return gather, (work,)
+
+    def commit(self, task: Task, result: Gathered, transaction: Transaction, now: datetime) -> Done:
+        """See `Steps`."""
+        before = sum(form.size_bytes for _, form in task.members)
+        if not result.forms:
+            return _done(task, Outcome.KEPT, before, before, result.cpu_seconds)
+        blob = result.forms[0].blob
+        if not self.archive.stores.at(blob.tier).exists(blob.digest):
+            raise BlobNotFound(blob.digest.hex)
+        swapped = [
+            transaction.ageing.swap(Swap(held.instance_id, form.id, new), now=now, due_at=now + self.grace)
+            for (held, form), new in zip(task.members, result.forms, strict=True)
+        ]
+        outcome = Outcome.DONE if any(swapped) else Outcome.OVERTAKEN
+        return _done(task, outcome, before, result.size_bytes, result.cpu_seconds)
+
+    def shows(self, task: Task, result: Gathered) -> bool:
+        """See `Steps`."""
+        return bool(result.forms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +239,28 @@ class Placing:
 _SERIES_REMEMBERED: Final = 1000
 
 
+def sources(archive: Archive, members: Sequence[tuple[Held, Form]]) -> tuple[Source, ...]:
+    """Where the forms of instances are, and what must come out of them.
+
+    Raises
+    ------
+    InstanceNotFound
+        One of them has gone.
+    """
+    keys = {row.instance_id: row for row in archive.catalog.ageing.keys([held.instance_id for held, _ in members])}
+    if len(keys) < len(members):
+        raise InstanceNotFound(members[0][0].series_uid)
+    return tuple(
+        Source(
+            archive.stores.at(form.tier),
+            BlobRef(form.tier, form.digest, form.blob_bytes),
+            keys[held.instance_id].sop_uid,
+            keys[held.instance_id].digest,
+        )
+        for held, form in members
+    )
+
+
 def steps(
     archive: Archive, decider: Callable[[], Decider], now: Callable[[], datetime], grace: timedelta
 ) -> Mapping[Step, Steps]:
@@ -213,6 +270,8 @@ def steps(
         Step.RECOMPRESS: encoding,
         Step.REHEAD: encoding,
         Step.WARM: encoding,
+        Step.SEPARATE: encoding,
+        Step.GATHER: Gathering(archive, grace),
         Step.DROP: Dropping(grace),
         Step.PLACE: Placing(archive, now),
         Step.EXPIRE: Expiring(archive, decider),

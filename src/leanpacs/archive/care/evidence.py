@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from leanpacs.archive.archive import Archive
-from leanpacs.archive.giveback.rebuild import PackedInstance
+from leanpacs.archive.giveback.seriespack import packed_instance
 from leanpacs.archive.manifest import Manifest
 from leanpacs.catalog import InstanceRow, Kind, RepresentationRow
 from leanpacs.errors import InstanceNotFound, LeanPACSError
@@ -62,16 +62,16 @@ def _of_instance(archive: Archive, instance: InstanceRow) -> Iterator[Proof]:
         manifest, problem = None, ""
         if held.kind is Kind.PACK:
             try:
-                manifest = _manifest(archive, held)
+                manifest = _manifest(archive, held, instance.sop_uid)
                 problem = _disagreement(instance, held, manifest)
             except (LeanPACSError, OSError) as error:
                 problem = str(error)
         yield Proof(instance, held, manifest, problem)
 
 
-def _manifest(archive: Archive, held: RepresentationRow) -> Manifest:
+def _manifest(archive: Archive, held: RepresentationRow, sop_uid: str) -> Manifest:
     with archive.stores.at(held.blob.tier).open(held.blob.digest) as file:
-        return PackedInstance(file, ()).manifest
+        return packed_instance(file, (), sop_uid).manifest
 
 
 def _disagreement(instance: InstanceRow, held: RepresentationRow, manifest: Manifest) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -13,8 +13,10 @@ from pathlib import Path
 from leanpacs.archive.archive import Archive
 from leanpacs.archive.giveback.opened import open_pack
 from leanpacs.archive.giveback.rebuild import PackedInstance
+from leanpacs.archive.giveback.seriespack import SeriesPack, is_series_pack
 from leanpacs.archive.intake.ingest import Incoming, Outcome
 from leanpacs.archive.manifest import Form
+from leanpacs.archive.settle.gathering import forms_of
 from leanpacs.archive.settle.representing import represent
 from leanpacs.catalog import Arrival, DuplicateInstance, NewRepresentation
 from leanpacs.dicom.attributes import InstanceIndex, index
@@ -69,55 +71,76 @@ def _is_pack(store: BlobStore, blob: BlobStat) -> bool:
 
 
 def _rescue_pack(archive: Archive, store: BlobStore, blob: BlobStat, dictionaries: Sequence[Dictionary]) -> Finding:
+    """Take in what a pack holds; it counts as needed if any of its instances was not known yet."""
+    known = ""
     try:
-        found, arrival, new = _read_pack(archive, store, blob, dictionaries)
-        with archive.catalog.writing() as transaction:
-            transaction.restore(found, arrival, new)
-    except DuplicateInstance as duplicate:
-        return Finding(blob.digest, Rescued.SUPERSEDED, str(duplicate))
+        read = list(_read_pack(archive, store, blob, dictionaries))
+        for found, arrival, new in read:
+            try:
+                with archive.catalog.writing() as transaction:
+                    transaction.restore(found, arrival, new)
+            except DuplicateInstance as duplicate:
+                known = str(duplicate)
+                if len(read) == 1:
+                    return Finding(blob.digest, Rescued.SUPERSEDED, known)
     except LeanPACSError as error:
         return Finding(blob.digest, Rescued.DAMAGED, str(error))
-    return Finding(blob.digest, Rescued.PACK)
+    return Finding(blob.digest, Rescued.PACK, known)
+
+
+_Read = tuple[InstanceIndex, Arrival, NewRepresentation]
 
 
 def _read_pack(
     archive: Archive, store: BlobStore, blob: BlobStat, dictionaries: Sequence[Dictionary]
-) -> tuple[InstanceIndex, Arrival, NewRepresentation]:
-    limit = archive.settings.ingest.largest_inflated_bytes
+) -> Iterator[_Read]:
+    """The instances of a pack, each decoded and compared."""
+    ref = BlobRef(store.tier, blob.digest, blob.size_bytes)
     with store.open(blob.digest) as file:
-        packed = PackedInstance(file, dictionaries)
-        manifest = packed.manifest
-        actual = packed.digest()
-        if actual != manifest.digest:
-            raise VerificationError("the pack does not hold what it says", manifest.digest.hex, actual.hex)
-        with open_pack(store, blob.digest, dictionaries, limit_inflated_bytes=limit) as opened:
-            layout = opened.layout
-            found = index(layout, manifest.digest)
-            head_bytes = manifest.preface + len(opened.head()) + len(opened.tail())
-        pixel_bytes = packed.pixel_bytes()
-        if manifest.form is Form.WHOLE and layout.pixel is not None:
-            pixel_bytes = layout.pixel.length
-        received_at = datetime.fromisoformat(manifest.received.at)
-        arrival = Arrival(
-            transfer_syntax=manifest.transfer_syntax,
-            data_set_length=manifest.length,
-            data_set_digest=manifest.digest,
-            received_at=received_at,
-            sender=manifest.received.sender,
-            door=manifest.received.door,
-            warning=(layout.problem or "") if manifest.form is Form.WHOLE else "",
-        )
-        new = represent(
-            BlobRef(store.tier, blob.digest, blob.size_bytes),
-            manifest,
-            packed.entries,
-            dictionary_id=packed.dictionary_id(),
-            raw_head_bytes=head_bytes,
-            pixel_bytes=pixel_bytes,
-            verified_at=datetime.now(UTC),
-            decoder="rebuild-catalog",
-            seconds=0.0,
-        )
+        if is_series_pack(file):
+            pack = SeriesPack(file)
+            for member, form in zip(pack, forms_of(pack, ref), strict=True):
+                found, arrival, _ = _read_packed(archive, store, ref, member, dictionaries)
+                yield found, arrival, form
+        else:
+            yield _read_packed(archive, store, ref, PackedInstance(file, dictionaries), dictionaries)
+
+
+def _read_packed(
+    archive: Archive, store: BlobStore, blob: BlobRef, packed: PackedInstance, dictionaries: Sequence[Dictionary]
+) -> _Read:
+    limit = archive.settings.ingest.largest_inflated_bytes
+    manifest = packed.manifest
+    actual = packed.digest()
+    if actual != manifest.digest:
+        raise VerificationError("the pack does not hold what it says", manifest.digest.hex, actual.hex)
+    with open_pack(store, blob.digest, dictionaries, manifest.sop_uid, limit_inflated_bytes=limit) as opened:
+        layout = opened.layout
+        found = index(layout, manifest.digest)
+        head_bytes = manifest.preface + len(opened.head()) + len(opened.tail())
+    pixel_bytes = packed.pixel_bytes()
+    if manifest.form is Form.WHOLE and layout.pixel is not None:
+        pixel_bytes = layout.pixel.length
+    arrival = Arrival(
+        transfer_syntax=manifest.transfer_syntax,
+        data_set_length=manifest.length,
+        data_set_digest=manifest.digest,
+        received_at=datetime.fromisoformat(manifest.received.at),
+        sender=manifest.received.sender,
+        door=manifest.received.door,
+        warning=(layout.problem or "") if manifest.form is Form.WHOLE else "",
+    )
+    new = represent(
+        blob,
+        manifest,
+        packed.entries,
+        dictionary_id=packed.dictionary_id(),
+        raw_head_bytes=head_bytes,
+        pixel_bytes=pixel_bytes,
+        verified_at=datetime.now(UTC),
+        decoder="rebuild-catalog",
+        seconds=0.0,
+    )
     return found, arrival, new
 
 

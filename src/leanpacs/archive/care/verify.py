@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
-from leanpacs.archive.giveback.rebuild import PackedInstance
+from leanpacs.archive.giveback.seriespack import digest_of
 from leanpacs.archive.settle.settling import dictionaries_of
 from leanpacs.catalog import Catalog, InstanceRow, Kind, RepresentationRow
 from leanpacs.config import WorkerSettings
@@ -142,7 +142,7 @@ def _check_data_set(stores: Stores, dictionary_names: tuple[str, ...], check: Ch
     store = stores.at(check.tier)
     if check.kind is Kind.PACK:
         with store.open(check.blob) as file:
-            actual = PackedInstance(file, dictionaries_of(stores.hot, dictionary_names)).digest()
+            actual = digest_of(file, dictionaries_of(stores.hot, dictionary_names), check.holder)
     else:
         sha = hashlib.sha256()
         for piece in store.chunks(check.blob, check.preface_length):

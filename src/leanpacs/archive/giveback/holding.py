@@ -88,7 +88,14 @@ class Holdings:
                 self._dictionary_names = tuple(self._stores.hot.kept_names())
             dictionaries = dictionaries_of(self._stores.hot, self._dictionary_names)
             limit = self._limit_inflated_bytes
-            return open_pack(store, best.blob.digest, dictionaries, limit_inflated_bytes=limit, shelf=self._shelf)
+            return open_pack(
+                store,
+                best.blob.digest,
+                dictionaries,
+                instance.sop_uid,
+                limit_inflated_bytes=limit,
+                shelf=self._shelf,
+            )
         return open_landed(
             store, best.blob.digest, instance.transfer_syntax, limit_inflated_bytes=self._limit_inflated_bytes
         )

@@ -12,6 +12,7 @@ from typing import BinaryIO, cast
 
 from leanpacs.archive.giveback.passing import is_as_demanded, passes
 from leanpacs.archive.giveback.rebuild import PackedInstance
+from leanpacs.archive.giveback.seriespack import SeriesMember, packed_instance
 from leanpacs.archive.giveback.shelf import Opened, Shelf
 from leanpacs.archive.manifest import Form
 from leanpacs.dicom.instance import scan
@@ -115,6 +116,7 @@ def open_pack(
     store: BlobStore,
     pack: Digest,
     dictionaries: Sequence[Dictionary],
+    sop_uid: str,
     *,
     limit_inflated_bytes: int,
     shelf: Shelf | None = None,
@@ -126,10 +128,10 @@ def open_pack(
     with ExitStack() as stack:
         file = stack.enter_context(store.open(pack))
         known = shelf.get(pack) if shelf else None
-        packed = PackedInstance(file, dictionaries, known.contents if known else None)
+        packed = packed_instance(file, dictionaries, sop_uid, known.contents if known else None)
         if packed.manifest.form is not Form.WHOLE:
             settled = SettledInstance(packed, known)
-            if shelf is not None and known is None:
+            if shelf is not None and known is None and not isinstance(packed, SeriesMember):
                 shelf.put(pack, settled.known)
             yield settled
             return

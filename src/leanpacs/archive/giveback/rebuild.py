@@ -132,7 +132,10 @@ class PackedInstance:
         """The code stream of frame ``number`` (from 1) as it is in the pack."""
         if not 1 <= number <= self.manifest.frames:
             raise FrameNotFound(number, self.manifest.frames)
-        return self._pack.read(self.manifest.frame_name(number))
+        return self._pack.read(self._entry_name(number))
+
+    def _entry_name(self, number: int) -> str:
+        return self.manifest.frame_name(number)
 
     def received_stream(self, number: int) -> bytes:
         """The code stream of frame ``number`` (from 1) as it was received (forms ``streams`` and ``recoded``).

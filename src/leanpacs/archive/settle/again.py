@@ -21,6 +21,7 @@ from typing import BinaryIO, cast
 
 from leanpacs import __version__
 from leanpacs.archive.giveback.rebuild import PackedInstance
+from leanpacs.archive.giveback.seriespack import packed_instance
 from leanpacs.archive.manifest import HEAD, MANIFEST, SKELETON, TAIL, Form, Manifest, Recipes
 from leanpacs.archive.settle.encode import Preferences, SeriesChoice, SeriesChoices, encode
 from leanpacs.archive.settle.packer import Packed
@@ -163,7 +164,7 @@ def facts_of(manifest: Manifest) -> Manifest:
 @contextmanager
 def _opened(source: Source, known: Sequence[Dictionary]) -> Iterator[PackedInstance]:
     with source.store.open(source.blob.digest) as file:
-        yield PackedInstance(file, known)
+        yield packed_instance(file, known, source.sop_uid)
 
 
 def _encoded(task: Again, packed: PackedInstance, file: BinaryIO, folder: Path) -> tuple[Packed, SeriesChoice | None]:
@@ -195,7 +196,7 @@ def _with_new_head(task: Again, packed: PackedInstance, file: BinaryIO) -> Packe
         pack.add(manifest.frame_name(number), packed.stream(number))
     for name, scopes in ((SKELETON, ()), (TAIL, task.scopes)):
         content = packed.unpacked(name)
-        if content or name in packed.entries:
+        if content or (name == SKELETON and manifest.form is not Form.FRAMES):
             pack.add(name, compressor.compress(content, scopes))
     pack.add(MANIFEST, manifest.to_json())
     size = pack.close()
