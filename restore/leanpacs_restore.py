@@ -753,10 +753,11 @@ class JpegLS:
 class Pack:
     """One pack, opened."""
 
-    def __init__(self, path: Path, zstandard: Zstandard) -> None:
-        self.zip = zipfile.ZipFile(path)
+    def __init__(self, opened: zipfile.ZipFile, zstandard: Zstandard, manifest: dict[str, Any]) -> None:
+        self.zip = opened
         self.zstandard = zstandard
-        self.manifest = json.loads(self.zip.read("manifest.json"))
+        self.manifest = manifest
+        self.prefix = ""
         if self.manifest["leanpacs"] != 1:
             raise Damaged(f"the pack is of format {self.manifest['leanpacs']}; this program reads format 1")
 
@@ -764,11 +765,10 @@ class Pack:
         """Preamble and file meta as received; empty when there were none."""
         wanted, start = self.manifest.get("preface", 0), b""
         if wanted:
-            with self.zip.open("head.zst") as entry:
-                for piece in self.zstandard.chunks(entry):
-                    start += piece
-                    if len(start) >= wanted:
-                        break
+            for piece in self._head_chunks():
+                start += piece
+                if len(start) >= wanted:
+                    break
         return start[:wanted]
 
     def data_set(self) -> Iterator[bytes]:
@@ -779,15 +779,21 @@ class Pack:
             yield from self._streams()
         elif self.manifest["form"] != "whole":
             raise Damaged(f"unknown form {self.manifest['form']!r}")
-        if self.manifest["form"] != "whole" and "tail.zst" in self.zip.namelist():
+        if self.manifest["form"] != "whole" and self._has("tail.zst"):
             yield self._unpacked("tail.zst")  # begins with what followed the last frame in Pixel Data
 
     def _head(self) -> Iterator[bytes]:
         skip = self.manifest.get("preface", 0)
+        for piece in self._head_chunks():
+            yield piece[skip:]
+            skip = max(0, skip - len(piece))
+
+    def _head_chunks(self) -> Iterator[bytes]:
         with self.zip.open("head.zst") as entry:
-            for piece in self.zstandard.chunks(entry):
-                yield piece[skip:]
-                skip = max(0, skip - len(piece))
+            yield from self.zstandard.chunks(entry)
+
+    def _has(self, name: str) -> bool:
+        return name in self.zip.namelist()
 
     def _unpacked(self, name: str) -> bytes:
         with self.zip.open(name) as entry:
@@ -795,7 +801,7 @@ class Pack:
 
     def _entries(self, extension: str) -> Iterator[str]:
         for number in range(1, self.manifest["pixel"]["frames"] + 1):
-            yield f"frames/{number:05d}.{extension}"
+            yield f"{self.prefix}frames/{number:05d}.{extension}"
 
     def _frames(self) -> Iterator[bytes]:
         pixel = self.manifest["pixel"]
@@ -811,7 +817,7 @@ class Pack:
         recipes = self.manifest["recipes"]
         for number, index in enumerate(self.manifest.get("recipe_of", [0] * pixel["frames"]), 1):
             recipe = recipes[index]
-            entry = f"frames/{number:05d}.{recipe.get('ext', pixel['ext'])}"
+            entry = f"{self.prefix}frames/{number:05d}.{recipe.get('ext', pixel['ext'])}"
             yield received_stream(pixel, recipe, self.zip.read(entry), self.zstandard)
 
     def _streams(self) -> Iterator[bytes]:
@@ -827,6 +833,56 @@ class Pack:
                 yield payload.take(length)
             position, is_table = end, False
         yield skeleton[position:]
+
+
+class Member(Pack):
+    """One instance of a series pack: heads, layouts and tails are cut out of blocks that all share."""
+
+    def __init__(
+        self, opened: zipfile.ZipFile, zstandard: Zstandard, manifest: dict[str, Any], prefix: str, blocks: Blocks
+    ) -> None:
+        super().__init__(opened, zstandard, manifest)
+        self.prefix, self.blocks = prefix, blocks
+
+    def _head_chunks(self) -> Iterator[bytes]:
+        yield self._unpacked("head.zst")
+
+    def _has(self, name: str) -> bool:
+        return name in self.manifest["pieces"]
+
+    def _unpacked(self, name: str) -> bytes:
+        number, offset, length = self.manifest["pieces"][name]
+        piece = self.blocks.content(number)[offset : offset + length]
+        if len(piece) != length:
+            raise Damaged(f"a block of the series pack ends within {name}")
+        return piece
+
+
+class Blocks:
+    """The blocks of a series pack; the one used last is remembered."""
+
+    def __init__(self, opened: zipfile.ZipFile, zstandard: Zstandard) -> None:
+        self.zip, self.zstandard = opened, zstandard
+        self.number, self.last = 0, b""
+
+    def content(self, number: int) -> bytes:
+        """Content of a block."""
+        if number != self.number:
+            with self.zip.open(f"heads/{number:05d}.zst") as entry:
+                self.number, self.last = number, self.zstandard.all(entry)
+        return self.last
+
+
+def packs_in(opened: zipfile.ZipFile, zstandard: Zstandard) -> Iterator[Pack]:
+    """The instance of a pack, or all instances of a series pack."""
+    if "series.zst" not in opened.namelist():
+        yield Pack(opened, zstandard, json.loads(opened.read("manifest.json")))
+        return
+    with opened.open("series.zst") as entry:
+        manifests = json.loads(zstandard.all(entry))
+    blocks = Blocks(opened, zstandard)
+    for place, manifest in enumerate(manifests, 1):
+        yield Member(opened, zstandard, manifest, f"{place:05d}/", blocks)
 
 
 class _Payload:
@@ -882,7 +938,6 @@ class Restorer:
                 start = file.read(4)
             if start in ZIP_START:
                 self._restore(path)
-                self.restored += 1
             else:
                 self._copy(path)
                 self.copied += 1
@@ -891,7 +946,12 @@ class Restorer:
             print(f"FAILED {path}: {str(error) or type(error).__name__}", file=sys.stderr)
 
     def _restore(self, path: Path) -> None:
-        pack = Pack(path, self.zstandard)
+        with zipfile.ZipFile(path) as opened:
+            for pack in packs_in(opened, self.zstandard):
+                self._restore_one(path, pack)
+                self.restored += 1
+
+    def _restore_one(self, path: Path, pack: Pack) -> None:
         folder = self.out / safe(pack.manifest["study"]) / safe(pack.manifest["series"])
         folder.mkdir(parents=True, exist_ok=True)
         partial = folder / f"{path.name[:64]}.partial"
@@ -904,7 +964,6 @@ class Restorer:
             partial.replace(self._free_name(target, pack.manifest["sha256"]))
         finally:
             partial.unlink(missing_ok=True)
-            pack.zip.close()
 
     @staticmethod
     def _write(pack: Pack, path: Path) -> str:
