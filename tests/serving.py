@@ -26,7 +26,13 @@ class Server:
     """
 
     def __init__(
-        self, folder: Path, *, processes: int = 0, workers: int = 0, environment: dict[str, str] | None = None
+        self,
+        folder: Path,
+        *,
+        processes: int = 0,
+        workers: int = 0,
+        environment: dict[str, str] | None = None,
+        http_port: int = 0,
     ) -> None:
         self._environment = os.environ | {
             "LEANPACS_DIMSE__PROCESSES": str(processes),
@@ -36,7 +42,7 @@ class Server:
         }
         self._command = [
             *(sys.executable, "-m", "leanpacs", "serve", "--data", str(folder)),
-            *("--http", "127.0.0.1:0", "--dimse", "127.0.0.1:0"),
+            *("--http", f"127.0.0.1:{http_port}", "--dimse", "127.0.0.1:0"),
         ]
         self.folder = folder
         self._log = folder.with_suffix(".log")

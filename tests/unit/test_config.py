@@ -140,3 +140,29 @@ def test_copies_go_to_other_tiers_that_there_are() -> None:
 def test_tiers_have_plain_names(name: str) -> None:
     with pytest.raises(ConfigError, match="tiers"):
         load_settings(flags={"tiers": {name: {"kind": "local", "url": "/w"}}})
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"catalog": {"url": "mysql://leanpacs:hush@db/leanpacs"}},
+        {"tiers": {"hot": {"kind": "s4", "url": "s3://a/b", "secret_access_key": "hush"}}},
+        {"tiers": {"hot": '{"kind": "s3", "url": "s3://a/b", "secret_access_key": "hush"}'}},
+        {"tiers": {"hot": {"kind": "s3", "url": "s3://a/b", "secret_access_key": "hush"}}},
+    ],
+)
+def test_faults_do_not_tell_secrets(flags: dict[str, dict[str, object]]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(flags=flags)
+    assert "hush" not in f"{caught.value} {caught.value.value!r}"
+
+
+def test_tiers_in_the_environment_are_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEANPACS_TIERS", '{"hot": {"kind": "s3", "url": "s3://bucket/a"}}')
+    assert load_settings().tiers["hot"].url == "s3://bucket/a"
+
+
+def test_a_catalog_on_a_server_keeps_its_password_to_itself() -> None:
+    settings = load_settings(flags={"catalog": {"url": "postgresql://leanpacs:hush@db/leanpacs"}})
+    assert "hush" not in repr(settings)
+    assert settings.catalog.url.get_secret_value() == "postgresql://leanpacs:hush@db/leanpacs"

@@ -19,6 +19,7 @@ from leanpacs.config.settings import Settings
 from leanpacs.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "LEANPACS_"
+_SECRET = re.compile("secret|password")
 # Variables that share the prefix but are read by the tests and benchmarks only.
 _NOT_SETTINGS = ("LEANPACS_TEST_", "LEANPACS_BENCH_")
 
@@ -91,9 +92,9 @@ def _merged(layers: list[dict[str, Any]]) -> dict[str, Any]:
 def _unknown_variables() -> list[tuple[str, object, str]]:
     """Find variables that look like settings and are none; the library would pass over them in silence."""
     known = {f"{ENVIRONMENT_PREFIX}{name}__".upper() for name in Settings.model_fields}
-    whole = {f"{ENVIRONMENT_PREFIX}FORWARD"}
+    whole = {f"{ENVIRONMENT_PREFIX}FORWARD", f"{ENVIRONMENT_PREFIX}TIERS"}
     return [
-        (name, value, f"no such setting; the form is {ENVIRONMENT_PREFIX}SECTION__KEY")
+        (name, _without_secrets(value), f"no such setting; the form is {ENVIRONMENT_PREFIX}SECTION__KEY")
         for name, value in sorted(os.environ.items())
         if name.upper().startswith(ENVIRONMENT_PREFIX)
         and name.upper() not in whole
@@ -105,16 +106,21 @@ def _faults(error: ValidationError) -> list[tuple[str, object, str]]:
     return [
         (
             ".".join(str(part) for part in fault["loc"]),
-            _without_password(fault["input"]),
+            _without_secrets(fault["input"]),
             "no such setting" if fault["type"] == "extra_forbidden" else fault["msg"],
         )
         for fault in error.errors(include_url=False)
     ]
 
 
-def _without_password(value: object) -> object:
-    """What was given, but for a password in a URL: errors end up in logs."""
-    return re.sub(r"(?<=://)([^/@]*):[^/]*@", r"\1:***@", value) if isinstance(value, str) else value
+def _without_secrets(value: object) -> object:
+    """What was given, but for secrets and for passwords in URLs: errors end up in logs."""
+    if isinstance(value, Mapping):
+        return {key: "***" if _SECRET.search(str(key)) else _without_secrets(one) for key, one in value.items()}
+    if isinstance(value, str):
+        value = re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:***@", value)
+        return re.sub(r"""(["']\w*(?:secret|password)\w*["']\s*[:=]\s*)["'][^"']*["']""", r'\1"***"', value)
+    return value
 
 
 def _config_error(faults: list[tuple[str, object, str]]) -> ConfigError:
