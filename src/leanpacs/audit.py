@@ -34,6 +34,8 @@ class AuditAction(StrEnum):
     VERIFY = "verify"
     QUARANTINE = "quarantine"
     REBUILD = "rebuild"
+    LOGIN = "login"
+    CONFIGURE = "configure"
 
 
 class AuditOutcome(StrEnum):

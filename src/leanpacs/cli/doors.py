@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import ssl
 
     from leanpacs.archive.archive import Archive
-    from leanpacs.catalog import TrafficKey, Volume
+    from leanpacs.catalog import DestinationRow, TrafficKey, Volume
     from leanpacs.services.dimse import Peer
     from leanpacs.services.dimse.dispatch import Dispatcher
     from leanpacs.services.ledger import Ledger
@@ -155,6 +155,7 @@ def serve_http(settings: Settings, listener: socket.socket, lifeline: Connection
         cors_origins=settings.http.cors_origins,
         dimse_address=f"{settings.dimse.host}:{settings.dimse.port}",
         ae_title=settings.dimse.ae_title,
+        destinations=_fixed_destinations(settings),
         server=ServerOptions(tls=_tls_files(settings)),
         access=AccessOptions(
             anonymous=exposure.anonymous_roles(settings),
@@ -172,6 +173,15 @@ def serve_http(settings: Settings, listener: socket.socket, lifeline: Connection
     # Threads of the HTTP server may still be about to call into an interpreter that is being taken down.
     sys.stderr.flush()
     os._exit(0)
+
+
+def _fixed_destinations(settings: Settings) -> tuple[DestinationRow, ...]:
+    from leanpacs.catalog import DestinationRow
+
+    return tuple(
+        DestinationRow(title, one.host, one.port, one.prefer, one.tls, str(one.tls_ca or ""), one.reports_apart)
+        for title, one in settings.dimse.destinations.items()
+    )
 
 
 def _tls_files(settings: Settings) -> TlsFiles | None:

@@ -17,10 +17,12 @@ from starlette.responses import Response
 from starlette_compress import CompressMiddleware, add_compress_type
 
 from leanpacs import __version__
+from leanpacs.catalog import DestinationRow
 from leanpacs.config import ALL_ROLES, OidcSettings, Role
 from leanpacs.errors import LeanPACSError
 from leanpacs.services import server, ui
 from leanpacs.services.access.gate import Gate
+from leanpacs.services.admin import Admin
 from leanpacs.services.cargo import Accounting
 from leanpacs.services.dicomweb import media
 from leanpacs.services.dicomweb.app import DicomWeb, DicomWebOptions
@@ -109,6 +111,8 @@ class HttpOptions:
         Origins whose scripts may use this door from a browser; ``*``: any.
     access : AccessOptions
         Who may come in.
+    destinations : tuple of DestinationRow
+        Where may be sent to by the settings, for administrators to see.
     """
 
     dicomweb: DicomWebOptions = field(default_factory=DicomWebOptions)
@@ -120,6 +124,7 @@ class HttpOptions:
     server: ServerOptions = field(default_factory=ServerOptions)
     cors_origins: tuple[str, ...] = ()
     access: AccessOptions = field(default_factory=AccessOptions)
+    destinations: tuple[DestinationRow, ...] = ()
 
 
 def serve(
@@ -190,7 +195,8 @@ def create_app(
         ),
     )
     state = _State(archive, figures, reading, metrics)
-    operations = [*_own(page, state), *dicomweb.operations()]
+    admin = Admin(archive, storing, figures, options.destinations)
+    operations = [*_own(page, state), *admin.operations(), *dicomweb.operations()]
     description = _Description(operations, options.dicomweb.public_url)
     operations.append(description.operation())
     app = Starlette(

@@ -86,6 +86,10 @@ class Operation:
         Status of each answer to its media types; an empty sequence: no body.
     refuses : sequence of int
         Statuses that come with a problem body.
+    body : mapping
+        JSON schema of the request body; {} says nothing of it.
+    schemas : mapping
+        Status of an answer to the JSON schema of its body.
     """
 
     name: str
@@ -99,6 +103,8 @@ class Operation:
     takes: Sequence[str] = ()
     gives: Mapping[int, Sequence[str]] = field(default_factory=dict)
     refuses: Sequence[int] = ()
+    body: Mapping[str, Any] = field(default_factory=dict)
+    schemas: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def path_names(self) -> list[str]:
@@ -177,7 +183,7 @@ def openapi(operations: Iterable[Operation], *, title: str, version: str, server
         "info": {"title": title, "version": version},
         "servers": [{"url": server}],
         "paths": {path: _path_item(list(group)) for path, group in groupby(listed, key=lambda one: one.template)},
-        "components": {"schemas": {"Problem": _PROBLEM_SCHEMA}},
+        "components": {"schemas": {"Problem": _PROBLEM_SCHEMA}, "securitySchemes": _SCHEMES},
     }
 
 
@@ -198,10 +204,12 @@ def _described(operation: Operation) -> dict[str, Any]:
         "parameters": [_parameter(parameter) for parameter in parameters],
         "responses": _responses(operation),
     }
+    if operation.right is not Right.NONE:
+        described["security"] = [{"bearer": []}, {"basic": []}]
     if operation.reference:
         described["description"] = operation.reference
     if operation.takes:
-        content: dict[str, Any] = {name: {"schema": {}} for name in operation.takes}
+        content: dict[str, Any] = {name: {"schema": dict(operation.body)} for name in operation.takes}
         described["requestBody"] = {"required": True, "content": content}
     return described
 
@@ -225,9 +233,11 @@ def _responses(operation: Operation) -> dict[str, Any]:
     for status, names in operation.gives.items():
         found[str(status)] = {"description": _MEANING.get(status, "")}
         if names:
-            found[str(status)]["content"] = {name: {} for name in names}
+            shown = {"schema": operation.schemas[status]} if status in operation.schemas else {}
+            found[str(status)]["content"] = dict.fromkeys(names, shown)
     problem = {_PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    for status in operation.refuses:
+    credentials = () if operation.right is Right.NONE else (401, 403)
+    for status in (*operation.refuses, *credentials):
         told = found.setdefault(str(status), {"description": _MEANING.get(status, "")})
         told["content"] = told.get("content", {}) | problem
     return found
@@ -235,6 +245,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
 
 _MEANING: Final[Mapping[int, str]] = {
     200: "It is all there.",
+    201: "It is made.",
     202: "Some of it is done, or there is something to be said about it.",
     204: "There is nothing.",
     206: "A part of it.",
@@ -246,12 +257,18 @@ _MEANING: Final[Mapping[int, str]] = {
     406: "It cannot be had in any form that is accepted.",
     408: "Nothing came for too long.",
     409: "Nothing was done, because of what is held or was sent.",
+    413: "The body is too long.",
     415: "The body is of another media type.",
     416: "There is no such range.",
     501: "It asks for what is not made here.",
     500: "A fault of the archive.",
     503: "Something does not answer; come again.",
     507: "There is no room; come again.",
+}
+
+_SCHEMES: Final = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, or a token of the identity provider."},
+    "basic": {"type": "http", "scheme": "basic", "description": "An API key as the password, under any name."},
 }
 
 _PROBLEM_SCHEMA: Final = {
