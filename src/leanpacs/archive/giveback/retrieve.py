@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from leanpacs.archive.giveback.ahead import Lookahead
@@ -121,6 +122,10 @@ class Retriever:
         if transfer_syntax in (None, instance.transfer_syntax):
             return self._file(instance, lambda _: b"")
         return self._maker.instance(instance, transfer_syntax or "", with_meta=False)
+
+    def data_set_soon(self, instance: InstanceRow, transfer_syntax: str) -> Callable[[], Part10]:
+        """Begin what :meth:`data_set` does; call the result to have it."""
+        return self.soon(instance, transfer_syntax, partial(self.data_set, instance, transfer_syntax))
 
     def frame(self, instance: InstanceRow, number: int, transfer_syntax: str | None = None) -> FrameBytes:
         """One frame, ``number`` counting from 1; see :meth:`frames`."""

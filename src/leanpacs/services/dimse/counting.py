@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,7 +33,18 @@ class _Counted:
 
     def data_set(self, instance: InstanceRow, transfer_syntax: str | None = None) -> DataSet:
         """See `Giving.data_set`."""
-        given = self._archive.data_set(instance, transfer_syntax)
+        return self._counted(instance, self._archive.data_set(instance, transfer_syntax))
+
+    def data_set_soon(self, instance: InstanceRow, transfer_syntax: str) -> Callable[[], DataSet]:
+        """See `Giving.data_set_soon`."""
+        begun = self._archive.data_set_soon(instance, transfer_syntax)
+        return lambda: self._counted(instance, begun())
+
+    def expect(self, instances: Sequence[InstanceRow]) -> None:
+        """See `Giving.expect`."""
+        self._archive.expect(instances)
+
+    def _counted(self, instance: InstanceRow, given: DataSet) -> DataSet:
         return _DataSet(given.transfer_syntax, self._counting(instance, given))
 
     def _counting(self, instance: InstanceRow, given: DataSet) -> Iterator[bytes]:

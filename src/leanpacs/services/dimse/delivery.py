@@ -18,6 +18,8 @@ from leanpacs.services.dimse.transport import AbortReason, Violation
 log = logging.getLogger(__name__)
 
 _MEDIUM: Final = 0
+AHEAD: Final = 3
+"""Instances that are made while one is on its way."""
 _C_STORE_RSP: Final = CommandField.C_STORE_RQ | 0x8000
 
 
@@ -45,12 +47,15 @@ class Parcel:
         UIDs of it, and of the syntax that it is held in.
     data_set : callable
         Gives it in a transfer syntax; raises `UnsupportedTransferSyntax` where that cannot be.
+    soon : callable, optional
+        Begins what `data_set` does; what it returns is called to wait for it, and gives it or raises.
     """
 
     sop_class: str
     sop_uid: str
     transfer_syntax: str
     data_set: Callable[[str], DataSet]
+    soon: Callable[[str], Callable[[], DataSet]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +150,15 @@ class Courier:
         self._prefer = prefer
         self._meanwhile = meanwhile or _unexpected
         self._message_id = 0
+        self._begun: dict[str, tuple[str, Callable[[], DataSet]]] = {}
 
-    def send(self, parcel: Parcel, more: dict[int, int | str] | None = None) -> Sent:
+    def send(self, parcel: Parcel, more: dict[int, int | str] | None = None, *, coming: Sequence[Parcel] = ()) -> Sent:
         """Send an instance in the best form there is, and wait for the answer.
 
         Parameters
         ----------
+        coming : sequence of Parcel
+            What is to be sent after it: the first ones are made meanwhile.
         more : dict, optional
             Further elements of the request, such as who asked for a move.
 
@@ -164,9 +172,10 @@ class Courier:
         options = candidates(parcel, self._contexts, self._prefer)
         reason = f"no presentation context for {transfer_syntax(parcel.transfer_syntax).name} was accepted"
         plain: Context | None = None
+        self._begin((parcel, *coming[:AHEAD]))
         for context in options:
             try:
-                data_set = parcel.data_set(context.transfer_syntax)
+                data_set = self._given(parcel, context.transfer_syntax)
             except UnsupportedTransferSyntax as error:
                 reason = str(error)
                 continue
@@ -182,6 +191,23 @@ class Courier:
                 return self._transfer(parcel, plain, chunks, more or {})
         log.warning("not sent: %s", reason, extra={"action": "send", "sop_uid": parcel.sop_uid})
         return Sent(None, reason=reason)
+
+    def _begin(self, parcels: Sequence[Parcel]) -> None:
+        """Begin to make what is not begun yet, in the form in which it will most likely be sent."""
+        for parcel in parcels:
+            options = candidates(parcel, self._contexts, self._prefer)
+            if parcel.soon is not None and options and parcel.sop_uid not in self._begun:
+                uid = options[0].transfer_syntax
+                try:
+                    self._begun[parcel.sop_uid] = uid, parcel.soon(uid)
+                except LeanPACSError:
+                    continue  # it is told when it is this one's turn
+
+    def _given(self, parcel: Parcel, transfer_syntax_uid: str) -> DataSet:
+        uid, begun = self._begun.pop(parcel.sop_uid, ("", None))
+        if begun is not None and uid == transfer_syntax_uid:
+            return begun()
+        return parcel.data_set(transfer_syntax_uid)
 
     def _transfer(self, parcel: Parcel, context: Context, chunks: Iterator[bytes], more: dict[int, int | str]) -> Sent:
         self._message_id = self._message_id % 0xFFFF + 1

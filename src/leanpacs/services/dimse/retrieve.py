@@ -45,6 +45,14 @@ class Giving(Protocol):
         """An instance in a transfer syntax; raises `UnsupportedTransferSyntax` where that cannot be."""
         ...
 
+    def data_set_soon(self, instance: InstanceRow, transfer_syntax: str) -> Callable[[], DataSet]:
+        """Begin what `data_set` does; what is returned waits for it."""
+        ...
+
+    def expect(self, instances: Sequence[InstanceRow], /) -> None:
+        """Prepare for giving all of these."""
+        ...
+
 
 @dataclass(slots=True)
 class Progress:
@@ -197,6 +205,7 @@ class RetrieveService:
             return status.of_error(error)
         rows = sorted(found, key=lambda row: (row.held.series_id, row.instance.instance_number or 0, row.held.id))
         archive = counted(self._archive, self._ledger, receiver)
+        self._archive.expect([row.held for row in rows])
         job = _Job(association, command, [parcel_of(row.held, archive) for row in rows])
         send(job)
         return job.progress.final(Writer(context.transfer_syntax), job.comment, cancelled=job.cancelled)
@@ -205,10 +214,10 @@ class RetrieveService:
         association = job.association
         contexts = [context for context in association.contexts.values() if context.peer_stores]
         courier = Courier(association.exchange, contexts, meanwhile=job.meanwhile)
-        for parcel in job.parcels:
+        for number, parcel in enumerate(job.parcels, 1):
             if job.is_cancelled():
                 return
-            job.note(parcel, courier.send(parcel))
+            job.note(parcel, courier.send(parcel, coming=job.parcels[number:]))
 
     def _send_to(self, peer: Peer, job: _Job) -> None:
         originator: dict[int, int | str] = {
@@ -230,7 +239,13 @@ class RetrieveService:
 
 def parcel_of(held: InstanceRow, archive: Giving) -> Parcel:
     """An instance of an archive, to be sent."""
-    return Parcel(held.sop_class, held.sop_uid, held.transfer_syntax, lambda uid: archive.data_set(held, uid))
+    return Parcel(
+        held.sop_class,
+        held.sop_uid,
+        held.transfer_syntax,
+        lambda uid: archive.data_set(held, uid),
+        lambda uid: archive.data_set_soon(held, uid),
+    )
 
 
 def read_retrieval(identifier: Identifier, model: Model, *, relational: bool) -> Query:

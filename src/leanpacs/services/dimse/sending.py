@@ -55,10 +55,10 @@ def deliver(
             offers = proposals(batch, peer.prefer)
             with associated(peer, calling, offers, timeout_seconds=timeout_seconds) as exchange:
                 courier = Courier(exchange, list(exchange.contexts.values()), peer.prefer)
-                for parcel in batch:
+                for number, parcel in enumerate(batch, 1):
                     if stop():
                         return
-                    sent = _sent(courier, parcel, more)
+                    sent = _sent(courier, parcel, more, batch[number:])
                     done += 1
                     yield parcel, sent
         except Unreachable as error:
@@ -106,9 +106,9 @@ def may_help(sent: Sent) -> bool:
     return sent.status >> 8 == _OUT_OF_RESOURCES or sent.status == _PROCESSING_FAILURE
 
 
-def _sent(courier: Courier, parcel: Parcel, more: dict[int, int | str] | None) -> Sent:
+def _sent(courier: Courier, parcel: Parcel, more: dict[int, int | str] | None, coming: Sequence[Parcel]) -> Sent:
     try:
-        return courier.send(parcel, more)
+        return courier.send(parcel, more, coming=coming)
     except (LeanPACSError, *_ENDS) as error:
         raise _Broken(f"the association broke: {error}") from error
 
