@@ -279,3 +279,8 @@ _PATIENT_COUNTS: Final = MappingProxyType(
     }
 )
 _PLACES: Final = MappingProxyType({level: _places(level) for level in LEVELS})
+
+
+def returned(level: QueryLevel) -> frozenset[int]:
+    """Tags of the keys that answers at a level can have."""
+    return frozenset(_PLACES[level]) | _NOT_MATCHED
