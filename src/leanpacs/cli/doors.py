@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 def serve_dimse(settings: Settings, listener: socket.socket, lifeline: Connection) -> None:
     """Serve the DIMSE door until the lifeline closes."""
+    _leave_out_decoders()
     from leanpacs.archive.archive import open_archive
     from leanpacs.services.dimse import DimseOptions, Timeouts, serve
 
@@ -139,6 +140,7 @@ def _syntax(ae_title: str, name: str) -> str:
 
 def serve_http(settings: Settings, listener: socket.socket, lifeline: Connection) -> None:
     """Serve the HTTP door until the lifeline closes."""
+    _leave_out_decoders()
     from leanpacs.archive.archive import open_archive
     from leanpacs.services.dicomweb.app import DicomWebOptions
     from leanpacs.services.http import AccessOptions, HttpOptions, serve
@@ -204,6 +206,11 @@ TARGETS: Final[dict[str, Callable[[Settings, socket.socket, Connection], None]]]
     "dimse": serve_dimse,
     "http": serve_http,
 }
+
+
+def _leave_out_decoders() -> None:
+    """Keep pydicom from loading GDCM, where that is installed: it takes 18 MB, and no door decodes with it."""
+    sys.modules.setdefault("gdcm", None)  # type: ignore[arg-type]
 
 
 def _begin(settings: Settings, lifeline: Connection) -> threading.Event:
