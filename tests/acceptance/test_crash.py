@@ -76,7 +76,7 @@ def assert_sound(archive: Archive, acknowledged: list[str]) -> None:
     held = {instance.sop_uid for instance in archive.catalog.all_instances()}
     assert set(acknowledged) <= held
     names = tuple(archive.store.kept_names())
-    outcomes = [verify(archive.store, names, check) for check in archive.verifier().checks(100)]
+    outcomes = [verify(archive.stores, names, check) for check in archive.verifier().checks(100)]
     assert len(outcomes) >= len(held)
     assert [outcome.problem for outcome in outcomes if outcome.problem] == []
     assert {stat.digest for stat in archive.store.list()} == {outcome.check.blob for outcome in outcomes}
