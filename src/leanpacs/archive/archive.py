@@ -15,6 +15,7 @@ from leanpacs.archive.care.placing import Placer
 from leanpacs.archive.care.verify import Verifier
 from leanpacs.archive.giveback.cache import DiskCache
 from leanpacs.archive.giveback.passing import SYNTAX_OF
+from leanpacs.archive.giveback.reads import Reads
 from leanpacs.archive.giveback.retrieve import Retriever
 from leanpacs.archive.host import host_name
 from leanpacs.archive.intake.forwarding import Forwarding
@@ -56,6 +57,8 @@ class Archive:
         What was costly to make for receivers.
     host : str
         Name of this host's part of the archive; those who claim work have names that begin with it.
+    reads : Reads
+        Which series were read, and when.
     audit : AuditTrail
         What was deleted, replaced, refused or put in quarantine, and by whom.
     worklist : WorklistFolder
@@ -99,6 +102,7 @@ class Archive:
             limit_bytes=settings.delivery.cache_bytes,
             minimum_free_bytes=settings.storage.minimum_free_bytes,
         )
+        self.reads = Reads(self.catalog)
         self.retriever = Retriever(
             self.stores,
             self.catalog,
@@ -111,6 +115,7 @@ class Archive:
             cache=self.cache,
             any_syntax=[SYNTAX_OF[codec] for codec in settings.delivery.any_syntax],
             verify_one_in=settings.delivery.verify_one_in,
+            on_read=lambda instance: self.reads.note(instance.series_id),
         )
 
     @property
@@ -169,6 +174,7 @@ class Archive:
     def close(self) -> None:
         """Close the catalog and stop the workers; safe to call twice."""
         self.retriever.lookahead.close()
+        self.reads.close()
         self._decoders.shutdown()
         self.cache.close()
         self.catalog.close()
@@ -193,6 +199,7 @@ class Archive:
                 transaction.release_claims_of(self.host)
             else:
                 transaction.release_all_claims()
+            transaction.ageing.release_claims_of(self.host if self.catalog.is_shared else "")
             for dictionary in load_all(self.store):
                 transaction.add_dictionary(dictionary_row(dictionary))
 

@@ -141,6 +141,56 @@ def run(
         raise typer.Exit(1)
 
 
+@app.command("scrub")
+def scrub(
+    everything: Annotated[bool, typer.Option("--all", help="Also what was read back lately.")] = False,
+    decode: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=100,
+            metavar="PERCENT",
+            help="Decode this part. [default: lifecycle.scrub_decode_percent]",
+            show_default=False,
+        ),
+    ] = None,
+    data: Data = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Read blobs back that are due (lifecycle.scrub_days), compare them with their digests, repair what is damaged.
+
+    A part is decoded as well, and compared with what was received and with what a second decoder makes of it. Damage is
+    repaired from another tier, or from another form of the instance; exit code 1 if some could not be.
+    """
+    settings = settings_of(data, config)
+    stop = threading.Event()
+    told: list[tuple[str, str, str]] = []
+    with open_archive(settings.storage.data, settings) as archive:
+        _stop_on_signals(stop)
+        lifecycle = _lifecycle(archive, settings, None)
+        older = timedelta() if everything else timedelta(days=settings.lifecycle.scrub_days)
+        found = lifecycle.scrub(
+            stop.is_set,
+            older_than=older,
+            decode_percent=decode,
+            told=lambda blob, problem: told.append((blob.digest.hex, blob.tier, problem)),
+        )
+    if json:
+        print_json(
+            {**asdict(found), "found": [dict(zip(("blob", "tier", "problem"), row, strict=True)) for row in told]}
+        )
+    else:
+        if told:
+            print_table("Found", [Column("blob"), Column("tier"), Column("problem")], told)
+        print(
+            f"{found.blobs} blobs read back ({human_bytes(found.size_bytes)}), {found.decoded} instances decoded, "
+            f"{found.second} of them by a second decoder; {found.repaired} repaired, {found.damaged} damaged"
+        )
+    if found.damaged:
+        raise typer.Exit(1)
+
+
 @app.command("pause")
 def pause(data: Data = None, config: Config = None) -> None:
     """Begin nothing more, anywhere, until `lifecycle resume`; what is under way is finished."""

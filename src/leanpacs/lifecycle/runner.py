@@ -33,7 +33,9 @@ from leanpacs.lifecycle.pacing import Pace
 from leanpacs.lifecycle.planner import Plan, Planner, Step, Task
 from leanpacs.lifecycle.policy import Policy
 from leanpacs.lifecycle.pricing import Prices
+from leanpacs.lifecycle.scrub import Scrubbed, Scrubber
 from leanpacs.lifecycle.tasks import Steps, steps
+from leanpacs.refs import BlobRef
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +125,7 @@ class Lifecycle:
         self._make_executor = executor or (lambda: make_executor(self._settings))
         self._load = load
         self._step = step
-        self._owner = uuid.uuid4().hex
+        self._owner = f"{archive.host}:{uuid.uuid4().hex}"
         grace = timedelta(seconds=self._own.replaced_grace_seconds)
         self._steps: Mapping[Step, Steps] = steps(archive, self._decider, now, grace)
         self._executor: Executor | None = None
@@ -189,11 +191,42 @@ class Lifecycle:
         while not stop.is_set():
             try:
                 report = self.run(stop.is_set)
+                self.scrub(stop.is_set)
                 if report.outcomes:
                     log.info("lifecycle: %s", report.ended, extra={"action": "lifecycle", "changed": report.changed})
             except (LeanPACSError, OSError) as error:
                 log.error("the lifecycle waits: %s", error, extra={"action": "lifecycle"})
             stop.wait(self._own.interval_seconds)
+
+    def scrub(
+        self,
+        stop: Callable[[], bool] = lambda: False,
+        *,
+        older_than: timedelta | None = None,
+        decode_percent: float | None = None,
+        told: Callable[[BlobRef, str], None] = lambda blob, problem: None,
+    ) -> Scrubbed:
+        """Read back what is due by the settings, or has not been read back for so long; see `Scrubber`."""
+        days = self._own.scrub_days
+        if older_than is None and not days:
+            return Scrubbed()
+        self._start()
+        assert self._executor is not None
+        try:
+            pace = Pace(self._own, self._catalog, self._width, self._now, self._load)
+            return Scrubber(self._archive, self._executor, now=self._now).run(
+                older_than=timedelta(days=days) if older_than is None else older_than,
+                decode_percent=self._own.scrub_decode_percent if decode_percent is None else decode_percent,
+                stop=lambda: stop() or bool(pace.waits_for()),
+                told=told,
+            )
+        finally:
+            self.close()
+
+    def _start(self) -> None:
+        if self._executor is None:
+            self._executor, self._width = self._make_executor()
+            self._threads = ThreadPoolExecutor(2, "lifecycle")
 
     def close(self) -> None:
         """Stop the workers."""
@@ -204,9 +237,7 @@ class Lifecycle:
 
     def _carry_out(self, plan: Plan, stop: Callable[[], bool], told: Callable[[Done], None], report: Report) -> bool:
         """Carry out a plan; False when nothing came of it or it is not the time."""
-        if self._executor is None:
-            self._executor, self._width = self._make_executor()
-            self._threads = ThreadPoolExecutor(2, "lifecycle")
+        self._start()
         pace = Pace(self._own, self._catalog, self._width, self._now, self._load)
         queue = deque(plan.tasks)
         self._learnt.clear()

@@ -50,6 +50,8 @@ class Retriever:
         UIDs of the transfer syntaxes in which one who takes any gets an instance that is held in it.
     verify_one_in : int
         How many of the instances that are written anew are read back (:class:`SpotChecks`).
+    on_read : callable, optional
+        Told of each instance of which pixels, or all, are given to somebody.
 
     Attributes
     ----------
@@ -67,7 +69,9 @@ class Retriever:
         cache: DiskCache | None = None,
         any_syntax: Collection[str] = (),
         verify_one_in: int = 1,
+        on_read: Callable[[InstanceRow], None] = lambda _: None,
     ) -> None:
+        self._on_read = on_read
         self._holdings = Holdings(stores, catalog, limit_inflated_bytes=limit_inflated_bytes)
         checks = SpotChecks(verify_one_in)
         self._maker = Maker(self._holdings, checks, stores.hot.spool_folder(), workers, cache)
@@ -80,6 +84,7 @@ class Retriever:
 
     def as_received(self, instance: InstanceRow) -> Part10:
         """The exact bytes that were received, preamble and file meta included if there were any."""
+        self._on_read(instance)
         return self._file(instance, lambda opened: opened.preface())
 
     def part10(self, instance: InstanceRow, transfer_syntax: str | None = None) -> Part10:
@@ -99,6 +104,7 @@ class Retriever:
         UnsupportedTransferSyntax
             If it cannot be given in this syntax; says why.
         """
+        self._on_read(instance)
         if transfer_syntax in (None, instance.transfer_syntax):
             return self._file(instance, lambda opened: _file_meta_of(opened, instance))
         return self._maker.instance(instance, transfer_syntax or "", with_meta=True)
@@ -119,6 +125,7 @@ class Retriever:
 
     def data_set(self, instance: InstanceRow, transfer_syntax: str | None = None) -> Part10:
         """Give the same as `part10` without preamble and file meta."""
+        self._on_read(instance)
         if transfer_syntax in (None, instance.transfer_syntax):
             return self._file(instance, lambda _: b"")
         return self._maker.instance(instance, transfer_syntax or "", with_meta=False)
@@ -161,6 +168,7 @@ class Retriever:
         wanted = transfer_syntax or instance.transfer_syntax
         is_code_stream = syntax_of(wanted).encapsulated or not syntax_of(wanted).known
         wanted = wanted if is_code_stream else EXPLICIT_LE
+        self._on_read(instance)
         yield from self._maker.frames(instance, numbers, wanted)
 
     def rendered(self, instance: InstanceRow, number: int, view: View) -> bytes:
@@ -173,6 +181,7 @@ class Retriever:
         UnsupportedTransferSyntax
             If it cannot be shown; says why.
         """
+        self._on_read(instance)
         encapsulated = syntax_of(instance.transfer_syntax).encapsulated
         with self.opened(instance) as opened, told_as_unsupported(EXPLICIT_LE, encapsulated=encapsulated):
             return self._maker.transcoder().rendered(opened, number, view)

@@ -89,6 +89,13 @@ class Ageing:
         for work in works:
             self._connection.execute(update(lifecycle_work).where(_mine(work, owner)).values(claimed_until=until))
 
+    def release_claims_of(self, host: str) -> int:
+        """End the claims of a host where nobody works any more ('' for all hosts); how many."""
+        claimed = [lifecycle_work.c.outcome == ""]
+        if host:
+            claimed.append(lifecycle_work.c.owner.startswith(f"{host}:", autoescape=True))
+        return self._connection.execute(delete(lifecycle_work).where(*claimed)).rowcount
+
     def finish(self, work: Work, owner: str) -> None:
         """End a claim whose result shows in what is stored now."""
         self._connection.execute(delete(lifecycle_work).where(_mine(work, owner)))

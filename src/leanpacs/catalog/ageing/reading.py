@@ -200,13 +200,14 @@ class AgeingView:
             return [HoldRow(*row) for row in connection.execute(select(*columns).order_by(holds.c.id))]
 
     def to_scrub(self, before: datetime, limit: int) -> list[ScrubRow]:
-        """Blobs in use that nobody has read back since ``before``, those never read first."""
+        """Blobs in use that nobody has read back since ``before``, nor written, those not read for longest first."""
+        last = func.coalesce(scrubs.c.checked_at, blobs.c.created_at)
         query = (
             select(blobs.c.tier, blobs.c.digest, blobs.c.size_bytes, scrubs.c.checked_at, scrubs.c.problem)
             .select_from(blobs.outerjoin(scrubs).outerjoin(garbage))
             .where(garbage.c.blob_key.is_(None))
-            .where(scrubs.c.checked_at.is_(None) | (scrubs.c.checked_at < before))
-            .order_by(_plain(func.coalesce(scrubs.c.checked_at, 0)), blobs.c.id)
+            .where(last < before)
+            .order_by(_plain(last), blobs.c.id)
             .limit(limit)
         )
         with self._database.reading() as connection:
