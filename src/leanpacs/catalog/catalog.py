@@ -47,6 +47,7 @@ from leanpacs.catalog.rows import (
 )
 from leanpacs.catalog.schema import (
     blobs,
+    changes,
     dictionaries,
     instances,
     names_of,
@@ -293,6 +294,11 @@ class Catalog:
         """Entries of the change feed after sequence number ``since``, oldest first."""
         with self._database.reading() as connection:
             return changes_since(connection, since, limit)
+
+    def last_change(self) -> int:
+        """Sequence number of the newest entry of the change feed; 0 when there is none."""
+        with self._database.reading() as connection:
+            return connection.scalar(select(func.max(changes.c.sequence))) or 0
 
     def quarantined(self) -> list[QuarantineRow]:
         """What is in quarantine, oldest first."""

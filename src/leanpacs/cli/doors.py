@@ -165,6 +165,7 @@ def serve_http(settings: Settings, listener: socket.socket, lifeline: Connection
             oidc=settings.oidc,
         ),
         viewer=_viewer(settings),
+        ready_metadata=settings.delivery.ready_metadata and settings.delivery.cache_bytes > 0,
     )
     with open_archive(settings.storage.data, settings) as archive:
         metrics = telemetry.Metrics()

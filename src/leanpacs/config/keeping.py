@@ -103,6 +103,11 @@ class DeliverySettings(Section):
         description="Instances that are transcoded for a receiver: one in so many is read back and compared before it "
         "goes out, and the first ones of each kind. 1 checks all, 0 none.",
     )
+    ready_metadata: bool = Field(
+        default=True,
+        description="Whether the metadata of a series are made ready for viewers when nothing more comes for it, not "
+        "only when they are asked for.",
+    )
 
 
 class WorkerSettings(Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -28,6 +29,7 @@ from leanpacs.services.dicomweb import media
 from leanpacs.services.dicomweb.app import DicomWeb, DicomWebOptions
 from leanpacs.services.dicomweb.dictionary import DictionaryMiddleware
 from leanpacs.services.dicomweb.problems import answer_http_error, answer_known_error, problem_response
+from leanpacs.services.dicomweb.warming import Warmer
 from leanpacs.services.figures import Figures, gauges
 from leanpacs.services.operations import OPERATION, Guard, Operation, Right, openapi, routes
 from leanpacs.services.origin import origin
@@ -103,6 +105,8 @@ class HttpOptions:
         Address of the DIMSE door, for the page; '' when there is none.
     ae_title : str
         AE title of the DIMSE door, for the page.
+    ready_metadata : bool
+        Make metadata of what has arrived before anybody asks.
     viewer : ViewerOptions, optional
         A viewer for browsers.
     server : ServerOptions
@@ -120,6 +124,7 @@ class HttpOptions:
     storing_threads: int = 8
     dimse_address: str = ""
     ae_title: str = ""
+    ready_metadata: bool = True
     viewer: ui.ViewerOptions | None = None
     server: ServerOptions = field(default_factory=ServerOptions)
     cors_origins: tuple[str, ...] = ()
@@ -153,7 +158,9 @@ def serve(
     ledger : Ledger, optional
         Where bytes are counted.
     """
-    server.serve(listener, create_app(archive, options, metrics=metrics, ledger=ledger), stop, options.server)
+    app = create_app(archive, options, metrics=metrics, ledger=ledger)
+    with Warmer(archive).running() if options.ready_metadata else nullcontext():
+        server.serve(listener, app, stop, options.server)
 
 
 def create_app(

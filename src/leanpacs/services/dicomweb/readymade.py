@@ -1,33 +1,42 @@
 """Metadata of series and studies, kept ready as Zstandard-compressed JSON.
 
-What is kept is found by the digests of the instances that it is made of: when one arrives or goes, it is another body,
-of which the series that have not changed are there already.
+What is kept is found by the digests of the instances that it is made of, some dozens together: when one arrives or
+goes, only the pieces around it are other ones. The pieces do not depend on the address by which a client knows this
+server, so they can be made before anybody asks (:mod:`leanpacs.services.dicomweb.warming`).
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 import zstandard
 
+from leanpacs import __version__
+
 if TYPE_CHECKING:
     from leanpacs.archive.giveback.cache import DiskCache
     from leanpacs.catalog import InstanceRow
 
+SERVICE: Final = "\x01service\x01"
+"""Stands for the URL of the service in what is kept; no data set has such characters in text."""
+_SERVICE: Final = orjson.dumps(SERVICE)[1:-1]
 _LEVEL: Final = 3
+_MOST_TOGETHER: Final = 256
+_ENDS: Final = 4
+"""A piece ends after an instance whose digest begins with a byte below this: after 64 on average, and wherever others
+come or go, the others end where they did."""
 MOST_INSTANCES: Final = 10_000
 """Larger studies are not held in memory as a whole, but made as they are sent."""
 
 Models = Callable[[Sequence["InstanceRow"]], Iterator[dict[str, Any]]]
-"""DICOM JSON Model objects of instances."""
+"""DICOM JSON Model objects of instances, with `SERVICE` for the URL of the service."""
 
 
 def compressed_metadata(
-    rows: Sequence[InstanceRow], etag: str, models: Models, cache: DiskCache, variant: str
+    rows: Sequence[InstanceRow], etag: str, models: Models, cache: DiskCache, service: str
 ) -> bytes:
     """Return the JSON of all instances as one Zstandard frame.
 
@@ -41,18 +50,21 @@ def compressed_metadata(
         Makes the JSON of instances.
     cache : DiskCache
         Where it is kept.
-    variant : str
-        All that the JSON of an instance depends on but its data set.
+    service : str
+        URL of the service.
     """
 
-    def kept(series: Sequence[InstanceRow]) -> bytes:
-        return expanded(cache.fetch(_key(variant, series), lambda: _series(series, models)))
-
     def whole() -> bytes:
-        listed = (list(group) for _, group in groupby(rows, key=lambda row: row.series_id))
-        return _compressed(b"[" + b",".join(map(kept, listed)) + b"]")
+        body = b"[" + b",".join(expanded(piece) for piece in _pieces(rows, models, cache)) + b"]"
+        return _compressed(body.replace(_SERVICE, orjson.dumps(service)[1:-1]))
 
     return cache.fetch(hashlib.sha256(f"study {etag}".encode()).hexdigest()[:40], whole)
+
+
+def make_ready(rows: Sequence[InstanceRow], models: Models, cache: DiskCache) -> None:
+    """Make what is missing of the metadata of these instances, before anybody asks."""
+    for _ in _pieces(rows, models, cache):
+        pass
 
 
 def expanded(body: bytes) -> bytes:
@@ -60,7 +72,27 @@ def expanded(body: bytes) -> bytes:
     return zstandard.ZstdDecompressor().decompress(body)
 
 
-def _series(rows: Sequence[InstanceRow], models: Models) -> bytes:
+def _pieces(rows: Sequence[InstanceRow], models: Models, cache: DiskCache) -> Iterator[bytes]:
+    for together in _together(rows):
+        yield cache.fetch(_key(together), lambda some=together: _made(some, models))  # type: ignore[misc]
+
+
+def _together(rows: Sequence[InstanceRow]) -> Iterator[list[InstanceRow]]:
+    """Neighbours of one series, cut by what they are and not by how many there are."""
+    held: list[InstanceRow] = []
+    for row in rows:
+        if held and (row.series_id != held[-1].series_id or len(held) == _MOST_TOGETHER):
+            yield held
+            held = []
+        held.append(row)
+        if row.data_set_digest.raw[0] < _ENDS:
+            yield held
+            held = []
+    if held:
+        yield held
+
+
+def _made(rows: Sequence[InstanceRow], models: Models) -> bytes:
     return _compressed(b",".join(orjson.dumps(model) for model in models(rows)))
 
 
@@ -68,8 +100,8 @@ def _compressed(text: bytes) -> bytes:
     return zstandard.ZstdCompressor(level=_LEVEL).compress(text)
 
 
-def _key(variant: str, rows: Sequence[InstanceRow]) -> str:
-    digest = hashlib.sha256(f"series {variant}\n".encode())
+def _key(rows: Sequence[InstanceRow]) -> str:
+    digest = hashlib.sha256(f"metadata {__version__}\n".encode())
     for row in rows:
         digest.update(row.data_set_digest.raw + row.sop_uid.encode("utf-8", "backslashreplace") + b"\n")
     return digest.hexdigest()[:40]

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from leanpacs import __version__
 from leanpacs.dicom.jsonvalues import attribute_json
 from leanpacs.errors import CodecError, DicomError
 from leanpacs.services.dicomweb import caching, compression, dictionary, forms, media, multipart, readymade, zipped
@@ -25,6 +24,7 @@ from leanpacs.services.dicomweb.nativexml import native_xml
 from leanpacs.services.dicomweb.problems import Problem
 from leanpacs.services.dicomweb.ranges import cut, wanted_range
 from leanpacs.services.dicomweb.streaming import ChunkedResponse, whole
+from leanpacs.services.dicomweb.urls import Urls
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from leanpacs.archive.giveback.retrieve import Part10, Retriever
     from leanpacs.catalog import InstanceRow
     from leanpacs.services.dicomweb.forms import InstanceForm
-    from leanpacs.services.dicomweb.urls import Urls
     from leanpacs.services.threads import Threads
 
 _log = logging.getLogger(__name__)
@@ -118,20 +117,21 @@ async def metadata(
     if form != media.DICOM_XML and 1 < len(rows) <= readymade.MOST_INSTANCES:
 
         def kept() -> bytes:
+            there = Urls(readymade.SERVICE)
             return readymade.compressed_metadata(
-                rows, etag, lambda some: _models(some, archive.retriever, urls), archive.cache, f"{__version__} {urls}"
+                rows, etag, lambda some: models(some, archive.retriever, there), archive.cache, urls.service
             )
 
         body = await threads.run(kept)
         if compression.takes_zstd(request) and not (len(body) < _SMALL_BYTES and dictionary.is_held(request.headers)):
             return whole(request, body, compression.encoded_fields(etag), form)
         return whole(request, await threads.run(readymade.expanded, body), caching.fields(etag), form)
-    models = _models(rows, archive.retriever, urls)
+    found = models(rows, archive.retriever, urls)
     if form != media.DICOM_XML:
-        response = ChunkedResponse(_json_list(models), threads, headers=caching.fields(etag), media_type=form)
+        response = ChunkedResponse(_json_list(found), threads, headers=caching.fields(etag), media_type=form)
     else:
         boundary = multipart.new_boundary()
-        parts = (BodyPart(media.DICOM_XML, iter([native_xml(model)])) for model in models)
+        parts = (BodyPart(media.DICOM_XML, iter([native_xml(model)])) for model in found)
         response = ChunkedResponse(
             multipart.body(parts, boundary),
             threads,
@@ -293,7 +293,7 @@ def _open(retriever: Retriever, row: InstanceRow, form: InstanceForm, *, alone: 
         return retriever.part10(row)
 
 
-def _models(rows: Sequence[InstanceRow], retriever: Retriever, urls: Urls) -> Iterator[dict[str, Any]]:
+def models(rows: Sequence[InstanceRow], retriever: Retriever, urls: Urls) -> Iterator[dict[str, Any]]:
     """DICOM JSON Model objects; of an instance among others that cannot be read, its UIDs."""
     retriever.expect(rows)
     for row in rows:

@@ -1,0 +1,89 @@
+"""Metadata of what has just arrived, made ready before a viewer asks for it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final
+
+from leanpacs.errors import LeanPACSError
+from leanpacs.services.dicomweb import readymade, wado
+from leanpacs.services.dicomweb.urls import Urls
+
+if TYPE_CHECKING:
+    from leanpacs.archive.archive import Archive
+    from leanpacs.catalog import InstanceRow
+
+_log = logging.getLogger(__name__)
+
+_PAGE: Final = 1000
+_MOST_SERIES: Final = 10_000
+_NICENESS: Final = 10
+
+
+class Warmer:
+    """Follows the change feed, and makes the metadata of a series ready when nothing more comes for it.
+
+    Parameters
+    ----------
+    archive : Archive
+        Open; not closed here.
+    quiet_seconds : float
+        How long nothing may come for a series before it is taken up.
+    """
+
+    def __init__(self, archive: Archive, *, quiet_seconds: float = 3.0) -> None:
+        self._archive = archive
+        self._quiet_seconds = quiet_seconds
+        self._waiting: dict[str, float] = {}
+        self._seen = archive.catalog.last_change()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Work in a thread of its own as long as the block lasts."""
+        stop = threading.Event()
+        thread = threading.Thread(target=self._run, args=(stop,), name="metadata", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+    def _run(self, stop: threading.Event) -> None:
+        with suppress(OSError, AttributeError):  # receiving and giving back go before this
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        while not stop.wait(1.0):
+            try:
+                self.turn(time.monotonic(), stop)
+            except LeanPACSError as error:
+                _log.warning("no metadata are made ready: %s", error, extra={"action": "warm"})
+            except Exception:  # noqa: BLE001 -- a fault here must not end what only saves time
+                _log.exception("no metadata are made ready", extra={"action": "warm"})
+
+    def turn(self, now: float, stop: threading.Event) -> None:
+        """Look for what has come, and make ready what has come to rest."""
+        self._look(now)
+        for series_uid in [uid for uid, at in self._waiting.items() if now - at >= self._quiet_seconds]:
+            if stop.is_set():
+                return
+            del self._waiting[series_uid]
+            rows = self._archive.catalog.instances(series_uid=series_uid)
+            if 1 < len(rows) <= readymade.MOST_INSTANCES:
+                self._make_ready(rows)
+
+    def _look(self, now: float) -> None:
+        while page := self._archive.catalog.changes(self._seen, _PAGE):
+            for change in page:
+                self._waiting[change.series_uid] = now
+            self._seen = page[-1].sequence
+        for series_uid in list(self._waiting)[:-_MOST_SERIES]:
+            del self._waiting[series_uid]  # whoever asks for it first makes it
+
+    def _make_ready(self, rows: Sequence[InstanceRow]) -> None:
+        urls, retriever = Urls(readymade.SERVICE), self._archive.retriever
+        readymade.make_ready(rows, lambda some: wado.models(some, retriever, urls), self._archive.cache)
