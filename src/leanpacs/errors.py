@@ -27,6 +27,7 @@ Facts are attributes; the text is for people. ``transient`` tells a caller wheth
         NameTaken                    .name
         StoreFull                    transient
         StoreUnavailable             transient
+        BeingRestored                .digest .tier .seconds   transient
       CatalogError
         InstanceNotFound             .uid
         FrameNotFound                .number
@@ -206,6 +207,22 @@ class StoreUnavailable(StorageError):
     """The store does not answer."""
 
     transient = True
+
+
+class BeingRestored(StorageError):
+    """The blob is in an archive class, and cannot be read yet.
+
+    ``seconds`` is what bringing it back will still take, as far as is known; None when nobody has asked for it.
+    """
+
+    transient = True
+
+    def __init__(self, digest: str, tier: str, seconds: float | None) -> None:
+        wait = "has not been asked for" if seconds is None else f"is being brought back; ask again in {seconds:.0f} s"
+        super().__init__(f"blob {digest} is in the archive class of tier {tier} and {wait}")
+        self.digest = digest
+        self.tier = tier
+        self.seconds = seconds
 
 
 class CatalogError(LeanPACSError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,12 @@ from typing import Any
 import pytest
 
 import data
-from executors import Inline
 from leanpacs.archive.archive import Archive, open_archive
-from leanpacs.archive.intake.ingest import Incoming
-from leanpacs.archive.settle.settler import Settler
-from leanpacs.catalog import RepresentationRow
 from leanpacs.config import Settings
 from leanpacs.errors import BlobCorrupt, StoreUnavailable
 from leanpacs.refs import HOT, Tier
 from leanpacs.storage.dictionary import load_all
+from tiered import forms, given_back, take_in, tiers
 
 WARM, SECOND = Tier("warm"), Tier("second")
 
@@ -37,31 +33,6 @@ def archive(tmp_path: Path, request: pytest.FixtureRequest) -> Any:
     warm = request.getfixturevalue("s3_server").options(kind="s3") if request.param == "s3" else None
     with open_archive(tmp_path / "archive", settings_of(tmp_path, warm)) as opened:
         yield opened
-
-
-def take_in(archive: Archive, content: bytes) -> str:
-    """Land and settle; the SOP Instance UID."""
-    path = archive.spool_folder / hashlib.sha256(content).hexdigest()
-    path.write_bytes(content)
-    uid = archive.land(Incoming(path, "TESTER", "import")).sop_uid
-    Settler(
-        archive.store, archive.catalog, archive.settings.settle, limit_inflated_bytes=1 << 30, executor=Inline
-    ).drain()
-    return uid
-
-
-def given_back(archive: Archive, sop_uid: str) -> bytes:
-    (instance,) = archive.catalog.instances(sop_uid=sop_uid)
-    return b"".join(archive.retriever.as_received(instance).chunks)
-
-
-def forms(archive: Archive, sop_uid: str) -> list[RepresentationRow]:
-    (instance,) = archive.catalog.instances(sop_uid=sop_uid)
-    return archive.catalog.representations(instance.id)
-
-
-def tiers(archive: Archive, sop_uid: str) -> list[str]:
-    return sorted(form.blob.tier for form in forms(archive, sop_uid))
 
 
 def test_what_is_moved_stands_on_all_its_tiers_and_no_longer_where_it_was(archive: Archive) -> None:

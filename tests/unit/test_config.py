@@ -160,6 +160,12 @@ def test_faults_do_not_tell_secrets(flags: dict[str, dict[str, object]]) -> None
 def test_tiers_in_the_environment_are_json(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEANPACS_TIERS", '{"hot": {"kind": "s3", "url": "s3://bucket/a"}}')
     assert load_settings().tiers["hot"].url == "s3://bucket/a"
+    monkeypatch.setenv("LEANPACS_TIERS__WARM", '{"kind": "local", "url": "/warm"}')
+    assert {name: tier.kind for name, tier in load_settings().tiers.items()} == {"hot": "s3", "warm": "local"}
+    monkeypatch.setenv("LEANPACS_TIERS__WARM", '{"secret_access_key": "hush", ')
+    with pytest.raises(ConfigError, match=r"tiers\.warm.*not JSON") as caught:
+        load_settings()
+    assert "hush" not in f"{caught.value} {caught.value.value!r}"
 
 
 def test_a_catalog_on_a_server_keeps_its_password_to_itself() -> None:

@@ -29,6 +29,7 @@ SAMPLE_ARGUMENTS = {
     "number": 7,
     "number_of_frames": 3,
     "limit_seconds": 7.0,
+    "seconds": 7.0,
     "limit_bytes": 7,
 }
 

@@ -16,6 +16,7 @@ from leanpacs.archive.care.verify import Verifier
 from leanpacs.archive.giveback.cache import DiskCache
 from leanpacs.archive.giveback.passing import SYNTAX_OF
 from leanpacs.archive.giveback.reads import Reads
+from leanpacs.archive.giveback.restoring import Restorer
 from leanpacs.archive.giveback.retrieve import Retriever
 from leanpacs.archive.host import host_name
 from leanpacs.archive.intake.forwarding import Forwarding
@@ -75,6 +76,7 @@ class Archive:
         self.stores = open_stores(data, settings)
         self.catalog = catalog_of(data, settings)
         self.host = host_name(data)
+        self.catalog.tell_availability({store.tier: store.availability for store in self.stores})
         self.was_alone = self._in_use.alone
         if self.was_alone:
             self._clean_up()
@@ -162,6 +164,11 @@ class Archive:
         """Copies and moves stored forms between tiers."""
         copies = {Tier(name): tuple(map(Tier, tier.copies)) for name, tier in self.settings.tiers.items()}
         return Placer(self.stores, self.catalog, copies=copies, grace=self.grace, now=now, step=self._step)
+
+    def restorer(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Restorer:
+        """Brings back what somebody wants from archive classes."""
+        keep = {Tier(name): timedelta(days=tier.restore_days) for name, tier in self.settings.tiers.items()}
+        return Restorer(self.stores, self.catalog, self.placer(now), keep=keep, grace=self.grace, now=now)
 
     def deleter(self) -> Deleter:
         """Deletes instances, series and studies."""

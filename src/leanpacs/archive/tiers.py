@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leanpacs.config import Settings, TierSettings
+from leanpacs.config.tiers import ARCHIVE_CLASSES
 from leanpacs.refs import HOT, Tier
+from leanpacs.storage.archiveclass import ArchiveStore, DelayedRestoring, Restoring
 from leanpacs.storage.local import LocalStore
-from leanpacs.storage.store import BlobStore
+from leanpacs.storage.store import Availability, BlobStore
 from leanpacs.storage.stores import Stores
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 HOT_FOLDER = "hot"
 SPOOL_FOLDER = "spool"
+RESTORES_FOLDER = "restores"
+SECONDS_A_DAY = 86_400.0
 
 
 def open_stores(data: Path, settings: Settings) -> Stores:
@@ -33,11 +37,26 @@ def open_stores(data: Path, settings: Settings) -> Stores:
 
 def open_store(tier: Tier, settings: TierSettings, data: Path) -> BlobStore:
     """Open the store of one tier; what it needs on this machine stands in ``data``."""
-    if settings.kind == "local":
-        return LocalStore(Path(settings.url), tier)
-    from leanpacs.storage.s3 import S3Store  # its library takes room and time: only where it is used
+    if settings.kind == "local" or not settings.is_s3:
+        below: BlobStore = LocalStore(Path(settings.url), tier)
+    else:
+        from leanpacs.storage.s3 import S3Store  # its library takes room and time: only where it is used
 
-    return S3Store(_place(settings), tier, data / SPOOL_FOLDER / tier)
+        below = S3Store(_place(settings), tier, data / SPOOL_FOLDER / tier)
+    if settings.kind != "archive":
+        return below
+    availability = Availability.OFFLINE if settings.offline else Availability.NEARLINE
+    return ArchiveStore(below, _restoring(tier, settings, data), availability)
+
+
+def _restoring(tier: Tier, settings: TierSettings, data: Path) -> Restoring:
+    if settings.is_s3 and settings.storage_class in ARCHIVE_CLASSES:
+        from leanpacs.storage.glacier import S3Restoring
+
+        return S3Restoring(_place(settings), settings.restore_days, settings.restore_speed)
+    return DelayedRestoring(
+        data / RESTORES_FOLDER / tier, settings.restore_seconds, settings.restore_days * SECONDS_A_DAY
+    )
 
 
 def _place(settings: TierSettings) -> S3Place:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import func, select
 
-from leanpacs.catalog import search
+from leanpacs.catalog import restores, search
 from leanpacs.catalog.ageing import AgeingView
 from leanpacs.catalog.arrivals import arrivals
 from leanpacs.catalog.changes import changes_since
@@ -31,6 +31,7 @@ from leanpacs.catalog.migrations import bring_up_to_date
 from leanpacs.catalog.outgoing import Outgoing
 from leanpacs.catalog.query import Query
 from leanpacs.catalog.rows import (
+    AVAILABILITY,
     Backlog,
     Change,
     DayOfArrivals,
@@ -40,6 +41,7 @@ from leanpacs.catalog.rows import (
     PatientRow,
     QuarantineRow,
     RepresentationRow,
+    RestoreRow,
     SeriesRow,
     StudyRow,
     Summary,
@@ -117,9 +119,19 @@ class Catalog:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._ranks: Mapping[Tier, int] = {}
         self._statements = Statements.of(database.dialect)
         self.outgoing = Outgoing(database)
         self.ageing = AgeingView(database)
+
+    def tell_availability(self, tiers: Mapping[Tier, str]) -> None:
+        """Say how available what stands on each tier is, so that searches can tell (`AVAILABILITY`, best first).
+
+        Until then, and while all of it is available at once, searches do not look. What stands only on tiers that are
+        not named here is then told to be unavailable.
+        """
+        ranks = {tier: AVAILABILITY.index(value) for tier, value in tiers.items()}
+        self._ranks = ranks if any(ranks.values()) else {}
 
     def close(self) -> None:
         """Close all connections."""
@@ -171,17 +183,17 @@ class Catalog:
     def find_studies(self, query: Query) -> list[StudyRow]:
         """Studies that match. Raises `InvalidQuery` for keys and values that cannot be matched."""
         with self._database.reading() as connection:
-            return search.find_studies(connection, query)
+            return search.find_studies(connection, query, self._ranks)
 
     def find_series(self, query: Query) -> list[SeriesRow]:
         """Series that match; raises as `find_studies` does."""
         with self._database.reading() as connection:
-            return search.find_series(connection, query)
+            return search.find_series(connection, query, self._ranks)
 
     def find_instances(self, query: Query) -> list[FoundInstance]:
         """Instances that match; raises as `find_studies` does."""
         with self._database.reading() as connection:
-            return search.find_instances(connection, query)
+            return search.find_instances(connection, query, self._ranks)
 
     def newest_studies(self, number: int) -> list[StudyRow]:
         """The studies that began to arrive last, newest first."""
@@ -236,6 +248,23 @@ class Catalog:
                 for row in select_representations(connection, query.order_by(representations.c.id)):
                     found.setdefault(row.instance_id, []).append(row)
         return found
+
+    def asleep(self, study_uid: str, awake: Collection[Tier]) -> list[RepresentationRow]:
+        """One pack of each instance of a study that stands on none of these tiers and that nobody has asked for."""
+        with self._database.reading() as connection:
+            return restores.asleep(connection, study_uid, awake)
+
+    def tier_figures(self) -> dict[Tier, tuple[int, int]]:
+        """Number of blobs on each tier, and their bytes; what may be collected is counted, for it is still there."""
+        query = select(blobs.c.tier, func.count(), func.sum(blobs.c.size_bytes)).group_by(blobs.c.tier)
+        with self._database.reading() as connection:
+            rows = connection.execute(query.order_by(blobs.c.tier))
+            return {Tier(row[0]): (int(row[1]), int(row[2])) for row in rows}
+
+    def restores(self) -> list[RestoreRow]:
+        """What is to be brought back from archive classes, and what was and is there for a while, oldest first."""
+        with self._database.reading() as connection:
+            return restores.asked(connection)
 
     def blobs_of(self, instance_id: int) -> list[BlobRef]:
         """The blobs that an instance is held in."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy import Connection, Select, select
 
 from leanpacs.catalog.rows import (
     Evidence,
@@ -101,7 +101,7 @@ def instance_row(row: Sequence[Any]) -> InstanceRow:
     return InstanceRow(*values)
 
 
-def representation_row(row: Row[Any]) -> RepresentationRow:
+def representation_row(row: Sequence[Any]) -> RepresentationRow:
     """A representation from a row of `SELECT_REPRESENTATIONS`."""
     values: dict[str, Any] = dict(zip(_PLAIN, row[_PLAIN_AT:], strict=True))
     values["instance_id"] = values.pop("instance_key")

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Self
+from typing import Final, Self
 
 from leanpacs.dicom.attributes import (
     InstanceAttributes,
@@ -41,6 +41,10 @@ class Fidelity(StrEnum):
     """Every sample and every element outside Pixel Data; the original code stream is not kept."""
     LOSSY = "lossy"
     """Declared to be different; never a replacement for an original."""
+
+
+AVAILABILITY: Final = ("ONLINE", "NEARLINE", "OFFLINE", "UNAVAILABLE")
+"""Values of Instance Availability (PS3.3 C.4.23.1.1), best first."""
 
 
 class Action(StrEnum):
@@ -185,6 +189,15 @@ class RepresentationRow(NewRepresentation):
 
 
 @dataclass(frozen=True, slots=True)
+class RestoreRow:
+    """A stored form that is to be brought back from an archive class; ``ready_at`` is None until it can be read."""
+
+    form: RepresentationRow
+    requested_at: datetime
+    ready_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Arrival:
     """Facts of what was received, whatever form it is kept in.
 
@@ -306,6 +319,7 @@ class StudyRow:
     number_of_series: int
     number_of_instances: int
     received_at: datetime
+    availability: str = "ONLINE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +333,7 @@ class SeriesRow:
     series: SeriesAttributes
     number_of_instances: int
     received_at: datetime
+    availability: str = "ONLINE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,6 +345,7 @@ class FoundInstance:
     study: StudyAttributes
     series: SeriesAttributes
     instance: InstanceAttributes
+    availability: str = "ONLINE"
 
 
 @dataclass(frozen=True, slots=True)

@@ -369,3 +369,18 @@ traffic: Final = Table(
     _count("raw_bytes"),
 )
 """Sums by hour, to which processes add. ``sent_bytes`` went over the line; uncompressed, it had been ``raw_bytes``."""
+
+restores: Final = Table(
+    "restores",
+    METADATA,
+    Column(
+        "representation_key",
+        KEY,
+        ForeignKey("representations.id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    _time("requested_at"),
+    Column("ready_at", UtcTime),
+)
+"""Stored forms that somebody wants and that had to be asked for; ``ready_at`` is when they could be read."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 from sqlalchemy import Connection, Select, func, select
 
 from leanpacs.catalog.lookup import INSTANCE_COLUMNS, LEVELS, instance_row
 from leanpacs.catalog.query import Query, conditions
-from leanpacs.catalog.rows import FoundInstance, PatientRow, SeriesRow, StudyRow
+from leanpacs.catalog.restores import Level, availability
+from leanpacs.catalog.rows import AVAILABILITY, FoundInstance, PatientRow, SeriesRow, StudyRow
 from leanpacs.catalog.schema import instances, patients, series, studies
 from leanpacs.catalog.statements import INSTANCE, PATIENT, SERIES, STUDY
 from leanpacs.dicom.attributes import (
@@ -19,8 +21,11 @@ from leanpacs.dicom.attributes import (
     SeriesAttributes,
     StudyAttributes,
 )
+from leanpacs.refs import Tier
 
 _CHUNK: Final = 500
+_WORST: Final = len(AVAILABILITY) - 1
+NO_RANKS: Final[Mapping[Tier, int]] = MappingProxyType({})
 
 _ABOVE: Final = tuple(studies.c[name] for name in (*PATIENT, *STUDY))
 _OF_SERIES: Final = tuple(series.c[name] for name in SERIES)
@@ -43,18 +48,25 @@ def find_patients(connection: Connection, query: Query) -> list[PatientRow]:
     return [PatientRow(PatientAttributes(*row[1:]), *held.get(row[0], (0, 0, 0))) for row in rows]
 
 
-def find_studies(connection: Connection, query: Query, *, newest_first: bool = False) -> list[StudyRow]:
-    """Studies that match, with their modalities and numbers of series and instances."""
+def find_studies(
+    connection: Connection, query: Query, ranks: Mapping[Tier, int] = NO_RANKS, *, newest_first: bool = False
+) -> list[StudyRow]:
+    """Studies that match, with their modalities and numbers of series and instances.
+
+    ``ranks`` tell how available each tier is (indices of `AVAILABILITY`); without any, all counts as available.
+    """
     order = studies.c.id.desc() if newest_first else studies.c.id
     rows = connection.execute(_page(_STUDIES.order_by(order), query, connection)).all()
     below = _series_of(connection, [row[0] for row in rows])
-    return [_study(row, below[row[0]]) for row in rows]
+    told = _availability(connection, "study", [row[0] for row in rows], ranks)
+    return [_study(row, below[row[0]], told[row[0]]) for row in rows]
 
 
-def find_series(connection: Connection, query: Query) -> list[SeriesRow]:
+def find_series(connection: Connection, query: Query, ranks: Mapping[Tier, int] = NO_RANKS) -> list[SeriesRow]:
     """Series that match, with their number of instances."""
     rows = connection.execute(_page(_SERIES.order_by(series.c.id), query, connection)).all()
     counts = _counts(connection, [row[0] for row in rows])
+    told = _availability(connection, "series", [row[0] for row in rows], ranks)
     return [
         SeriesRow(
             study_uid,
@@ -63,24 +75,38 @@ def find_series(connection: Connection, query: Query) -> list[SeriesRow]:
             SeriesAttributes(*rest[len(_ABOVE) :]),
             counts.get(key, 0),
             received_at,
+            told[key],
         )
         for key, study_uid, series_uid, received_at, *rest in rows
     ]
 
 
-def find_instances(connection: Connection, query: Query) -> list[FoundInstance]:
+def find_instances(connection: Connection, query: Query, ranks: Mapping[Tier, int] = NO_RANKS) -> list[FoundInstance]:
     """Instances that match."""
     at = len(INSTANCE_COLUMNS)
     ordered = _INSTANCES.order_by(instances.c.id)
+    rows = connection.execute(_page(ordered, query, connection)).all()
+    told = _availability(connection, "instance", [row[0] for row in rows], ranks)
     return [
         FoundInstance(
             instance_row(row[:at]),
             *_upper_levels(row[at:]),
             SeriesAttributes(*row[at + len(_ABOVE) : at + len(_ABOVE) + len(SERIES)]),
             InstanceAttributes(*row[-len(INSTANCE) :]),
+            told[row[0]],
         )
-        for row in connection.execute(_page(ordered, query, connection))
+        for row in rows
     ]
+
+
+def _availability(
+    connection: Connection, level: Level, keys: Sequence[int], ranks: Mapping[Tier, int]
+) -> Mapping[int, str]:
+    """How available what is below each key is."""
+    if not ranks:
+        return dict.fromkeys(keys, AVAILABILITY[0])
+    found = availability(connection, level, keys, ranks)
+    return {key: AVAILABILITY[min(found.get(key, _WORST), _WORST)] for key in keys}
 
 
 def _page(statement: Select[Any], query: Query, connection: Connection) -> Select[Any]:
@@ -98,11 +124,12 @@ def _upper_levels(values: Sequence[Any]) -> tuple[PatientAttributes, StudyAttrib
     return patient, StudyAttributes(*values[len(PATIENT) : len(_ABOVE)])
 
 
-def _study(row: Any, below: Sequence[tuple[str, int]]) -> StudyRow:
+def _study(row: Any, below: Sequence[tuple[str, int]], told: str) -> StudyRow:
     _, study_uid, received_at, *values = row
     modalities, counts = zip(*below, strict=True) if below else ((), ())
     held = {value for modality in modalities for value in modality.split("\\") if value}
-    return StudyRow(study_uid, *_upper_levels(values), tuple(sorted(held)), len(counts), sum(counts), received_at)
+    numbers = len(counts), sum(counts)
+    return StudyRow(study_uid, *_upper_levels(values), tuple(sorted(held)), *numbers, received_at, told)
 
 
 def _held(connection: Connection, patient_keys: list[int]) -> dict[int, tuple[int, int, int]]:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, delete, literal, select
 
-from leanpacs.catalog import copies, engine, keys, leases, removal, work
+from leanpacs.catalog import copies, engine, keys, leases, removal, restores, work
 from leanpacs.catalog.ageing import Ageing
 from leanpacs.catalog.keys import KeyRow
 from leanpacs.catalog.landing import (
@@ -198,6 +198,18 @@ class Transaction:
         The blob may be collected from ``due_at`` on.
         """
         return copies.drop(self._connection, self._statements, representation_id, now, due_at)
+
+    def ask_restores(self, representation_ids: Sequence[int], *, now: datetime) -> int:
+        """Remember that stored forms are to be brought back; the number of those that nobody had asked for."""
+        return restores.ask(self._connection, representation_ids, now)
+
+    def note_restored(self, representation_id: int, *, now: datetime) -> None:
+        """Note that a stored form has been brought back."""
+        restores.ready(self._connection, representation_id, now)
+
+    def end_restore(self, representation_id: int) -> None:
+        """Forget that a stored form was asked for."""
+        restores.end(self._connection, representation_id)
 
     # -- what a series is encoded with
 

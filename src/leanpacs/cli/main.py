@@ -25,6 +25,7 @@ from leanpacs.cli import (
     send,
     serving,
     simulate,
+    tiers,
     traffic,
     transcode,
     worklist,
@@ -82,6 +83,7 @@ app.command("rebuild-catalog")(care.rebuild_catalog)
 app.command("analyze")(analyze.analyze_)
 app.command("simulate")(simulate.simulate)
 app.add_typer(care.quarantine, name="quarantine")
+app.add_typer(tiers.app, name="tier")
 app.add_typer(worklist.app, name="worklist")
 app.add_typer(outgoing.destination, name="destination")
 app.add_typer(outgoing.outbox, name="outbox")

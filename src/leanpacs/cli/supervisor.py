@@ -28,6 +28,7 @@ from leanpacs.errors import ConfigError, LeanPACSError
 from leanpacs.lifecycle.pacing import load_of_each_core
 from leanpacs.lifecycle.policy import Policy, load_policy
 from leanpacs.lifecycle.runner import Lifecycle
+from leanpacs.storage.store import Availability
 from leanpacs.telemetry import Metrics, share_metrics
 
 log = logging.getLogger(__name__)
@@ -119,6 +120,7 @@ class Supervisor:
         sending.start()
         ageing = threading.Thread(target=self._age, args=(archive, policy), name="lifecycle")
         ageing.start()
+        threads = [sending, ageing, *self._start_restoring(archive)]
         try:
             if self._wait_until_ready():
                 self._tell(
@@ -131,8 +133,8 @@ class Supervisor:
             self._close_doors()
             settling.join()
             sweeping.join()
-            sending.join()
-            ageing.join()
+            for thread in threads:
+                thread.join()
         self._drain(archive)
 
     def _age(self, archive: Archive, policy: Policy) -> None:
@@ -145,6 +147,15 @@ class Supervisor:
         counting = doors.ledger(self._settings, archive, Metrics())
         with counting.running(self._settings.traffic.flush_seconds):
             doors.dispatcher(self._settings, archive, counting).run(self._stop)
+
+    def _start_restoring(self, archive: Archive) -> list[threading.Thread]:
+        """A thread that brings back what is wanted from archive classes, where there is one."""
+        if all(store.availability is Availability.ONLINE for store in archive.stores):
+            return []
+        arguments = (self._stop, self._settings.delivery.restore_poll_seconds)
+        thread = threading.Thread(target=archive.restorer().run, args=arguments, name="restorer")
+        thread.start()
+        return [thread]
 
     def _drain(self, archive: Archive) -> None:
         """Go on settling for a while; what is left then waits for the next start."""

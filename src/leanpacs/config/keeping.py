@@ -108,6 +108,11 @@ class DeliverySettings(Section):
         description="Whether the metadata of a series are made ready for viewers when nothing more comes for it, not "
         "only when they are asked for.",
     )
+    restore_poll_seconds: Seconds = Field(
+        default=15.0,
+        gt=0,
+        description="How often the server looks whether what was asked for in a tier of kind 'archive' can be read.",
+    )
 
 
 class WorkerSettings(Section):

@@ -5,6 +5,7 @@ Only whoever reads them loads the library that does: processes that are handed t
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tomllib
@@ -70,9 +71,16 @@ def _from_file(file: Path | None) -> dict[str, Any]:
 
 def _from_environment() -> dict[str, Any]:
     try:
-        return EnvSettingsSource(_Environment)()
+        found = EnvSettingsSource(_Environment)()
     except SettingsError as error:
         raise ConfigError("environment", ENVIRONMENT_PREFIX + "*", str(error.__cause__ or error)) from error
+    for name, value in found.get("tiers", {}).items():
+        if isinstance(value, str):  # the table of one tier, which the library leaves as it is
+            try:
+                found["tiers"][name] = json.loads(value)
+            except ValueError as error:
+                raise ConfigError(f"tiers.{name}", "...", f"is not JSON: {error}") from None
+    return found
 
 
 def _given(flags: Mapping[str, Mapping[str, object]]) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def reference_page() -> str:
         "Values come from, in rising order of weight: the defaults below, a TOML file (`--config FILE`), the",
         "environment (`LEANPACS_SECTION__KEY`, such as `LEANPACS_HTTP__PORT=8081`), command line flags.",
         "Unknown keys are refused, and all faults are reported together, before anything starts. In the",
-        "environment, lists are written as JSON.",
+        "environment, lists and the table of a tier (`LEANPACS_TIERS__NAME`) are written as JSON.",
     ]
     for name, field in Settings.model_fields.items():
         section, heading = REPEATED.get(name, (field.annotation, f"[{name}]"))

@@ -220,7 +220,7 @@ class S3Store:
         with self._translated():
             obstore.put(
                 _client(self.place),
-                _key(ref.digest),
+                blob_key(ref.digest),
                 content,
                 attributes=attributes,
                 use_multipart=ref.size_bytes > PART_BYTES,
@@ -247,7 +247,7 @@ class S3Store:
             return b""
         data = b""
         with self._translated(digest), _out_of_range():
-            data = bytes(obstore.get_range(_client(self.place), _key(digest), start=offset, length=length))
+            data = bytes(obstore.get_range(_client(self.place), blob_key(digest), start=offset, length=length))
         if len(data) != length:
             checked_range(digest, self.size(digest), offset, length)
             raise StoreUnavailable(f"{self._name}: {len(data)} bytes came where {length} were asked for")
@@ -265,7 +265,7 @@ class S3Store:
         """Length of a blob, and its last bytes."""
         size, tail = 0, b""
         with self._translated(digest), _out_of_range():  # as the end of an empty blob is
-            answer = obstore.get(_client(self.place), _key(digest), options={"range": {"suffix": _TAIL_BYTES}})
+            answer = obstore.get(_client(self.place), blob_key(digest), options={"range": {"suffix": _TAIL_BYTES}})
             size, tail = answer.meta["size"], bytes(answer.bytes())
         if len(tail) != min(size, _TAIL_BYTES):
             raise StoreUnavailable(f"{self._name}: the end of blob {digest} came short")
@@ -283,7 +283,7 @@ class S3Store:
             return
         left = end - start
         with self._translated(digest):
-            answer = obstore.get(_client(self.place), _key(digest), options={"range": (start, end)})
+            answer = obstore.get(_client(self.place), blob_key(digest), options={"range": (start, end)})
             for received in answer.stream(min_chunk_size=size):
                 view = memoryview(received)
                 left -= len(view)
@@ -295,7 +295,7 @@ class S3Store:
     def size(self, digest: Digest) -> int:
         """Length of a blob in bytes."""
         with self._translated(digest):
-            return obstore.head(_client(self.place), _key(digest))["size"]
+            return obstore.head(_client(self.place), blob_key(digest))["size"]
 
     def exists(self, digest: Digest) -> bool:
         """Whether the store has a blob."""
@@ -326,7 +326,7 @@ class S3Store:
         """Remove blobs, many with one request."""
         with self._translated():
             if digests:
-                obstore.delete(_client(self.place), [_key(digest) for digest in digests])
+                obstore.delete(_client(self.place), [blob_key(digest) for digest in digests])
         return []
 
     # ----------------------------------------------------------------------------- keepsakes, housekeeping
@@ -458,7 +458,8 @@ def _out_of_range() -> Iterator[None]:
             raise
 
 
-def _key(digest: Digest) -> str:
+def blob_key(digest: Digest) -> str:
+    """Key of a blob below the prefix."""
     name = digest.hex
     return f"{_OWN_FOLDER}/{name[:2]}/{name}"
 

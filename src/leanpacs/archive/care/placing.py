@@ -115,10 +115,6 @@ class Placer:
         now = self._now()
         with self._catalog.writing() as transaction:
             transaction.hold_blobs([BlobRef(target.tier, blob.digest, blob.size_bytes) for target in targets], now)
-            for target in targets:
-                if not target.exists(blob.digest):
-                    # It was there already, unnamed, and has been swept since it was looked at.
-                    raise StoreUnavailable(f"blob {blob.digest} was swept while it was being placed; try again")
             placed = 0
             for form in forms:
                 there = [
@@ -128,6 +124,10 @@ class Placer:
                 placed += None not in there
                 if leave and blob.tier not in tiers and None not in there:
                     transaction.drop_copy(form.id, now=now, due_at=now + self._grace)
+            # Looked at only now that the catalog names it, for from now on nobody sweeps it.
+            for target in targets:
+                if not target.exists(blob.digest):
+                    raise StoreUnavailable(f"blob {blob.digest} was swept while it was being placed; try again")
             self._step("recorded")
         self._step("committed")
         return Placed(placed, written, written * blob.size_bytes)

@@ -6,21 +6,26 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from datetime import UTC, datetime
 from typing import Final
 
 from leanpacs.archive.giveback.cost import seconds_to_read
 from leanpacs.archive.giveback.opened import open_landed, open_pack
+from leanpacs.archive.giveback.restoring import ask_for_study
 from leanpacs.archive.giveback.shelf import Opened, Shelf
 from leanpacs.archive.settle.settling import dictionaries_of
 from leanpacs.catalog import Catalog, InstanceRow, Kind, RepresentationRow
-from leanpacs.errors import BlobNotFound, InstanceNotFound
-from leanpacs.refs import Digest
+from leanpacs.errors import BeingRestored, BlobNotFound, InstanceNotFound, StorageError
+from leanpacs.refs import Digest, Tier
+from leanpacs.storage.dictionary import Dictionary
+from leanpacs.storage.store import Availability
 from leanpacs.storage.stores import Stores
 from leanpacs.transcode.source import OpenInstance
 
 OPEN_ATTEMPTS: Final = 3
 """An instance may be settled between looking up where it is and opening it; then it is looked up again."""
+_ORDER: Final = tuple(Availability)
 SHELF_BYTES: Final = 64 << 20
 PLACES_SECONDS: Final = 30.0
 """How long a better form that was made meanwhile may stay unnoticed."""
@@ -46,7 +51,8 @@ class Holdings:
         self._limit_inflated_bytes = limit_inflated_bytes
         self._shelf = Shelf(SHELF_BYTES)
         self._places = _Places()
-        self._dictionary_names: tuple[str, ...] = ()
+        self._known: tuple[Dictionary, ...] = ()
+        self._ranks = {store.tier: _ORDER.index(store.availability) for store in stores}
 
     def expect(self, instances: Sequence[InstanceRow]) -> None:
         """Look up at once where these instances are, which are about to be opened."""
@@ -58,7 +64,7 @@ class Holdings:
     def known(self, instance: InstanceRow, wanted: str | None = None) -> Opened | None:
         """What is known of the form that :meth:`opened` opens, if it is at hand."""
         held = [row for row in self._places.get(instance) or () if row.kind is Kind.PACK]
-        return self._shelf.get(self._best(held, wanted).blob.digest) if held else None
+        return self._shelf.get(self._best_first(held, wanted)[0].blob.digest) if held else None
 
     @contextmanager
     def opened(self, instance: InstanceRow, wanted: str | None = None) -> Iterator[OpenInstance]:
@@ -67,44 +73,63 @@ class Holdings:
             yield self._enter(stack, instance, wanted)
 
     def _enter(self, stack: ExitStack, instance: InstanceRow, wanted: str | None) -> OpenInstance:
-        for attempt in range(OPEN_ATTEMPTS - 1):
-            with suppress(BlobNotFound):
-                return stack.enter_context(self._context(instance, wanted, anew=attempt > 0))
-        return stack.enter_context(self._context(instance, wanted, anew=True))
+        """Open the best of the stored forms that can be opened; what was asked for may be there at once."""
+        problems: list[StorageError] = []
+        for attempt in range(OPEN_ATTEMPTS):
+            problems = []
+            for row in self._best_first(self._held(instance, anew=attempt > 0), wanted):
+                try:
+                    return stack.enter_context(self._context(instance, row))
+                except StorageError as error:
+                    problems.append(error)
+            if not any(isinstance(error, BlobNotFound | BeingRestored) for error in problems):
+                break  # looking again would find the same
+            asleep = next((error for error in problems if isinstance(error, BeingRestored)), None)
+            if asleep is not None and attempt:
+                self._ask_for(instance, asleep)
+        raise problems[0]
 
-    def _context(
-        self, instance: InstanceRow, wanted: str | None, *, anew: bool
-    ) -> AbstractContextManager[OpenInstance]:
+    def _held(self, instance: InstanceRow, *, anew: bool) -> list[RepresentationRow]:
         held = None if anew else self._places.get(instance)
         if held is None:
             held = self._catalog.representations(instance.id)
             self._places.put(instance, held)
         if not held:
             raise InstanceNotFound(instance.sop_uid)
-        best = self._best(held, wanted)
-        store = self._stores.at(best.blob.tier)
-        if best.kind is Kind.PACK:
-            if self._shelf.get(best.blob.digest) is None:  # else its dictionary was there when it was opened before
-                self._dictionary_names = tuple(self._stores.hot.kept_names())
-            dictionaries = dictionaries_of(self._stores.hot, self._dictionary_names)
-            limit = self._limit_inflated_bytes
+        return held
+
+    def _best_first(self, held: list[RepresentationRow], wanted: str | None) -> list[RepresentationRow]:
+        """What can be read at once before what must be asked for, then what is soonest had as wanted."""
+        if len(held) == 1:
+            return held
+
+        def cost(row: RepresentationRow) -> tuple[int, float]:
+            is_hot = row.blob.tier == self._stores.hot.tier
+            return self._ranks.get(row.blob.tier, len(self._ranks)), seconds_to_read(row, wanted, is_hot=is_hot)
+
+        return sorted(held, key=cost)
+
+    def _ask_for(self, instance: InstanceRow, asleep: BeingRestored) -> None:
+        """Ask for what is in an archive class, and for the rest of its study; say how long that takes if it does."""
+        seconds = self._stores.at(Tier(asleep.tier)).restore(Digest.from_hex(asleep.digest))
+        ask_for_study(self._stores, self._catalog, instance.study_uid, datetime.now(UTC))
+        if seconds > 0.0:
+            raise BeingRestored(asleep.digest, asleep.tier, seconds)
+
+    def _context(self, instance: InstanceRow, row: RepresentationRow) -> AbstractContextManager[OpenInstance]:
+        store, limit = self._stores.at(row.blob.tier), self._limit_inflated_bytes
+        if row.kind is Kind.PACK:
+            dictionaries = self._dictionaries(row.dictionary_id)
             return open_pack(
-                store,
-                best.blob.digest,
-                dictionaries,
-                instance.sop_uid,
-                limit_inflated_bytes=limit,
-                shelf=self._shelf,
+                store, row.blob.digest, dictionaries, instance.sop_uid, limit_inflated_bytes=limit, shelf=self._shelf
             )
-        return open_landed(
-            store, best.blob.digest, instance.transfer_syntax, limit_inflated_bytes=self._limit_inflated_bytes
-        )
+        return open_landed(store, row.blob.digest, instance.transfer_syntax, limit_inflated_bytes=limit)
 
-    def _best(self, held: Sequence[RepresentationRow], wanted: str | None) -> RepresentationRow:
-        return held[0] if len(held) == 1 else min(held, key=lambda row: self._seconds(row, wanted))
-
-    def _seconds(self, row: RepresentationRow, wanted: str | None) -> float:
-        return seconds_to_read(row, wanted, is_hot=row.blob.tier == self._stores.hot.tier)
+    def _dictionaries(self, needed: int | None) -> tuple[Dictionary, ...]:
+        """All dictionaries; the store is asked which there are only when one is needed that is not known yet."""
+        if needed is not None and all(known.id != needed for known in self._known):
+            self._known = dictionaries_of(self._stores.hot, tuple(self._stores.hot.kept_names()))
+        return self._known
 
 
 class _Places:

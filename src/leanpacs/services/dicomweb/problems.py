@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
+from math import ceil
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -54,6 +55,7 @@ STATUS: Final[Mapping[type[errors.LeanPACSError], int]] = MappingProxyType(
         errors.NameTaken: 500,
         errors.StoreFull: 507,
         errors.StoreUnavailable: 503,
+        errors.BeingRestored: 503,
         errors.CatalogError: 500,
         errors.InstanceNotFound: 404,
         errors.FrameNotFound: 404,
@@ -114,10 +116,17 @@ async def answer_known_error(request: Request, error: Exception) -> Response:
     """Answer for an error raised on purpose."""
     assert isinstance(error, errors.LeanPACSError)
     status = status_of(error)
-    if status >= 500:
+    if status >= 500 and not isinstance(error, errors.BeingRestored):
         _log.error("request failed", exc_info=error, extra={"action": request.method, "path": request.url.path})
-    headers = {"retry-after": str(RETRY_AFTER_SECONDS)} if error.transient else None
+    headers = {"retry-after": str(_retry_after(error))} if error.transient else None
     return problem_response(status, str(error), headers)
+
+
+def _retry_after(error: errors.LeanPACSError) -> int:
+    """Seconds until it may be tried again (RFC 9110 10.2.3)."""
+    if isinstance(error, errors.BeingRestored) and error.seconds is not None:
+        return max(1, ceil(error.seconds))
+    return RETRY_AFTER_SECONDS
 
 
 async def answer_unknown_error(_request: Request, _error: Exception) -> Response:

@@ -200,7 +200,7 @@ class Results:
         if attribute.keyword == "RetrieveURL":
             return self._retrieve_url
         if attribute.keyword == "InstanceAvailability":
-            return lambda _: "ONLINE"
+            return attrgetter("availability")
         place = _HELD_AS[level].get(attribute.field)
         if place is None and attribute.computed:
             return None

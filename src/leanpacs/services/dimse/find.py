@@ -248,7 +248,7 @@ def _value_of(tag: int, level: QueryLevel, ae_title: str) -> Callable[[Any], Any
     if tag == _RETRIEVE_AE_TITLE:
         return lambda _: ae_title
     if tag == _INSTANCE_AVAILABILITY:
-        return lambda _: "ONLINE"
+        return attrgetter("availability") if level != "PATIENT" else None
     place = _PLACES[level].get(tag)
     return None if place is None else attrgetter(place)
 

@@ -115,6 +115,7 @@ STATUS_OF_ERROR: Mapping[type[errors.LeanPACSError], Status] = MappingProxyType(
         errors.NameTaken: Status.PROCESSING_FAILURE,
         errors.StoreFull: Status.OUT_OF_RESOURCES,
         errors.StoreUnavailable: Status.PROCESSING_FAILURE,
+        errors.BeingRestored: Status.PROCESSING_FAILURE,
         errors.CatalogError: Status.PROCESSING_FAILURE,
         errors.InstanceNotFound: Status.PROCESSING_FAILURE,
         errors.FrameNotFound: Status.PROCESSING_FAILURE,

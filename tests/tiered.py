@@ -1,0 +1,39 @@
+"""What tests of tiers do with an archive."""
+
+from __future__ import annotations
+
+import hashlib
+
+from executors import Inline
+from leanpacs.archive.archive import Archive
+from leanpacs.archive.intake.ingest import Incoming
+from leanpacs.archive.settle.settler import Settler
+from leanpacs.catalog import RepresentationRow
+
+
+def take_in(archive: Archive, content: bytes) -> str:
+    """Land and settle; the SOP Instance UID."""
+    path = archive.spool_folder / hashlib.sha256(content).hexdigest()
+    path.write_bytes(content)
+    uid = archive.land(Incoming(path, "TESTER", "import")).sop_uid
+    Settler(
+        archive.store, archive.catalog, archive.settings.settle, limit_inflated_bytes=1 << 30, executor=Inline
+    ).drain()
+    return uid
+
+
+def given_back(archive: Archive, sop_uid: str) -> bytes:
+    """The exact bytes that were received."""
+    (instance,) = archive.catalog.instances(sop_uid=sop_uid)
+    return b"".join(archive.retriever.as_received(instance).chunks)
+
+
+def forms(archive: Archive, sop_uid: str) -> list[RepresentationRow]:
+    """The stored forms of an instance."""
+    (instance,) = archive.catalog.instances(sop_uid=sop_uid)
+    return archive.catalog.representations(instance.id)
+
+
+def tiers(archive: Archive, sop_uid: str) -> list[str]:
+    """The tiers that an instance stands on."""
+    return sorted(form.blob.tier for form in forms(archive, sop_uid))
