@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import URL
 
 from leanpacs.catalog import DestinationRow, Outbound, Outgoing, open_catalog
+from postgres_server import schema_of_its_own
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=5)
 
 
 @pytest.fixture
-def outgoing(tmp_path: Path) -> Iterator[Outgoing]:
-    catalog = open_catalog(tmp_path / "catalog.sqlite")
-    yield catalog.outgoing
-    catalog.close()
+def on_postgresql(postgres_database: URL) -> Iterator[Outgoing]:
+    with schema_of_its_own(postgres_database) as url, closing(open_catalog(url)) as catalog:
+        yield catalog.outgoing
+
+
+@pytest.fixture(params=["file", "postgresql"])
+def outgoing(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Outgoing]:
+    if request.param == "postgresql":
+        yield request.getfixturevalue("on_postgresql")
+    else:
+        with closing(open_catalog(tmp_path / "catalog.sqlite")) as catalog:
+            yield catalog.outgoing
 
 
 def entry(number: int, destination: str = "A") -> Outbound:

@@ -379,7 +379,7 @@ def enqueue(connection: Connection, dialect: str, entries: Iterable[Outbound], n
         index_elements=["destination", "sop_uid"],
         set_={"failed": 0, "due_at": now, "queued_at": now, "attempts": 0},
         where=outbox.c.failed == 1,
-    )
+    ).returning(outbox.c.id)
     added = 0
     for entry in entries:
         values = {
@@ -392,7 +392,7 @@ def enqueue(connection: Connection, dialect: str, entries: Iterable[Outbound], n
             "due_at": now,
             "claimed_until": _NEVER,
         }
-        added += connection.execute(again, values).rowcount
+        added += connection.scalar(again, values) is not None
     return added
 
 
