@@ -185,7 +185,8 @@ used at lower ones. Hierarchical and (by setting, the default) relational querie
     yield from _table(("level", "attribute", "tag", "VR", "match", "return"), _find_keys())
     yield """
 Matching: single value, list of UIDs, wildcard, range of dates and times, universal, empty value (`""`), multiple values.
-Person names match whatever the case, in each component group. Answers stop when the query is cancelled.
+Person names match whatever the case, in each component group. Answers stop when the query is cancelled. Other keys,
+sequences and private elements among them, are matched and returned from headers at the levels STUDY, SERIES and IMAGE (setting).
 
 ##### C-FIND: Modality Worklist
 

@@ -230,13 +230,77 @@ def test_series_and_images(address: tuple[str, int]) -> None:
     ]
 
 
-def test_keys_that_are_not_supported_are_told_of(address: tuple[str, int]) -> None:
-    query = identifier("STUDY", StudyInstanceUID="", PatientComments="")
+def coded(value: str) -> Dataset:
     item = Dataset()
-    item.CodeValue = "1"
-    query.ProcedureCodeSequence = Sequence([item])
-    matches, statuses = find(address, query)
-    assert statuses == [0xFF01] * 4 + [0]
+    item.CodeValue = value
+    return item
+
+
+@pytest.fixture(scope="module")
+def headers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
+    """Three studies that differ in what the catalog does not hold."""
+    contents = [
+        made(
+            data.Recipe(study=number, instance=instance),
+            AccessionNumber=str(number),
+            PatientName="Müller" if number else "Doe",
+            PatientComments=("tall", "TALL, of old", "")[number],
+            ProcedureCodeSequence=[coded(f"K{number}"), coded("ALL")],
+            ImageComments=f"{number}.{instance}",
+            SpecificCharacterSet="ISO_IR 192",
+        )
+        for number in range(3)
+        for instance in range(2)
+    ]
+    with served(tmp_path_factory.mktemp("headers") / "archive", *contents) as (_, address):
+        yield address
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({"PatientComments": "tall"}, "0"),
+        ({"PatientComments": "*all"}, "0"),
+        ({"PatientComments": '""'}, "2"),
+        ({"PatientComments": ""}, "012"),
+        ({"ProcedureCodeSequence": [coded("K1")]}, "1"),
+        ({"ProcedureCodeSequence": [coded("ALL")]}, "012"),
+        ({"ProcedureCodeSequence": [coded("")]}, "012"),
+        ({"ProcedureCodeSequence": [coded("K*")], "PatientName": "m*"}, "12"),
+        ({"ProcedureCodeSequence": [coded("no")]}, ""),
+    ],
+)
+@pytest.mark.parametrize("syntax", [IMPLICIT_LE, EXPLICIT_BE])
+def test_keys_that_only_headers_have(
+    headers: tuple[str, int], keys: dict[str, Any], expected: str, syntax: str
+) -> None:
+    query = identifier("STUDY", **{"AccessionNumber": "", "PatientName": "", **keys})
+    matches, statuses = find(headers, query, syntax=syntax)
+    assert "".join(accessions(matches)) == expected
+    assert statuses == [0xFF00] * len(expected) + [0]
+    for ds in matches:
+        number = int(ds.AccessionNumber)
+        assert str(ds.PatientName) == ("Müller" if number else "Doe")
+        if "ProcedureCodeSequence" in keys:
+            assert [item.CodeValue for item in ds.ProcedureCodeSequence] == [f"K{number}", "ALL"]
+
+
+def test_only_what_all_instances_agree_on_is_returned(headers: tuple[str, int]) -> None:
+    query = identifier("STUDY", AccessionNumber="1", ImageComments="", ProcedureCodeSequence=[])
+    ((ds,), _) = find(headers, query)
+    assert ds.ImageComments == ""
+    assert len(ds.ProcedureCodeSequence) == 2
+    query = identifier("IMAGE", StudyInstanceUID=data.uid("study", 1), ImageComments="1.1", Rows="", SOPInstanceUID="")
+    ((ds,), _) = find(headers, query)
+    assert (ds.ImageComments, ds.Rows) == ("1.1", 32)
+
+
+def test_keys_that_are_not_supported_are_told_of(tmp_path: Path) -> None:
+    query = identifier("STUDY", StudyInstanceUID="", PatientComments="")
+    query.ProcedureCodeSequence = Sequence([coded("1")])
+    with served(tmp_path / "archive", made(), read_headers=False) as (_, address):
+        matches, statuses = find(address, query)
+    assert statuses == [0xFF01, 0]
     assert all("PatientComments" not in ds and "ProcedureCodeSequence" not in ds for ds in matches)
 
 

@@ -18,6 +18,7 @@ from leanpacs.archive.giveback.passing import SYNTAX_OF
 from leanpacs.archive.giveback.reads import Reads
 from leanpacs.archive.giveback.restoring import Restorer
 from leanpacs.archive.giveback.retrieve import Retriever
+from leanpacs.archive.giveback.searching import Searcher
 from leanpacs.archive.host import host_name
 from leanpacs.archive.intake.forwarding import Forwarding
 from leanpacs.archive.intake.ingest import Incoming, Ingest, Receipt
@@ -62,6 +63,8 @@ class Archive:
         Which series were read, and when.
     audit : AuditTrail
         What was deleted, replaced, refused or put in quarantine, and by whom.
+    searcher : Searcher
+        Finds by any attribute.
     worklist : WorklistFolder
         Scheduled procedure steps, for modalities.
     was_alone : bool
@@ -119,6 +122,7 @@ class Archive:
             verify_one_in=settings.delivery.verify_one_in,
             on_read=lambda instance: self.reads.note(instance.series_id),
         )
+        self.searcher = Searcher(self.catalog, self.retriever)
 
     @property
     def store(self) -> BlobStore:

@@ -44,6 +44,7 @@ def serve_dimse(settings: Settings, listener: socket.socket, lifeline: Connectio
         check_called=settings.dimse.check_called,
         allowed_calling=frozenset(settings.dimse.allowed_calling),
         relational=settings.dimse.relational_queries,
+        read_headers=settings.dimse.query_headers,
         destinations=peers(settings),
         certificate=own_certificate(settings),
         allowed_addresses=settings.dimse.allowed_addresses,

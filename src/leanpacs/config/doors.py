@@ -74,6 +74,11 @@ class DimseSettings(Section):
         description="Whether queries and retrievals may leave out the unique keys of the levels above, such as the "
         "Study Instance UID of a series.",
     )
+    query_headers: bool = Field(
+        default=True,
+        description="Whether C-FIND matches and returns keys that the catalog does not hold, sequences among them, by "
+        "reading headers; without it they are left out, and the status tells so.",
+    )
     max_associations: int = Field(
         default=64,
         ge=1,

@@ -88,6 +88,20 @@ class Searcher:
             and all(model.get(tag) == first[tag] for model in models[1:])
         }
 
+    def agreed(self, found: Found, tags: Collection[int]) -> Dataset:
+        """Elements with these tags, as far as the instances of what was found agree on them."""
+        from pydicom.dataset import Dataset
+
+        try:
+            headers = [self._retriever.header(row) for row in self._ends(found)]
+        except LeanPACSError:
+            headers = []  # what cannot be read tells nothing
+        agreed = Dataset()
+        for tag in tags:
+            if headers and all(tag in one and one[tag] == headers[0][tag] for one in headers):
+                agreed.add(headers[0][tag])
+        return agreed
+
     def _candidates(self, query: Query) -> Sequence[Found]:
         if query.level == "study":
             return self._catalog.find_studies(query)

@@ -14,7 +14,15 @@ from leanpacs.dicom.attributes import LEVEL_ATTRIBUTES, Level, LevelAttribute
 from leanpacs.errors import InvalidQuery, LeanPACSError
 from leanpacs.services.dimse import status
 from leanpacs.services.dimse.association import Association
-from leanpacs.services.dimse.identifiers import Identifier, Writer, read_identifier
+from leanpacs.services.dimse.headers import HeaderKeys, InHeaders
+from leanpacs.services.dimse.identifiers import (
+    Identifier,
+    Writer,
+    collected,
+    encode_data_set,
+    read_data_set,
+    read_identifier,
+)
 from leanpacs.services.dimse.message import Command
 from leanpacs.services.dimse.models import LEVELS, MODELS, UNIQUE_KEYS, Extended, Model, QueryLevel
 from leanpacs.services.dimse.status import Reply, Status
@@ -98,13 +106,16 @@ class Search:
     columns : tuple of Column
         What each answer holds, in ascending order of tags.
     is_partial : bool
-        Some keys are not supported, so that answers lack them or were not restricted by them.
+        Some keys of the catalog cannot be matched, or not be returned.
+    unheld : frozenset of int
+        Tags of keys that the catalog does not hold.
     """
 
     level: QueryLevel
     query: Query
     columns: tuple[Column, ...]
     is_partial: bool
+    unheld: frozenset[int]
 
 
 class FindService:
@@ -118,12 +129,15 @@ class FindService:
         By which what is found can be retrieved.
     relational : bool
         Whether a query may leave out the unique keys of higher levels.
+    headers : InHeaders, optional
+        Matches and returns keys that the catalog does not hold; without it they are left out.
     """
 
-    def __init__(self, catalog: Finding, *, ae_title: str, relational: bool) -> None:
+    def __init__(self, catalog: Finding, *, ae_title: str, relational: bool, headers: InHeaders | None = None) -> None:
         self._catalog = catalog
         self._ae_title = ae_title
         self._relational = relational
+        self._headers = headers
 
     def __call__(self, association: Association, command: Command) -> Reply:
         """Answer each match with a pending response."""
@@ -132,18 +146,33 @@ class FindService:
         if model is None or model.operation != "find":
             return Reply(Status.SOP_CLASS_NOT_SUPPORTED)
         try:
-            identifier = read_identifier(association.data_set(), context.transfer_syntax)
+            encoded = collected(association.data_set())
+            identifier = read_identifier((encoded,), context.transfer_syntax)
             search = read_search(identifier, model, context.extended, self._ae_title, relational=self._relational)
-            writer = Writer(context.transfer_syntax, identifier.character_set)
-            pending = Reply(Status.PENDING_WITHOUT_SOME_KEYS if search.is_partial else Status.PENDING)
-            for row in self._rows(search):
+            for found, is_partial in self._answers(search, encoded, identifier, context.transfer_syntax):
                 if association.is_cancelled(command):
                     return Reply(Status.CANCELLED)
-                association.respond(command, pending, writer.write(answer(search, row)))
+                status_of = Status.PENDING_WITHOUT_SOME_KEYS if is_partial else Status.PENDING
+                association.respond(command, Reply(status_of), found)
         except LeanPACSError as error:
             log.warning("query failed: %s", error, extra={"action": "query", "calling": association.calling})
             return status.of_error(error)
         return Reply(Status.SUCCESS)
+
+    def _answers(
+        self, search: Search, encoded: bytes, identifier: Identifier, syntax: str
+    ) -> Iterator[tuple[bytes, bool]]:
+        """Each match, encoded, and whether it lacks keys that were asked for."""
+        if self._headers is None or not search.unheld or search.level == "PATIENT":
+            writer = Writer(syntax, identifier.character_set)
+            for row in self._rows(search):
+                yield writer.write(answer(search, row)), search.is_partial or bool(search.unheld)
+            return
+        keys = HeaderKeys(read_data_set((encoded,), syntax), search.unheld)
+        rows, is_restricted = keys.restrict(self._headers, search.query, lambda: self._rows(search))
+        for row in rows:
+            completed = keys.completed(self._headers, row, answer(search, row))
+            yield encode_data_set(completed, syntax, identifier.character_set), search.is_partial or not is_restricted
 
     def _rows(self, search: Search) -> Iterator[Found]:
         finders: Mapping[QueryLevel, Callable[[Query], Sequence[Found]]] = {
@@ -199,11 +228,11 @@ def read_search(identifier: Identifier, model: Model, extended: Extended, ae_tit
         It lacks what it needs, or a key's value is not understood.
     """
     level = read_level(identifier, model)
-    filters, columns, is_partial = _keys(identifier, level, ae_title)
+    filters, columns, is_partial, unheld = _keys(identifier, level, ae_title)
     if not relational:
         require_above(identifier, model, level)
     query = Query(CATALOG_LEVELS[level], filters, fuzzy=extended.fuzzy, combined_datetime=extended.combined_datetime)
-    return Search(level, query, columns, is_partial)
+    return Search(level, query, columns, is_partial, unheld)
 
 
 def require_above(identifier: Identifier, model: Model, level: QueryLevel) -> None:
@@ -224,10 +253,11 @@ def require_above(identifier: Identifier, model: Model, level: QueryLevel) -> No
 
 def _keys(
     identifier: Identifier, level: QueryLevel, ae_title: str
-) -> tuple[dict[str, Match], tuple[Column, ...], bool]:
+) -> tuple[dict[str, Match], tuple[Column, ...], bool, frozenset[int]]:
     can_match = matchable(CATALOG_LEVELS[level])
     filters: dict[str, Match] = {}
     columns: list[Column] = []
+    unheld: set[int] = set()
     is_partial = False
     for tag, key in sorted(identifier.keys.items()):
         value_of = _value_of(tag, level, ae_title)
@@ -236,9 +266,12 @@ def _keys(
             columns.append((tag, key.vr if attribute is None else attribute.vr, value_of))
         if attribute is not None and key.text is not None:
             filters[key.keyword] = parse_match(key.keyword, attribute.vr, key.text)
-        is_matched = attribute is not None or tag in _NOT_MATCHED or key.text == ""
-        is_partial = is_partial or value_of is None or not is_matched
-    return filters, tuple(columns), is_partial
+        if attribute is None and value_of is None:
+            unheld.add(tag)
+        else:
+            is_matched = attribute is not None or tag in _NOT_MATCHED or key.text == ""
+            is_partial = is_partial or value_of is None or not is_matched
+    return filters, tuple(columns), is_partial, frozenset(unheld)
 
 
 def _value_of(tag: int, level: QueryLevel, ae_title: str) -> Callable[[Any], Any] | None:

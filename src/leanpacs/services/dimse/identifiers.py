@@ -76,7 +76,7 @@ def read_identifier(parts: Iterable[bytes | memoryview], transfer_syntax: str) -
     InvalidQuery
         It is too long, or does not read as a data set.
     """
-    encoded = _collected(parts)
+    encoded = collected(parts)
     little = transfer_syntax != EXPLICIT_BE
     try:
         ds = read_dataset(io.BytesIO(encoded), transfer_syntax == IMPLICIT_LE, little)
@@ -95,7 +95,7 @@ def read_identifier(parts: Iterable[bytes | memoryview], transfer_syntax: str) -
 
 def read_data_set(parts: Iterable[bytes | memoryview], transfer_syntax: str) -> Dataset:
     """Read an identifier whole, sequences included; raises as `read_identifier`."""
-    encoded = _collected(parts)
+    encoded = collected(parts)
     try:
         ds = read_dataset(io.BytesIO(encoded), transfer_syntax == IMPLICIT_LE, transfer_syntax != EXPLICIT_BE)
         ds.decode()
@@ -117,7 +117,8 @@ def encode_data_set(ds: Dataset, transfer_syntax: str, character_set: str = "") 
     return stream.getvalue()
 
 
-def _collected(parts: Iterable[bytes | memoryview]) -> bytes:
+def collected(parts: Iterable[bytes | memoryview]) -> bytes:
+    """An encoded identifier in one piece; raises `InvalidQuery` when it is too long."""
     encoded = bytearray()
     for part in parts:
         encoded += part

@@ -25,6 +25,7 @@ from leanpacs.services.dimse.association import Association, Service, Timeouts, 
 from leanpacs.services.dimse.commitment import STORAGE_COMMITMENT, CommitmentService, Durable
 from leanpacs.services.dimse.directory import Directory
 from leanpacs.services.dimse.find import Finding, FindService
+from leanpacs.services.dimse.headers import InHeaders
 from leanpacs.services.dimse.message import Command, CommandField
 from leanpacs.services.dimse.models import MODELS
 from leanpacs.services.dimse.negotiation import Terms
@@ -75,6 +76,8 @@ class DimseOptions:
         Whether peers must call the archive by ``ae_title``.
     relational : bool
         Whether queries and retrievals may leave out the unique keys of higher levels.
+    read_headers : bool
+        Whether keys that the catalog does not hold are looked for in the headers of instances.
     destinations : tuple of Peer
         Where moves may go to, beside the destinations in the catalog.
     certificate : (Path, Path), optional
@@ -99,6 +102,7 @@ class DimseOptions:
     allowed_calling: frozenset[str] = frozenset()
     check_called: bool = False
     relational: bool = True
+    read_headers: bool = True
     destinations: tuple[Peer, ...] = ()
     certificate: tuple[Path, Path] | None = None
     allowed_addresses: tuple[Network, ...] = ()
@@ -141,6 +145,11 @@ class Holdings(Protocol):
     @property
     def retriever(self) -> Giving:
         """Gives what is held."""
+        ...
+
+    @property
+    def searcher(self) -> InHeaders:
+        """Searches headers for what the catalog does not hold."""
         ...
 
     @property
@@ -304,7 +313,12 @@ class _Door:
 
 def _giving(holdings: Holdings, options: DimseOptions, ledger: Ledger | None) -> Mapping[CommandField, Service]:
     """Services that find and give back what is held."""
-    query = FindService(holdings.catalog, ae_title=options.ae_title, relational=options.relational)
+    query = FindService(
+        holdings.catalog,
+        ae_title=options.ae_title,
+        relational=options.relational,
+        headers=holdings.searcher if options.read_headers else None,
+    )
     worklist = WorklistService(holdings.worklist)
 
     def find(association: Association, command: Command) -> Reply:
