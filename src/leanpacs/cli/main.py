@@ -10,6 +10,7 @@ import typer
 from leanpacs import __version__, errors
 from leanpacs.cli import (
     analyze,
+    audit,
     care,
     codecs,
     dictionaries,
@@ -76,6 +77,7 @@ app.command("transcode")(transcode.transcode)
 app.command("codecs")(codecs.codecs)
 app.command("status")(care.status)
 app.command("traffic")(traffic.traffic)
+app.command("audit")(audit.audit)
 app.command("verify")(care.verify)
 app.command("evidence")(evidence.evidence)
 app.command("delete")(care.delete)

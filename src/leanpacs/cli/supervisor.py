@@ -22,7 +22,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from leanpacs.archive.archive import Archive, open_archive
-from leanpacs.cli import doors, exposure
+from leanpacs.cli import audit, doors, exposure
 from leanpacs.config import Settings
 from leanpacs.errors import ConfigError, LeanPACSError
 from leanpacs.lifecycle.pacing import load_of_each_core
@@ -87,6 +87,7 @@ class Supervisor:
             _listen("dimse", settings.dimse.host, settings.dimse.port) as dimse,
             _listen("http", settings.http.host, settings.http.port) as http,
             open_archive(settings.storage.data, settings) as archive,
+            audit.passed_on(settings, archive.audit),
         ):
             share_metrics(settings.storage.data / "run" / "metrics")
             self._handle_signals()

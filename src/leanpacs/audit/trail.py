@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import BinaryIO
 
 from leanpacs.errors import StorageError, StoreFull, StoreUnavailable
 
@@ -62,6 +63,8 @@ class AuditEvent:
         What it was done to; empty where it does not apply or is not known.
     detail : str
         Reason or extent, for people. No patient names.
+    instances : int
+        How many instances it was about; 0 where that does not apply or is not known.
     """
 
     at: datetime
@@ -72,6 +75,7 @@ class AuditEvent:
     series_uid: str = ""
     sop_uid: str = ""
     detail: str = ""
+    instances: int = 0
 
     def __post_init__(self) -> None:
         if self.at.tzinfo is None:
@@ -79,7 +83,7 @@ class AuditEvent:
 
     def to_json(self) -> str:
         """One line of JSON in ASCII, without its end; fields that may be empty are left out when they are."""
-        fields = {name: value for name, value in asdict(self).items() if value != "" or name == "actor"}
+        fields = {name: value for name, value in asdict(self).items() if value not in ("", 0) or name == "actor"}
         return json.dumps({**fields, "at": self.at.isoformat()}, separators=(",", ":"))
 
     @classmethod
@@ -154,6 +158,33 @@ class AuditTrail:
                     except ValueError:
                         continue
                     yield event
+
+    @contextmanager
+    def opened(self, number: int) -> Iterator[BinaryIO | None]:
+        """The file of this number, counted from 1, or None when there is none yet.
+
+        The one that is being appended to has the number after that of the last full one. It may be renamed while it is
+        open; what is read stays the same.
+        """
+        with self._locked():
+            full = self._folder / f"audit-{number:06d}.jsonl"
+            numbers = [_segment_number(path) for path in self.segments() if path != self.current]
+            path = full if full.exists() else self.current if number == max(numbers, default=0) + 1 else None
+            file = path.open("rb") if path is not None and path.exists() else None
+        try:
+            yield file
+        finally:
+            if file is not None:
+                file.close()
+
+    def is_full(self, number: int) -> bool:
+        """Whether the file of this number will not change any more."""
+        return (self._folder / f"audit-{number:06d}.jsonl").exists()
+
+    @property
+    def folder(self) -> Path:
+        """Where the trail is."""
+        return self._folder
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
