@@ -48,6 +48,9 @@ def plan(
     if json:
         print_json(_plan_record(made, limit))
         return
+    if not made.totals:
+        typer.echo(f"All {made.instances} instances are as the policy wants them now; --in-days 60 looks ahead.")
+        return
     columns = [
         Column("task"),
         Column("rule"),
