@@ -1,4 +1,4 @@
-"""``python -m benchmarks [NAME...]``: run dense, ingest, memory, size, transcode, or all; print and write tables."""
+"""``python -m benchmarks [NAME...]``: run some benchmarks, or all; print and write tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from benchmarks import comparison, dense, ingest, memory, size, transcode
+from benchmarks import comparison, delivery, dense, ingest, memory, size, transcode
 from benchmarks.load import DATA_VARIABLE, be_quiet, default_sources, make_load, read_load
 from benchmarks.report import Sheet, update_page, write_results
 from benchmarks.servers import PEERS
@@ -74,6 +74,17 @@ def run_transcode(arguments: argparse.Namespace) -> None:
     _report(arguments, "transcode", transcode.record(lines), [transcode.sheet(lines)])
 
 
+def run_delivery(arguments: argparse.Namespace) -> None:
+    if arguments.load is None:
+        folder = arguments.out / "load"
+        shutil.rmtree(folder, ignore_errors=True)
+        load = make_load(_sources(arguments), folder, arguments.megabytes)
+    else:
+        load = read_load(arguments.load)
+    lines = delivery.measure(load, arguments.out / "delivery", repeats=arguments.repeats, console=console)
+    _report(arguments, "delivery", delivery.record(lines), [delivery.sheet(load, lines)])
+
+
 def run_dense(arguments: argparse.Namespace) -> None:
     jobs = os.cpu_count() or 1
     work = arguments.out / "dense"
@@ -87,6 +98,7 @@ BENCHMARKS: Final[dict[str, Callable[[argparse.Namespace], None]]] = {
     "memory": run_memory,
     "transcode": run_transcode,
     "ingest": run_ingest,
+    "delivery": run_delivery,
 }
 
 
@@ -111,6 +123,8 @@ def _arguments() -> argparse.Namespace:
     )
     sending.add_argument("--only", action="append", metavar="NAME", help="only this server")
     sending.add_argument("--doors", nargs="+", choices=[door.key for door in ingest.DOORS], help="only these")
+    given = parser.add_argument_group("delivery", "--megabytes and --load are those of ingest")
+    given.add_argument("--repeats", type=int, default=60, help="requests of a kind that is quick [%(default)s]")
     packed = parser.add_argument_group("dense")
     packed.add_argument("--frames-each", type=int, default=4, help="frames of each image [%(default)s]")
     large = parser.add_argument_group("memory")

@@ -1,105 +1,279 @@
-"""Frames as stored, metadata of a series, and a transcoded frame from the cache: what a viewer waits for.
+"""What receivers wait for: searches, metadata, studies, instances and frames, as stored and transcoded, beside Orthanc.
 
-Run with ``python -m benchmarks.delivery [OUTPUT.md]``; everything goes over a real socket on this machine.
+Each server gets the same instances over C-STORE, has time to settle them, and is then asked the same, one request at a
+time, by the same clients on the same machine: plain HTTP connections, pynetdicom, and dcmtk's getscu and movescu.
 """
 
 from __future__ import annotations
 
-import io
+import http.client
+import os
+import shutil
+import socket
 import statistics
-import sys
-import tempfile
+import subprocess
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
-import httpx
-import imagecodecs
-import numpy as np
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
-from tests.serving import Server
+from benchmarks import senders
+from benchmarks.load import Instance, Load
+from benchmarks.meter import machine
+from benchmarks.report import Sheet, of_machine
+from benchmarks.servers import (
+    ENVIRONMENT,
+    HOST,
+    CannotRun,
+    LeanPACS,
+    Orthanc,
+    Peer,
+    Running,
+    free_ports,
+    leanpacs_command,
+    running,
+)
 
-from leanpacs import __version__
+if TYPE_CHECKING:
+    from rich.console import Console
 
-INSTANCES = 100
-SIDE = 512
-ROUNDS = 300
-JPEG_2000 = "1.2.840.10008.1.2.4.90"
+RECEIVER: Final = "RECEIVER"
+SETTLING_SECONDS: Final = 900.0
+JSON: Final = "application/dicom+json"
+ANY: Final = "*"
+NATIVE: Final = "1.2.840.10008.1.2.1"
+JPEG_LS: Final = "1.2.840.10008.1.2.4.80"
+JPEG_2000: Final = "1.2.840.10008.1.2.4.90"
+FORMS: Final[Mapping[str, tuple[str, str]]] = {
+    "as stored": (ANY, "application/octet-stream"),
+    "native": (NATIVE, "application/octet-stream"),
+    "JPEG-LS": (JPEG_LS, "image/jls"),
+    "JPEG 2000": (JPEG_2000, "image/jp2"),
+}
+"""Transfer syntax and media type of frames, by what the tables call them."""
 
-
-def series() -> list[Dataset]:
-    """Synthetic CT slices: a smooth object with noise, 12 bits stored."""
-    random = np.random.default_rng(1)
-    study, one = generate_uid(), generate_uid()
-    y, x = np.mgrid[:SIDE, :SIDE] / SIDE - 0.5
-    body = 1000 * (np.hypot(x, y) < 0.4) * (1 + 0.2 * np.sin(9 * x) * np.cos(7 * y))
-    found = []
-    for number in range(INSTANCES):
-        ds = Dataset()
-        ds.file_meta = FileMetaDataset()
-        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        ds.SOPClassUID, ds.SOPInstanceUID = CTImageStorage, generate_uid()
-        ds.StudyInstanceUID, ds.SeriesInstanceUID = study, one
-        ds.PatientName, ds.PatientID, ds.Modality, ds.InstanceNumber = "Bench^Mark", "B1", "CT", number + 1
-        ds.ImagePositionPatient, ds.ImageOrientationPatient = [0, 0, number], [1, 0, 0, 0, 1, 0]
-        ds.PixelSpacing, ds.RescaleSlope, ds.RescaleIntercept = [0.7, 0.7], 1, -1024
-        ds.Rows = ds.Columns = SIDE
-        ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PixelRepresentation = 1, "MONOCHROME2", 0
-        ds.BitsAllocated, ds.BitsStored, ds.HighBit = 16, 12, 11
-        noisy = body + random.normal(100, 8, (SIDE, SIDE))
-        ds.PixelData = np.clip(noisy, 0, 4095).astype("<u2").tobytes()
-        found.append(ds)
-    return found
+_STUDY_ROOT_FIND: Final = "1.2.840.10008.5.1.4.1.2.2.1"
 
 
-def main() -> None:
-    """Store a series, settle it, ask for it, and write a table."""
-    held = series()
-    with tempfile.TemporaryDirectory() as folder, Server(Path(folder) / "archive", workers=1) as server:
-        root = f"{server.http.rstrip('/')}/dicom-web"
-        http = httpx.Client(base_url=root, timeout=60)
-        for ds in held:
-            body = io.BytesIO()
-            ds.save_as(body, enforce_file_format=True)
-            fields = {"content-type": "application/dicom"}
-            httpx.post(f"{root}/studies", content=body.getvalue(), headers=fields, timeout=60).raise_for_status()
-        while httpx.get(f"{server.http.rstrip('/')}/health").json()["backlog_instances"]:
-            time.sleep(0.2)
-        with http:
-            rows = _rows(http, held)
-    report = "\n".join(
-        [f"leanpacs {__version__}, imagecodecs {imagecodecs.__version__}, Python {sys.version.split()[0]}", "", *rows]
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One case on one server: seconds of each request, bytes of the last answer."""
+
+    case: str
+    server: str
+    seconds: tuple[float, ...]
+    answer_bytes: int
+
+    @property
+    def median_ms(self) -> float:
+        """Median in milliseconds."""
+        return statistics.median(self.seconds) * 1e3
+
+
+Call = Callable[[int], int]
+"""Makes the request of that number and returns the bytes of the answer."""
+
+
+def measure(load: Load, work: Path, *, repeats: int, console: Console) -> list[Line]:
+    """Ask every server that is installed for everything; see the module."""
+    shutil.rmtree(work, ignore_errors=True)
+    port = free_ports(1)[0]
+    lines: list[Line] = []
+    for peer in _peers(port):
+        if missing := peer.missing():
+            console.print(f"[yellow]{missing}[/yellow]")
+            continue
+        with _filled(peer, work / peer.name, load, port, console) as server, _receiver(port):
+            for case, count, call in _cases(server, load, repeats):
+                try:
+                    line = Line(case, peer.name, *_timed(call, count))
+                except (OSError, http.client.HTTPException, subprocess.CalledProcessError) as error:
+                    console.print(f"  {case:44} [yellow]failed: {error!r}[/yellow]", highlight=False)
+                    if server.process.poll() is not None:
+                        break
+                    continue
+                console.print(f"  {case:44} {line.median_ms:9.2f} ms  {line.answer_bytes:12,} bytes", highlight=False)
+                lines.append(line)
+    return lines
+
+
+def sheet(load: Load, lines: Sequence[Line]) -> Sheet:
+    """One row for each case, one column for each server."""
+    servers = list(dict.fromkeys(line.server for line in lines))
+    found = {(line.case, line.server): line for line in lines}
+    rows = []
+    for case in dict.fromkeys(line.case for line in lines):
+        of_case = [found.get((case, server)) for server in servers]
+        times = [f"{line.median_ms:,.2f}" if line else "-" for line in of_case]
+        first, last = of_case[0], of_case[-1]
+        ratio = f"{last.median_ms / first.median_ms:.1f}" if first and last and last is not first else "-"
+        rows.append((case, *times, ratio))
+    notes = (
+        f"{len(load.instances):,} instances, {load.size_bytes / 1e6:,.0f} MB native; medians, one request at a time, "
+        "client and server on the same cores.",
+        "As stored: transfer-syntax=*; frames as application/octet-stream, which LeanPACS gives native.",
+        "C-GET and C-MOVE by dcmtk, which takes uncompressed instances; the time of its processes is included.",
+        of_machine(machine()),
     )
-    sys.stdout.write(report + "\n")
-    if len(sys.argv) > 1:
-        Path(sys.argv[1]).write_text(report + "\n", encoding="utf-8")
+    return Sheet("Delivery", ("what is asked for", *(f"{name}, ms" for name in servers), "ratio"), tuple(rows), notes)
 
 
-def _rows(http: httpx.Client, held: list[Dataset]) -> list[str]:
-    base = f"/studies/{held[0].StudyInstanceUID}/series/{held[0].SeriesInstanceUID}"
-    frames = [f"{base}/instances/{ds.SOPInstanceUID}/frames/1" for ds in held]
-    jxl = {"accept": "image/jxl"}
-    native = {"accept": "application/octet-stream", "accept-encoding": "identity"}
-    j2k = {"accept": f"image/jp2; transfer-syntax={JPEG_2000}"}
-    zstd = {"accept-encoding": "zstd"}
-    return [
-        "| what | first request, ms | later requests p50, ms |",
-        "|---|---|---|",
-        _row(f"frame {SIDE}x{SIDE}x16 as stored (JPEG XL, passed on)", http, frames, jxl, ROUNDS),
-        _row("the same frame native", http, frames, native, ROUNDS),
-        _row("the same frame as JPEG 2000, from the cache", http, frames[:1], j2k, ROUNDS),
-        _row(f"metadata of {INSTANCES} images, zstd", http, [f"{base}/metadata"], zstd, 50),
-    ]
+def record(lines: Sequence[Line]) -> Mapping[str, Any]:
+    """All figures."""
+    return {"machine": machine(), "lines": [asdict(line) for line in lines]}
 
 
-def _row(what: str, http: httpx.Client, paths: list[str], headers: dict[str, str], rounds: int) -> str:
-    taken = []
-    for number in range(rounds + 1):
+def _peers(port: int) -> Sequence[Peer]:
+    options = {
+        "DicomModalities": {"receiver": [RECEIVER, HOST, port]},
+        **{f"DicomAlwaysAllow{what}": True for what in ("Find", "Get", "Move", "Store")},
+    }
+    return LeanPACS(), Orthanc("Orthanc", options)
+
+
+@contextmanager
+def _filled(peer: Peer, folder: Path, load: Load, port: int, console: Console) -> Iterator[Running]:
+    console.print(f"[bold]{peer.version()}[/bold]")
+    with suppress(CannotRun), running(peer, folder) as server:
+        if problems := senders.c_store(server, load.shares(2)):
+            raise RuntimeError(f"{peer.name} did not take everything: {problems[0]}")
+        waiting = peer.waiting(folder)
+        deadline = time.monotonic() + SETTLING_SECONDS
+        while waiting() and time.monotonic() < deadline:
+            time.sleep(0.5)
+        if isinstance(peer, LeanPACS):
+            add = [*leanpacs_command(), "destination", "add", RECEIVER, f"{HOST}:{port}", "--data", str(folder)]
+            subprocess.run(add, check=True, capture_output=True)
+        yield server
+
+
+def _cases(server: Running, load: Load, repeats: int) -> Iterator[tuple[str, int, Call]]:
+    by_study = load.studies()
+    study = max(by_study.values(), key=len)
+    few = max(3, repeats // 10)
+    web = _Web(server)
+    uids = list(by_study)
+    at = f"/studies/{study[0].study_uid}"
+    yield "QIDO: one study", repeats, lambda n: web.get(f"/studies?StudyInstanceUID={uids[n % len(uids)]}")
+    yield "QIDO: all studies", few, lambda _: web.get("/studies?limit=1000")
+    yield f"QIDO: the {len(study)} instances of a study", few, lambda _: web.get(f"{at}/instances")
+    yield f"metadata of a study of {len(study)}", few, lambda _: web.get(f"{at}/metadata")
+    yield "metadata of an instance", repeats, lambda n: web.get(f"{_path(study, n)}/metadata")
+    for name, (syntax, frame_type) in FORMS.items():
+        files = f'multipart/related; type="application/dicom"; transfer-syntax={syntax}'
+        frames = f'multipart/related; type="{frame_type}"; transfer-syntax={syntax}'
+        yield f"frame, {name}", repeats, lambda n, a=frames: web.get(f"{_path(study, n)}/frames/1", a)
+        yield f"instance, {name}", repeats, lambda n, a=files: web.get(_path(study, n), a)
+        yield f"study of {len(study)}, {name}", 3, lambda _, a=files: web.get(at, a)
+        if name == "native":  # before what a server may not survive
+            yield from _dimse_cases(server, study, uids, repeats)
+    web.close()
+
+
+def _dimse_cases(
+    server: Running, study: Sequence[Instance], uids: Sequence[str], repeats: int
+) -> Iterator[tuple[str, int, Call]]:
+    with _finding(server) as find:
+        yield "C-FIND: one study", repeats, lambda n: find(StudyInstanceUID=uids[n % len(uids)])
+        yield "C-FIND: all studies", max(3, repeats // 10), lambda _: find(StudyInstanceUID="")
+    if shutil.which("getscu") is None:
+        return
+    at = [HOST, str(server.ports.dimse)]
+    common = ["-S", "-aec", server.peer.ae_title, "-k", "QueryRetrieveLevel=STUDY"]
+    keys = ["-k", f"StudyInstanceUID={study[0].study_uid}"]
+    get = ["getscu", *common, *keys, "--ignore", *at]
+    move = ["movescu", *common, *keys, "-aem", RECEIVER, "-aet", RECEIVER, *at]
+    yield f"C-GET: a study of {len(study)}", 5, lambda _: _run(get)
+    yield f"C-MOVE: a study of {len(study)}", 5, lambda _: _run(move)
+
+
+class _Web:
+    """One HTTP connection that stays open."""
+
+    def __init__(self, server: Running) -> None:
+        self._connection = http.client.HTTPConnection(HOST, server.ports.http, timeout=300)
+
+    def get(self, path: str, accept: str = JSON) -> int:
+        """Bytes of the answer."""
+        self._connection.request("GET", f"/dicom-web{path}", headers={"Accept": accept})
+        answer = self._connection.getresponse()
+        size = 0
+        while piece := answer.read(1 << 20):
+            size += len(piece)
+        if answer.status != http.client.OK:
+            raise RuntimeError(f"{path} as {accept}: {answer.status}")
+        return size
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def _path(study: Sequence[Instance], number: int) -> str:
+    one = study[number * 7 % len(study)]
+    return f"/studies/{one.study_uid}/series/{one.series_uid}/instances/{one.sop_uid}"
+
+
+@contextmanager
+def _finding(server: Running) -> Iterator[Callable[..., int]]:
+    from pydicom.dataset import Dataset
+    from pynetdicom import AE
+
+    entity = AE("BENCH")
+    entity.add_requested_context(_STUDY_ROOT_FIND)
+    association = entity.associate(HOST, server.ports.dimse, ae_title=server.peer.ae_title)
+    if not association.is_established:
+        raise RuntimeError(f"{server.peer.name} takes no association")
+    association.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def find(**keys: str) -> int:
+        wanted = Dataset()
+        wanted.QueryRetrieveLevel = "STUDY"
+        for keyword in ("PatientID", "PatientName", "StudyDate", "AccessionNumber"):
+            setattr(wanted, keyword, "")
+        for keyword, value in keys.items():
+            setattr(wanted, keyword, value)
+        answers = association.send_c_find(wanted, _STUDY_ROOT_FIND)
+        return sum(1 for status, _ in answers if status and status.Status in (0xFF00, 0xFF01))
+
+    try:
+        yield find
+    finally:
+        association.release()
+
+
+@contextmanager
+def _receiver(port: int) -> Iterator[None]:
+    """dcmtk's storescp, which forgets what it is sent."""
+    if shutil.which("storescp") is None:
+        yield
+        return
+    command = ["storescp", "--fork", "--ignore", "-aet", RECEIVER, str(port)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | ENVIRONMENT
+    )
+    try:
+        for _ in range(50):
+            with closing(socket.socket()) as probe:
+                if probe.connect_ex((HOST, port)) == 0:
+                    break
+            time.sleep(0.1)
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _run(command: Sequence[str]) -> int:
+    subprocess.run(command, check=True, capture_output=True, env=os.environ | ENVIRONMENT)
+    return 0
+
+
+def _timed(call: Call, count: int) -> tuple[tuple[float, ...], int]:
+    taken, size = [], 0
+    for number in range(count):
         started = time.perf_counter()
-        http.get(paths[number % len(paths)], headers=headers).raise_for_status()
-        taken.append((time.perf_counter() - started) * 1000)
-    return f"| {what} | {taken[0]:.2f} | {statistics.median(taken[1:]):.2f} |"
-
-
-if __name__ == "__main__":
-    main()
+        size = call(number)
+        taken.append(time.perf_counter() - started)
+    return tuple(taken), size

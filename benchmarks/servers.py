@@ -217,7 +217,7 @@ def running(peer: Peer, folder: Path) -> Iterator[Running]:
         It does not start, or does not stop in order.
     """
     folder.mkdir(parents=True)
-    ports = Ports(*_free_ports(2))
+    ports = Ports(*free_ports(2))
     log = folder.with_name(folder.name + ".log")
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -262,7 +262,8 @@ def _end_of(log: Path) -> str:
     return log.read_text(encoding="utf-8", errors="replace")[-1000:]
 
 
-def _free_ports(number: int) -> list[int]:
+def free_ports(number: int) -> list[int]:
+    """Ports that nobody listens on now."""
     listeners = [socket.create_server((HOST, 0)) for _ in range(number)]
     ports = [listener.getsockname()[1] for listener in listeners]
     for listener in listeners:

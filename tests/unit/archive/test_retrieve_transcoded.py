@@ -157,7 +157,7 @@ class _Forbidden(Inline):
 
 def test_frames_that_are_held_as_demanded_are_passed_on(tmp_path: Path) -> None:
     with _settled(tmp_path, "jpegxl:1") as archive:
-        archive.retriever._workers = _Forbidden()
+        archive.retriever._maker._workers = _Forbidden()
         row = _row(archive, DEEP)
         with archive.retriever.opened(row) as opened:
             held = opened._packed.stream(2)
@@ -170,7 +170,7 @@ def test_frames_that_are_held_as_demanded_are_passed_on(tmp_path: Path) -> None:
 
 def test_signed_and_narrow_frames_of_wavelets_pass_only_with_their_bits(tmp_path: Path) -> None:
     with _settled(tmp_path, "htj2k") as archive:
-        archive.retriever._workers = _Forbidden()
+        archive.retriever._maker._workers = _Forbidden()
         assert archive.retriever.frame(_row(archive, DEEP), 1, HTJ2K).transfer_syntax == HTJ2K
         with pytest.raises(AssertionError, match="converted"):  # 12 bits stored, 16 declared
             archive.retriever.frame(_row(archive, SIGNED), 1, HTJ2K)
@@ -181,7 +181,7 @@ def test_frames_come_from_the_cache_the_second_time(tmp_path: Path) -> None:
         row = _row(archive, DEEP)
         first = list(archive.retriever.frames(row, [1, 2, 3], uids.JPEG_2000_LOSSLESS))
         one = archive.retriever.frame(row, 2, uids.JPEG_LS_LOSSLESS)
-        archive.retriever._workers = _Forbidden()
+        archive.retriever._maker._workers = _Forbidden()
         assert list(archive.retriever.frames(row, [3, 1, 2], uids.JPEG_2000_LOSSLESS)) == [first[2], *first[:2]]
         assert archive.retriever.frame(row, 1, uids.JPEG_2000_LOSSLESS) == first[0]
         assert archive.retriever.frame(row, 2, uids.JPEG_LS_LOSSLESS) == one

@@ -26,7 +26,7 @@ from typing import Final
 
 _log = logging.getLogger(__name__)
 
-_LEAST_SECONDS: Final = 0.002
+_LEAST_SECONDS: Final = 0.001
 """What is made in less is not worth a file."""
 _LARGEST_SHARE: Final = 8
 """Nothing larger than this part of the bound is kept."""

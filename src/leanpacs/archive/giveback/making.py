@@ -18,6 +18,7 @@ from leanpacs.archive.giveback.given import FrameBytes, Held, Part10
 from leanpacs.archive.giveback.holding import Holdings
 from leanpacs.archive.giveback.opened import SettledInstance
 from leanpacs.archive.giveback.passing import syntax_of_held
+from leanpacs.archive.manifest import Form
 from leanpacs.catalog import InstanceRow
 from leanpacs.dicom.uids import EXPLICIT_LE
 from leanpacs.dicom.uids import transfer_syntax as syntax_of
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from leanpacs.transcode.envelope import Envelope
     from leanpacs.transcode.target import Target
 
+RECEIVED: Final = "received"
+"""In place of a transfer syntax UID: the bytes that came."""
 KEPT_BYTES: Final = 64 << 20
 """Larger instances are not kept in the cache as a whole."""
 AT_ONCE_BYTES: Final = 4 << 20
@@ -84,6 +87,19 @@ class Maker:
 
         meta = file_meta(instance.sop_class, instance.sop_uid, uid) if with_meta else b""
         return Part10(uid, len(meta) + len(data_set), iter([meta, data_set]))
+
+    def received(self, instance: InstanceRow) -> Iterator[bytes] | None:
+        """The data set as received, kept or to be kept, where decoding it is costly; None where it is only read."""
+        known = self._holdings.known(instance)
+        if self._cache is None or known is None or instance.data_set_length > KEPT_BYTES:
+            return None
+        if known.contents.manifest.form not in (Form.FRAMES, Form.RECODED):
+            return None
+        return iter([self._cache.fetch(_cache_key(instance, 0, RECEIVED), lambda: self._rebuilt(instance))])
+
+    def _rebuilt(self, instance: InstanceRow) -> bytes:
+        with self._holdings.opened(instance) as opened:
+            return b"".join(opened.data_set())
 
     def _named_data_set(self, instance: InstanceRow, wanted: str) -> tuple[bytes, bytes]:
         chunks = self._transcoded(instance, wanted, with_meta=False)

@@ -234,7 +234,8 @@ class Retriever:
     def _streamed(self, instance: InstanceRow, preface_of: Callable[[OpenInstance], bytes]) -> Iterator[bytes]:
         with self.opened(instance) as opened:
             yield preface_of(opened)
-            yield from opened.data_set()
+            kept = self._maker.received(instance)
+            yield from opened.data_set() if kept is None else kept
 
     def opened(self, instance: InstanceRow) -> AbstractContextManager[OpenInstance]:
         """Open an instance in whichever form it is kept."""
