@@ -16,6 +16,7 @@ import httpx
 import pydicom
 
 from data import Recipe, make_instance
+from leanpacs.archive.giveback.ahead import Lookahead
 from leanpacs.archive.giveback.cache import DiskCache
 from leanpacs.archive.giveback.retrieve import FrameBytes, Part10
 from leanpacs.archive.intake.ingest import Incoming, Outcome, Receipt
@@ -54,6 +55,7 @@ class FakeRetriever:
         self.held_frames: dict[tuple[str, str], list[bytes]] = {}
         self.broken: dict[str, LeanPACSError] = {}
         self.closed: list[str] = []
+        self.lookahead = Lookahead()
 
     def part10(self, row: InstanceRow, transfer_syntax: str | None = None) -> Part10:
         if transfer_syntax in (None, row.transfer_syntax):
@@ -64,6 +66,15 @@ class FakeRetriever:
         if transfer_syntax != EXPLICIT_LE or row.sop_uid not in self.native:
             raise UnsupportedTransferSyntax(transfer_syntax)
         return Part10(EXPLICIT_LE, None, self._chunks(row, self.native[row.sop_uid]))
+
+    def expect(self, rows: Sequence[InstanceRow]) -> None:
+        pass
+
+    def syntax_at_hand(self, row: InstanceRow) -> str:
+        return row.transfer_syntax
+
+    def soon(self, row: InstanceRow, _transfer_syntax: str, make: Callable[[], Part10]) -> Callable[[], Part10]:
+        return make
 
     def frame(self, row: InstanceRow, number: int, transfer_syntax: str | None = None) -> FrameBytes:
         if row.sop_uid in self.broken:
