@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from benchmarks import comparison, delivery, dense, ingest, memory, size, transcode
+from benchmarks import catalog, comparison, delivery, dense, ingest, memory, size, transcode
 from benchmarks.load import DATA_VARIABLE, be_quiet, default_sources, make_load, read_load
 from benchmarks.report import Sheet, update_page, write_results
 from benchmarks.servers import PEERS
@@ -92,6 +92,11 @@ def run_dense(arguments: argparse.Namespace) -> None:
     _report(arguments, "dense", dense.record(result), dense.sheets(result, arguments.frames_each))
 
 
+def run_catalog(arguments: argparse.Namespace) -> None:
+    result = catalog.measure(arguments.catalog_url, arguments.instances, arguments.searches, console=console)
+    _report(arguments, "catalog", catalog.record(result), catalog.sheets(result))
+
+
 BENCHMARKS: Final[dict[str, Callable[[argparse.Namespace], None]]] = {
     "size": run_size,
     "dense": run_dense,
@@ -99,6 +104,7 @@ BENCHMARKS: Final[dict[str, Callable[[argparse.Namespace], None]]] = {
     "transcode": run_transcode,
     "ingest": run_ingest,
     "delivery": run_delivery,
+    "catalog": run_catalog,
 }
 
 
@@ -129,6 +135,10 @@ def _arguments() -> argparse.Namespace:
     packed.add_argument("--frames-each", type=int, default=4, help="frames of each image [%(default)s]")
     large = parser.add_argument_group("memory")
     large.add_argument("--frames", type=int, default=memory.FRAMES, help="512 kB frames of the instance [%(default)s]")
+    rows = parser.add_argument_group("catalog")
+    rows.add_argument("--instances", type=int, default=catalog.INSTANCES, help="rows to make [%(default)s]")
+    rows.add_argument("--catalog-url", help="a PostgreSQL catalog that was filled before, instead of making one")
+    rows.add_argument("--searches", type=int, default=catalog.ROUNDS, help="of each kind [%(default)s]")
     arguments = parser.parse_args()
     unknown = set(arguments.benchmarks) - set(BENCHMARKS)
     if unknown:

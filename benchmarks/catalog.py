@@ -1,0 +1,436 @@
+"""The catalog on PostgreSQL with many rows: searches, looking up, taking in and settling, planning; space.
+
+Beside it the same on a catalog that was empty: what the rows cost. Searches are those that doors ask for, through the
+catalog's own methods, each with other values every time, at most 100 results (the page of a viewer).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime, timedelta
+from itertools import count, islice
+from statistics import median, quantiles
+from time import perf_counter, process_time
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import create_engine, text
+from tests.postgres_server import PostgresServer
+
+from benchmarks.catalogfill import DAYS, FIRST_DAY, STUDY_INSTANCES, UID, fill, names
+from benchmarks.meter import machine
+from benchmarks.report import Sheet, mega, of_machine
+from leanpacs.catalog import (
+    Arrival,
+    Catalog,
+    Evidence,
+    Fidelity,
+    FrameTable,
+    Landing,
+    NewRepresentation,
+    Query,
+    Span,
+    matchable,
+    open_catalog,
+    parse_match,
+)
+from leanpacs.catalog.query import Level
+from leanpacs.dicom.attributes import (
+    InstanceAttributes,
+    InstanceIndex,
+    PatientAttributes,
+    SeriesAttributes,
+    StudyAttributes,
+)
+from leanpacs.refs import HOT, BlobRef, Digest
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+INSTANCES: Final = 200_000
+ROUNDS: Final = 30
+LIMIT: Final = 100
+TAKEN: Final = 2_000
+PLANNED: Final = 1_000_000
+MOST_MILLISECONDS: Final = 2.0
+"""What taking in and settling one instance may cost."""
+
+SERVER: Final = {
+    "fsync": "on",
+    "full_page_writes": "on",
+    "shared_buffers": "1500MB",
+    "max_wal_size": "8GB",
+    "maintenance_work_mem": "512MB",
+}
+
+
+class Draw(random.Random):
+    """Values to ask for, out of a catalog with so many studies."""
+
+    studies = 1
+
+    def study(self) -> int:
+        """Number of a study."""
+        return self.randrange(1, self.studies + 1)
+
+    def day(self) -> date:
+        """A day within the ten years."""
+        return date.fromisoformat(FIRST_DAY) + timedelta(days=self.randrange(DAYS - 40))
+
+    def span(self, days: int) -> str:
+        """So many days from a day on."""
+        first = self.day()
+        return f"{first:%Y%m%d}-{first + timedelta(days=days - 1):%Y%m%d}"
+
+    def name(self) -> str:
+        """A name of a patient."""
+        return self.choice(names())
+
+
+Ask = Callable[[Catalog, Draw], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One kind of question: how long it took, in milliseconds, and how many rows came at most."""
+
+    name: str
+    median_ms: float
+    p95_ms: float
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Milliseconds for each instance: landing one at a time, in batches of 16; settling in batches of 32."""
+
+    held: int
+    alone_ms: float
+    together_ms: float
+    settled_ms: float
+    client_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """Reading all that a plan is made from: instances, seconds."""
+
+    instances: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Bytes of a table and of its indexes."""
+
+    name: str
+    rows: int
+    table_bytes: int
+    index_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """All that was measured."""
+
+    instances: int
+    server: str
+    asked: tuple[Asked, ...]
+    taken: tuple[Taken, ...]
+    planned: Planned
+    tables: tuple[Table, ...]
+
+
+def measure(url: str | None, instances: int, rounds: int, *, console: Console) -> Result:
+    """Fill a database, unless ``url`` names one that is filled, and measure."""
+    with _database(url, instances, console) as (filled, empty), closing(open_catalog(filled)) as catalog:
+        held = _instances(filled)
+        taken = (_take(catalog, held, console), _take_into_empty(empty, console))
+        asked = tuple(_ask(catalog, held, name, rounds, console) for name in QUESTIONS)
+        planned = _plan(catalog, console)
+        return Result(held, _version(filled), asked, taken, planned, _tables(filled))
+
+
+@contextmanager
+def _database(url: str | None, instances: int, console: Console) -> Iterator[tuple[str, str]]:
+    if url is not None:
+        yield url, ""
+        return
+    with PostgresServer(SERVER) as server:
+        made = server.url.render_as_string(hide_password=False)
+        fill(made, instances, lambda so_far: console.print(f"  {so_far:,} of {instances:,} instances made"))
+        with closing(server.connect()) as connection:
+            connection.execute("CREATE DATABASE empty")
+        yield made, server.url.set(database="empty").render_as_string(hide_password=False)
+
+
+# -- searching
+
+
+def _find(level: Level, **texts: str) -> Query:
+    known = matchable(level)
+    return Query(level, {key: parse_match(key, known[key].vr, value) for key, value in texts.items()}, limit=LIMIT)
+
+
+def _study_by(**keys: Callable[[Draw], str]) -> Ask:
+    def ask(catalog: Catalog, draw: Draw) -> int:
+        return len(catalog.find_studies(_find("study", **{key: make(draw) for key, make in keys.items()})))
+
+    return ask
+
+
+def _fuzzy(catalog: Catalog, draw: Draw) -> int:
+    words = {"PatientName": parse_match("PatientName", "PN", draw.name().replace("^", " "))}
+    return len(catalog.find_studies(Query("study", words, limit=LIMIT, fuzzy=True)))
+
+
+def _patients(catalog: Catalog, draw: Draw) -> int:
+    return len(catalog.find_patients(_find("patient", PatientName=f"{draw.name()[:4]}*")))
+
+
+def _series(catalog: Catalog, draw: Draw) -> int:
+    return len(catalog.find_series(_find("series", StudyInstanceUID=f"{UID}.{draw.study()}")))
+
+
+def _of_series(catalog: Catalog, draw: Draw) -> int:
+    study = f"{UID}.{draw.study()}"
+    keys = {"StudyInstanceUID": study, "SeriesInstanceUID": f"{study}.2"}
+    return len(catalog.find_instances(_find("instance", **keys)))
+
+
+def _instance(catalog: Catalog, draw: Draw) -> int:
+    [row] = catalog.instances(sop_uid=f"{UID}.{draw.study()}.3.{draw.randrange(1, 26)}")
+    return len(catalog.representations(row.id))
+
+
+QUESTIONS: Final[dict[str, Ask]] = {
+    "study by UID": _study_by(StudyInstanceUID=lambda draw: f"{UID}.{draw.study()}"),
+    "study by accession number": _study_by(AccessionNumber=lambda draw: f"A{draw.study():010d}"),
+    "studies of a patient ID": _study_by(PatientID=lambda draw: f"PID{(draw.study() + 1) // 2:09d}"),
+    "studies by whole name": _study_by(PatientName=lambda draw: draw.name()),
+    "studies by beginning of a name": _study_by(PatientName=lambda draw: f"{draw.name()[:4]}*"),
+    "studies by part of a name": _study_by(PatientName=lambda draw: f"*{draw.name()[2:6]}*"),
+    "studies by fuzzy name": _fuzzy,
+    "studies of a day": _study_by(StudyDate=lambda draw: f"{draw.day():%Y%m%d}"),
+    "studies of a day, a modality": _study_by(
+        StudyDate=lambda draw: f"{draw.day():%Y%m%d}", ModalitiesInStudy=lambda _: "MR"
+    ),
+    "studies of a month, a name": _study_by(
+        StudyDate=lambda draw: draw.span(30), PatientName=lambda draw: f"{draw.name()[:3]}*"
+    ),
+    "studies of the last days": _study_by(
+        StudyDate=lambda _: f"{date.fromisoformat(FIRST_DAY) + timedelta(days=DAYS - 3):%Y%m%d}-"
+    ),
+    "studies of a rare modality": _study_by(ModalitiesInStudy=lambda _: "PT"),
+    "studies, no key": _study_by(),
+    "studies by words of a description": _study_by(StudyDescription=lambda draw: f"*ROUTINE {draw.randrange(50)}"),
+    "patients by beginning of a name": _patients,
+    "series of a study": _series,
+    "instances of a series": _of_series,
+    "an instance and its forms": _instance,
+    "newest studies": lambda catalog, _: len(catalog.newest_studies(50)),
+}
+
+
+def _ask(catalog: Catalog, held: int, name: str, rounds: int, console: Console) -> Asked:
+    draw = Draw(f"{name} {held}")
+    draw.studies = held // STUDY_INSTANCES
+    times, most = [], 0
+    for number in range(rounds + 1):
+        began = perf_counter()
+        most = max(most, QUESTIONS[name](catalog, draw))
+        if number:  # the first one compiles the statement
+            times.append(1000 * (perf_counter() - began))
+    found = Asked(name, median(times), quantiles(times, n=20)[-1], most)
+    console.print(f"  {name}: {found.median_ms:.1f} ms")
+    return found
+
+
+# -- taking in and settling
+
+
+def _take_into_empty(url: str, console: Console) -> Taken:
+    if not url:
+        return Taken(0, 0.0, 0.0, 0.0, 0.0)
+    with closing(open_catalog(url)) as catalog:
+        return _take(catalog, 0, console)
+
+
+def _take(catalog: Catalog, held: int, console: Console) -> Taken:
+    """Land two times, settle all of it; new instances of new studies, 25 to a series."""
+    landings = _landings(f"{held}.{datetime.now(UTC).timestamp():.0f}")
+    used = process_time()
+    alone = _timed(lambda: [_land(catalog, [one]) for one in islice(landings, TAKEN // 4)], TAKEN // 4)
+    together = _timed(
+        lambda: [_land(catalog, list(islice(landings, 16))) for _ in range(TAKEN * 3 // 4 // 16)], TAKEN * 3 // 4
+    )
+    settled = _settle(catalog)
+    client = 1000 * (process_time() - used) / TAKEN
+    console.print(
+        f"  {held:,} held: landing {alone:.2f} ms alone, {together:.2f} ms together, settling {settled:.2f} ms"
+    )
+    return Taken(held, alone, together, settled, client)
+
+
+def _timed(work: Callable[[], object], number: int) -> float:
+    began = perf_counter()
+    work()
+    return 1000 * (perf_counter() - began) / number
+
+
+def _landings(tag: str) -> Iterator[tuple[InstanceIndex, Landing]]:
+    for number in count():
+        study, series = number // STUDY_INSTANCES, number // 25
+        uids = f"{UID}.9.{tag}.{study}", f"{UID}.9.{tag}.{study}.{series}", f"{UID}.9.{tag}.{study}.{series}.{number}"
+        index = InstanceIndex(
+            *uids,
+            "1.2.840.10008.5.1.4.1.1.2",
+            (),
+            PatientAttributes(patient_id=f"NEW{tag}-{study}", patient_name=f"New^{study}", patient_sex="F"),
+            StudyAttributes(study_date="20250101", accession_number=f"N{study}"),
+            SeriesAttributes(modality="CT", series_number=series),
+            InstanceAttributes(instance_number=number, rows=512, columns=512, bits_allocated=16),
+        )
+        digest = Digest.of(uids[2].encode())
+        arrival = Arrival("1.2.840.10008.1.2.1", 527_000, digest, datetime.now(UTC), sender="BENCH", door="dimse")
+        yield index, Landing(arrival, BlobRef(HOT, Digest.of(b"l" + digest.raw), 527_300), 300, 2_700, 524_288)
+
+
+def _land(catalog: Catalog, batch: Sequence[tuple[InstanceIndex, Landing]]) -> None:
+    with catalog.writing() as transaction:
+        for index, landing in batch:
+            transaction.land(index, landing)
+
+
+def _settle(catalog: Catalog) -> float:
+    """Settle as the settler does: claim 64, commit 32 at a time with the sweep of what was dropped before."""
+    number, began = 0, perf_counter()
+    while True:
+        now = datetime.now(UTC)
+        with catalog.writing() as transaction:
+            works = transaction.claim_landed(
+                "bench:1", limit_count=64, limit_bytes=1 << 40, lease_seconds=600.0, now=now
+            )
+        if not works:
+            return 1000 * (perf_counter() - began) / max(1, number)
+        for start in range(0, len(works), 32):
+            with catalog.writing() as transaction:
+                packs = [_pack(work.instance.data_set_digest, now) for work in works[start : start + 32]]
+                transaction.hold_blobs([pack.blob for pack in packs], now)
+                transaction.forget_garbage(transaction.collect_garbage(now, 1000))
+                for work, pack in zip(works[start : start + 32], packs, strict=True):
+                    transaction.settle(work.instance.id, work.representation.id, pack, now=now, due_at=now)
+        number += len(works)
+        if number >= TAKEN:
+            return 1000 * (perf_counter() - began) / number
+
+
+def _pack(data_set: Digest, now: datetime) -> NewRepresentation:
+    return NewRepresentation(
+        blob=BlobRef(HOT, Digest.of(b"p" + data_set.raw), 130_000),
+        form="frames",
+        fidelity=Fidelity.BYTES,
+        created_at=now,
+        codec="jpegxl",
+        effort=1,
+        precision=16,
+        head=Span(34, 1800),
+        frames=FrameTable.of([Span(1900, 128_000)]),
+        raw_head_bytes=2_700,
+        raw_frame_bytes=524_288,
+        stored_head_bytes=1_860,
+        stored_frame_bytes=128_000,
+        evidence=Evidence(data_set_digest=data_set, verified_at=now, library="imagecodecs", decoder="leanpacs"),
+    )
+
+
+# -- planning, space
+
+
+def _plan(catalog: Catalog, console: Console) -> Planned:
+    began, number = perf_counter(), 0
+    for series, _ in catalog.ageing.all_series():
+        number += len(series)
+        if number >= PLANNED:
+            break
+    planned = Planned(number, perf_counter() - began)
+    console.print(f"  facts of {number:,} instances for a plan: {planned.seconds:.1f} s")
+    return planned
+
+
+def _instances(url: str) -> int:
+    return int(_rows(url, "SELECT count(*) FROM instances")[0][0])
+
+
+def _version(url: str) -> str:
+    return str(_rows(url, "SHOW server_version")[0][0])
+
+
+def _tables(url: str) -> tuple[Table, ...]:
+    rows = _rows(
+        url,
+        "SELECT relname, n_live_tup, pg_table_size(relid), pg_indexes_size(relid) FROM pg_stat_user_tables "
+        "WHERE n_live_tup > 100 ORDER BY pg_total_relation_size(relid) DESC",
+    )
+    return tuple(Table(*row) for row in rows)
+
+
+def _rows(url: str, statement: str) -> Sequence[Any]:
+    engine = create_engine(url)
+    try:
+        with engine.connect() as connection:
+            return connection.execute(text(statement)).all()
+    finally:
+        engine.dispose()
+
+
+# -- telling
+
+
+def record(result: Result) -> Mapping[str, Any]:
+    """Everything, for JSON."""
+    return {"machine": machine(), "result": asdict(result)}
+
+
+def sheets(result: Result) -> list[Sheet]:
+    """Three tables."""
+    held = result.instances
+    where = (
+        f"PostgreSQL {result.server}, {held:,} instances, {held // STUDY_INSTANCES:,} studies. {of_machine(machine())}"
+    )
+    asked = tuple((one.name, f"{one.median_ms:.1f}", f"{one.p95_ms:.1f}", str(one.rows)) for one in result.asked)
+    taken = tuple(
+        (
+            f"{one.held:,} held",
+            *(f"{value:.2f}" for value in (one.alone_ms, one.together_ms, one.settled_ms)),
+            f"**{one.together_ms + one.settled_ms:.2f}**",
+            f"{one.client_ms:.2f}",
+        )
+        for one in result.taken
+        if one.together_ms
+    )
+    every = sum(table.table_bytes + table.index_bytes for table in result.tables)
+    tables = tuple((one.name, f"{one.rows:,}", mega(one.table_bytes), mega(one.index_bytes)) for one in result.tables)
+    planned = f"Facts of {result.planned.instances:,} instances, as a plan reads them: {result.planned.seconds:.1f} s."
+    return [
+        Sheet(
+            "Catalog: searches, milliseconds",
+            ("search", "median", "95 %", "rows"),
+            asked,
+            (where, f"At most {LIMIT} results, other values each time.", planned),
+        ),
+        Sheet(
+            "Catalog: milliseconds for each instance",
+            ("catalog", "landed alone", "landed 16 together", "settled", "together + settled", "of it Python"),
+            taken,
+            (f"Every commit is on disk (fsync). At most {MOST_MILLISECONDS} ms together.",),
+        ),
+        Sheet(
+            "Catalog: space, MB",
+            ("table", "rows", "table", "indexes"),
+            tables,
+            (f"{every / max(1, held):,.0f} bytes for each instance.",),
+        ),
+    ]
