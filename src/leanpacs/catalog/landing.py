@@ -1,7 +1,8 @@
 """Taking an instance into the catalog: the statements that run before a sender gets its acknowledgement.
 
 The usual case, one more instance of a known series that says nothing new of its patient and study, takes five
-statements and no more: look up the series, insert instance, blob, representation and change.
+statements and no more: look up the series, once in a transaction, insert instance, blob, representation and change.
+On PostgreSQL the four that insert are one.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from datetime import datetime
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from leanpacs.catalog import names
+from leanpacs.catalog import names, onego
 from leanpacs.catalog.lookup import instance_by_uid
-from leanpacs.catalog.rows import Action, Arrival, DuplicateInstance, Kind, NewRepresentation
+from leanpacs.catalog.rows import Action, Arrival, DuplicateInstance, Kind, Landed, NewRepresentation
 from leanpacs.catalog.statements import INSTANCE, PATIENT, PERSON_NAMES, SERIES, STUDY, Statements
 from leanpacs.dicom.attributes import InstanceIndex
 from leanpacs.errors import CatalogConflict
@@ -31,10 +32,20 @@ _series_values = attrgetter(*SERIES)
 _instance_values = attrgetter(*INSTANCE)
 
 Value = str | int | None
+Parents = dict[tuple[str, str], Sequence[Any]]
+"""What is known of patient, study and series, by the UIDs of study and series, within one transaction."""
 
 
-def take_in(connection: Connection, statements: Statements, index: InstanceIndex, arrival: Arrival) -> tuple[int, int]:
-    """Insert an instance below its series, which is created or completed; the keys of instance and series.
+def take_in(
+    connection: Connection,
+    statements: Statements,
+    parents: Parents,
+    index: InstanceIndex,
+    arrival: Arrival,
+    form: tuple[Kind, NewRepresentation],
+    action: Action,
+) -> Landed:
+    """Insert an instance below its series, which is created or completed, with its stored form and a change record.
 
     Raises
     ------
@@ -42,19 +53,46 @@ def take_in(connection: Connection, statements: Statements, index: InstanceIndex
         Its SOP Instance UID is held already. Nothing was changed then.
     """
     uids = {"study_uid": index.study_uid, "series_uid": index.series_uid}
-    known = connection.execute(statements.parents, uids).one_or_none()
+    known = parents.get((index.study_uid, index.series_uid))
+    if known is None:
+        known = connection.execute(statements.parents, uids).one_or_none()
     attributes = (*_patient_values(index.patient), *_study_values(index.study), *_series_values(index.series))
     if known is None or known[0] is None or _says_more(known[2:], attributes):
         _refuse_duplicate(connection, index.sop_uid)
+        parents.clear()
         series_key = _complete_parents(connection, statements, index, arrival.received_at, known)
     else:
+        parents[index.study_uid, index.series_uid] = known
         series_key = known[0]
     values = _instance_columns(series_key, index, arrival)
-    instance_key: int | None = connection.execute(statements.instance, values).scalar_one_or_none()
-    if instance_key is None:
+    keys = _insert(connection, statements, values, form, arrival.received_at, action)
+    if keys is None:
         _refuse_duplicate(connection, index.sop_uid)
         raise CatalogConflict("the instance was deleted by another writer while it came in again")
-    return instance_key, series_key
+    return Landed(*keys, series_key)
+
+
+def _insert(
+    connection: Connection,
+    statements: Statements,
+    values: dict[str, Any],
+    form: tuple[Kind, NewRepresentation],
+    at: datetime,
+    action: Action,
+) -> tuple[int, int] | None:
+    """Insert instance, blob, form and change; keys of instance and form, None when the instance is held already."""
+    kind, new = form
+    if statements.landing is not None:
+        change = onego.parameters("change", {"at": at, "action": action})
+        given = onego.parameters("instance", values) | form_parameters(kind, new) | change
+        row = connection.execute(statements.landing, given).one_or_none()
+        return None if row is None else (row[0], row[1])
+    key: int | None = connection.execute(statements.instance, values).scalar_one_or_none()
+    if key is None:
+        return None
+    representation = keep_representation(connection, statements, key, kind, new)
+    note_change(connection, statements, at, action, key)
+    return key, representation
 
 
 def keep_blob(connection: Connection, statements: Statements, blob: BlobRef, created_at: datetime) -> int:
@@ -77,10 +115,21 @@ def keep_representation(
 ) -> int:
     """Commit one stored form of an instance; its key."""
     blob_key = keep_blob(connection, statements, new.blob, new.created_at)
+    values = {"instance_key": instance_key, "blob_key": blob_key, **_form_values(kind, new)}
+    key: int = connection.execute(statements.representation, values).scalar_one()
+    return key
+
+
+def form_parameters(kind: Kind, new: NewRepresentation) -> dict[str, Any]:
+    """A stored form and its blob, for the statements in `onego`."""
+    blob = blob_values(new.blob, new.created_at)
+    return onego.parameters("blob", blob) | onego.parameters("form", _form_values(kind, new))
+
+
+def _form_values(kind: Kind, new: NewRepresentation) -> dict[str, Any]:
+    """The columns of a stored form but for its keys."""
     evidence = new.evidence
     values = {
-        "instance_key": instance_key,
-        "blob_key": blob_key,
         "kind": kind,
         "form": new.form,
         "fidelity": new.fidelity,
@@ -109,8 +158,7 @@ def keep_representation(
     for name, span in (("head", new.head), ("tail", new.tail), ("skeleton", new.skeleton)):
         values[f"{name}_offset"] = span.offset if span else 0
         values[f"{name}_length"] = span.length if span else 0
-    key: int = connection.execute(statements.representation, values).scalar_one()
-    return key
+    return values
 
 
 def discard(connection: Connection, statements: Statements, blob_key: int, due_at: datetime) -> None:

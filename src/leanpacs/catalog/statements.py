@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy import Column, Executable, and_, bindparam, delete, exists, func, select
 
-from leanpacs.catalog import engine
+from leanpacs.catalog import engine, onego
 from leanpacs.catalog.rows import Kind
 from leanpacs.catalog.schema import (
     blobs,
@@ -52,6 +52,9 @@ class Statements:
     change: Executable
     garbage: Executable
     end_landed: Executable
+    landing: Executable | None
+    settling: Executable | None
+    """The usual case in one statement, where the database can do that and gains by it."""
 
     @classmethod
     def of(cls, dialect: str) -> Statements:
@@ -99,6 +102,8 @@ class Statements:
                 representations.c.kind == Kind.LANDED.value,
             )
             .returning(representations.c.blob_key),
+            landing=onego.landing() if dialect == "postgresql" else None,
+            settling=onego.settling() if dialect == "postgresql" else None,
         )
 
 

@@ -12,12 +12,11 @@ from leanpacs.catalog import copies, engine, keys, leases, removal, restores, wo
 from leanpacs.catalog.ageing import Ageing
 from leanpacs.catalog.keys import KeyRow
 from leanpacs.catalog.landing import (
+    Parents,
     blob_values,
     clean_text,
     discard,
     keep_blob,
-    keep_representation,
-    note_change,
     take_in,
 )
 from leanpacs.catalog.lookup import instance_by_uid
@@ -54,6 +53,7 @@ class Transaction:
         self._connection = connection
         self._statements = statements
         self._dialect = connection.dialect.name
+        self._parents: Parents = {}
         self.ageing = Ageing(connection, statements)
 
     # -- instances
@@ -94,6 +94,7 @@ class Transaction:
         """
         self._refuse_held(None, None, index.sop_uid)
         at = landing.arrival.received_at
+        self._parents.clear()
         deletion = removal.Deletion(clean_text(actor), clean_text(reason), at, due_at, Action.REPLACED)
         removal.delete_instances(self._connection, deletion, sop_uid=index.sop_uid)
         return self.land(index, landing)
@@ -122,6 +123,7 @@ class Transaction:
         """
         self._refuse_held(study_uid, series_uid, sop_uid)
         due_at = now + timedelta(seconds=grace_seconds)
+        self._parents.clear()
         deletion = removal.Deletion(clean_text(actor), clean_text(reason), now, due_at)
         return removal.delete_instances(
             self._connection, deletion, study_uid=study_uid, series_uid=series_uid, sop_uid=sop_uid
@@ -340,10 +342,7 @@ class Transaction:
     def _take_in(
         self, index: InstanceIndex, arrival: Arrival, kind: Kind, new: NewRepresentation, action: Action
     ) -> Landed:
-        instance, one_series = take_in(self._connection, self._statements, index, arrival)
-        representation = keep_representation(self._connection, self._statements, instance, kind, new)
-        note_change(self._connection, self._statements, arrival.received_at, action, instance)
-        return Landed(instance, representation, one_series)
+        return take_in(self._connection, self._statements, self._parents, index, arrival, (kind, new), action)
 
 
 def _as_received(landing: Landing) -> NewRepresentation:

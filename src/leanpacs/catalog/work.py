@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Update, bindparam, func, select, update
 
-from leanpacs.catalog.landing import discard, keep_blob, keep_representation, note_change
+from leanpacs.catalog import onego
+from leanpacs.catalog.landing import discard, form_parameters, keep_blob, keep_representation, note_change
 from leanpacs.catalog.lookup import (
     INSTANCE_COLUMNS,
     LEVELS,
@@ -96,6 +97,11 @@ class Swap:
 def settle(connection: Connection, statements: Statements, swap: Swap) -> bool:
     """Put a pack in the place of the landed form; False when that is gone or not current any more."""
     current = {"key": swap.landed_id, "of_instance": swap.instance_id}
+    if statements.settling is not None:
+        change = onego.parameters("change", {"at": swap.at, "action": Action.SETTLED})
+        given = {**current, "garbage_due_at": swap.due_at, **change, **form_parameters(Kind.PACK, swap.new)}
+        if connection.execute(statements.settling, given).scalar_one():
+            return True
     landed_blob = connection.execute(statements.end_landed, current).scalar_one_or_none()
     if landed_blob is None:
         blob = keep_blob(connection, statements, swap.new.blob, swap.at)
