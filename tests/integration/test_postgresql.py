@@ -18,6 +18,7 @@ from sqlalchemy import inspect, text
 
 import postgres_server
 from leanpacs.catalog import Catalog, Kind, Pool, Query, Transaction, open_catalog
+from leanpacs.catalog.ageing import Swap
 from leanpacs.catalog.engine import Database, database_url
 from leanpacs.catalog.migrations import bring_up_to_date, configuration
 from leanpacs.catalog.schema import METADATA
@@ -287,3 +288,27 @@ def test_a_writer_waits_for_a_lock_and_not_for_ever(postgres_url: str) -> None:
             assert time.monotonic() - began < 30
         with pytest.raises(InstanceNotFound), catalog.writing() as tx:
             tx.delete(sop_uid="9", actor="a", reason="b", now=NOW)
+
+
+def test_two_who_each_drop_one_of_two_forms_leave_one(catalog: Catalog) -> None:
+    """On PostgreSQL they do not take turns: without locks each would see the other's form, and none would be left."""
+    for number in range(6):
+        [landed] = land(catalog, make_index(number))
+        with catalog.writing() as tx:
+            tx.settle(landed.instance_id, landed.representation_id, make_pack(number, "a"), now=NOW, due_at=NOW)
+        [first] = catalog.representations(landed.instance_id)
+        swap = Swap(landed.instance_id, first.id, make_pack(number, "b"), keeps_old=True)
+        with catalog.writing() as tx:
+            assert tx.ageing.swap(swap, now=NOW, due_at=NOW)
+        forms = [one.id for one in catalog.representations(landed.instance_id)]
+        assert len(forms) == 2
+        start = threading.Barrier(2, timeout=20)
+
+        def drop(form: int, instance: int = landed.instance_id, start: threading.Barrier = start) -> bool:
+            start.wait()
+            return catalog.write(lambda tx: tx.ageing.drop_form(instance, form, now=NOW, due_at=NOW))
+
+        with ThreadPoolExecutor(2) as pool:
+            dropped = list(pool.map(drop, forms))
+        assert sorted(dropped) == [False, True]
+        assert len(catalog.representations(landed.instance_id)) == 1

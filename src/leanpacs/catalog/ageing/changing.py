@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, delete, exists, func, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, exists, func, or_, select, true, update
 
 from leanpacs.catalog import engine
 from leanpacs.catalog.ageing.rows import Done, Swap, Tried, Work
@@ -125,18 +125,17 @@ class Ageing:
             self._connection.execute(delete(representations).where(representations.c.id == swap.old_id))
         keep_representation(self._connection, self._statements, swap.instance_id, Kind.PACK, swap.new)
         if not swap.keeps_old:
-            self._discard_unless_used(old_blob, due_at)
+            discard(self._connection, self._statements, old_blob, due_at)
         note_change(self._connection, self._statements, now, Action.RECODED, swap.instance_id)
         return True
 
     def drop_form(self, instance_id: int, form_id: int, *, now: datetime, due_at: datetime) -> bool:
         """Give up one stored form of several; False when it is gone, or the only one in a pack."""
-        others = select(representations.c.id).where(
-            representations.c.instance_key == instance_id,
-            representations.c.id != form_id,
-            representations.c.kind == Kind.PACK.value,
+        # All of them are locked: two who each drop one of two must not both see the other one.
+        packs = select(representations.c.id).where(
+            representations.c.instance_key == instance_id, representations.c.kind == Kind.PACK.value
         )
-        if self._connection.scalar(others.limit(1)) is None:
+        if set(self._connection.scalars(packs.order_by(representations.c.id).with_for_update())) <= {form_id}:
             return False
         statement = delete(representations).where(
             representations.c.id == form_id,
@@ -146,7 +145,7 @@ class Ageing:
         blob_key = self._connection.scalar(statement.returning(representations.c.blob_key))
         if blob_key is None:
             return False
-        self._discard_unless_used(blob_key, due_at)
+        discard(self._connection, self._statements, blob_key, due_at)
         note_change(self._connection, self._statements, now, Action.RECODED, instance_id)
         return True
 
@@ -189,7 +188,7 @@ class Ageing:
             if found is None:
                 return []
             conditions += [holds.c.study_uid == found[0], or_(holds.c.series_uid == "", holds.c.series_uid == found[1])]
-        return list(self._connection.scalars(named.where(and_(*conditions)).distinct().order_by(holds.c.id)))
+        return list(self._connection.scalars(named.where(true(), *conditions).distinct().order_by(holds.c.id)))
 
     # -- scrubs, sums, switches
 
@@ -254,11 +253,6 @@ class Ageing:
             representations.c.kind == Kind.PACK.value,
         )
         return self._connection.scalar(query.with_for_update())
-
-    def _discard_unless_used(self, blob_key: int, due_at: datetime) -> None:
-        used = select(representations.c.id).where(representations.c.blob_key == blob_key).limit(1)
-        if self._connection.scalar(used) is None:
-            discard(self._connection, self._statements, blob_key, due_at)
 
 
 def _mine(work: Work, owner: str) -> Any:
