@@ -62,7 +62,7 @@ def test_echoscu_and_storescu(tmp_path: Path) -> None:
 def test_findscu(held: tuple[Archive, tuple[str, int]]) -> None:
     asked = ("-k", "PatientName=DOE*", "-k", "ModalitiesInStudy=", "-k", "NumberOfStudyRelatedInstances=")
     said = run(*app_of_pynetdicom("findscu"), *held[1], "-S", *KEYS, *asked)
-    assert f"[{len(RECIPES)} ]" in said or f"'{len(RECIPES)}'" in said, said
+    assert f"IS [{len(RECIPES)}]" in said
 
 
 def test_getscu(held: tuple[Archive, tuple[str, int]], sent: dict[str, Any], tmp_path: Path) -> None:
