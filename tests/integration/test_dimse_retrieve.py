@@ -15,7 +15,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
-from pynetdicom import AE, build_role, evt
+from pynetdicom import AE, build_context, build_role, evt
 from pynetdicom.sop_class import (
     CTImageStorage,
     MRImageStorage,
@@ -119,6 +119,41 @@ def test_get_in_what_was_agreed(tmp_path: Path, syntaxes: list[str], expected: s
     last = responses[-1][0]
     assert (last.NumberOfCompletedSuboperations, last.NumberOfFailedSuboperations) == (IMAGES, 0)
     assert [status.NumberOfRemainingSuboperations for status, _ in responses[:-1]] == [3, 2, 1]
+
+
+def test_get_in_what_a_known_destination_prefers(tmp_path: Path) -> None:
+    """A peer that offers each transfer syntax in a context of its own gets native images in the one it prefers."""
+    content = made(data.Recipe())
+    peer = Peer("GETTER", "127.0.0.1", 1, (data.JPEG_LS,))
+    for destinations, expected in (((), EXPLICIT_LE), ((peer,), data.JPEG_LS)):
+        with served(tmp_path / expected, content, destinations=destinations) as (_, address):
+            received: list[str] = []
+
+            def store(event: Any, received: list[str] = received) -> int:
+                received.append(event.context.transfer_syntax)
+                return 0
+
+            ae = AE("GETTER")
+            ae.add_requested_context(StudyRootQueryRetrieveInformationModelGet)
+            ae.requested_contexts = [
+                *ae.requested_contexts[:1],
+                *each_alone(CTImageStorage, [EXPLICIT_LE, data.JPEG_LS]),
+            ]
+            association = ae.associate(
+                *address, ext_neg=[build_role(CTImageStorage, scp_role=True)], evt_handlers=[(evt.EVT_C_STORE, store)]
+            )
+            assert association.is_established
+            query = identifier("STUDY", StudyInstanceUID=study_of(content))
+            assert [
+                one.Status for one, _ in association.send_c_get(query, ae.requested_contexts[0].abstract_syntax)
+            ] == [0]
+            association.release()
+            assert received == [expected]
+
+
+def each_alone(abstract_syntax: str, syntaxes: list[str]) -> list[Any]:
+    """A presentation context for each transfer syntax."""
+    return [build_context(abstract_syntax, syntax) for syntax in syntaxes]
 
 
 def test_get_at_all_levels(tmp_path: Path) -> None:

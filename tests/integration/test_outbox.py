@@ -26,6 +26,7 @@ from leanpacs.config import ForwardRule
 from leanpacs.errors import ConfigError
 from leanpacs.services.dimse.directory import Directory
 from leanpacs.services.dimse.dispatch import Dispatcher, DispatchOptions
+from leanpacs.services.figures import gauges
 from serving import Server
 
 OPTIONS = DispatchOptions("LEANPACS", "tests", timeout_seconds=10)
@@ -188,6 +189,17 @@ def test_an_instance_that_was_deleted_meanwhile(archive: Archive) -> None:
         dispatcher(archive, Clock()).send_due()
     assert received == []
     assert [row.reason for row in archive.catalog.outgoing.entries(failed=True)] == ["not in the archive any more"]
+
+
+def test_figures_tell_what_waits(archive: Archive) -> None:
+    for number in range(2):
+        put(archive, made(data.Recipe(instance=number)))
+    told = {(one.labels["destination"], one.labels["state"]): one.value for one in _outbox_gauges(archive)}
+    assert told == {("RECEIVER", "waiting"): 2}
+
+
+def _outbox_gauges(archive: Archive) -> list[Any]:
+    return [one for one in gauges(archive.status()) if one.name == "outbox_instances"]
 
 
 def run(folder: Path, *arguments: str) -> Any:

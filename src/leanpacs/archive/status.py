@@ -13,7 +13,8 @@ class ArchiveStatus:
     """Figures of one archive.
 
     ``dictionary_bytes`` are those of the dictionaries in the store, ``catalog_bytes`` those of the database file;
-    both come on top of ``summary.total.stored_bytes``.
+    both come on top of ``summary.total.stored_bytes``. ``outbox`` counts what waits to be sent, and what has failed
+    (True), by destination.
     """
 
     summary: Summary
@@ -21,6 +22,7 @@ class ArchiveStatus:
     quarantined: int
     dictionary_bytes: int
     free_bytes: int | None
+    outbox: tuple[tuple[str, bool, int], ...] = ()
 
 
 def status(stores: Stores, catalog: Catalog) -> ArchiveStatus:
@@ -33,4 +35,5 @@ def status(stores: Stores, catalog: Catalog) -> ArchiveStatus:
         quarantined=len(catalog.quarantined()),
         dictionary_bytes=sum(len(store.kept(name)) for name in dictionaries),
         free_bytes=store.free_bytes(),
+        outbox=tuple(catalog.outgoing.totals()),
     )

@@ -73,6 +73,9 @@ def gauges(status: ArchiveStatus, now: datetime | None = None) -> Iterator[Gauge
     age = ((now or datetime.now(UTC)) - backlog.oldest).total_seconds() if backlog.oldest else 0.0
     yield Gauge("backlog_age_seconds", "How long the oldest of it has been waiting.", max(age, 0.0))
     yield Gauge("quarantined", "Files in quarantine.", status.quarantined)
+    for destination, has_failed, count in status.outbox:
+        labels = {"destination": destination, "state": "failed" if has_failed else "waiting"}
+        yield Gauge("outbox_instances", "Instances that wait to be sent, or could not be sent.", count, labels)
     yield Gauge("dictionary_bytes", "Dictionaries in the store.", status.dictionary_bytes)
     if status.free_bytes is not None:
         yield Gauge("free_bytes", "Room left in the store.", status.free_bytes)

@@ -213,11 +213,20 @@ class RetrieveService:
     def _send_back(self, job: _Job) -> None:
         association = job.association
         contexts = [context for context in association.contexts.values() if context.peer_stores]
-        courier = Courier(association.exchange, contexts, meanwhile=job.meanwhile)
+        courier = Courier(association.exchange, contexts, self._preferred(association.calling), job.meanwhile)
         for number, parcel in enumerate(job.parcels, 1):
             if job.is_cancelled():
                 return
             job.note(parcel, courier.send(parcel, coming=job.parcels[number:]))
+
+    def _preferred(self, ae_title: str) -> tuple[str, ...]:
+        """Transfer syntaxes that a peer prefers, where it is a known destination."""
+        try:
+            peer = self._peers.get(ae_title)
+        except LeanPACSError as error:  # it gets what it asks for all the same
+            log.warning("destination: %s", error, extra={"action": "get", "calling": ae_title})
+            return ()
+        return peer.prefer if peer else ()
 
     def _send_to(self, peer: Peer, job: _Job) -> None:
         originator: dict[int, int | str] = {
