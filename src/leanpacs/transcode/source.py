@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO, Protocol
 
+from leanpacs.dicom.encapsulation import Fragment, parse
 from leanpacs.dicom.instance import Layout
 from leanpacs.errors import FrameNotFound, UnsupportedTransferSyntax
 from leanpacs.transcode.content import Content, Native, Streams, parts
@@ -54,6 +55,16 @@ class OpenInstance(Protocol):
 
     def frame(self, number: int) -> bytes:
         """Frame ``number`` (from 1) as received: its code stream, or its native bytes."""
+        ...
+
+    def fragments(self) -> tuple[int, Iterator[bytes]]:
+        """All fragments of encapsulated Pixel Data, one after another, and how many bytes they are: a video.
+
+        Raises
+        ------
+        UnsupportedTransferSyntax
+            If there are none.
+        """
         ...
 
 
@@ -117,6 +128,20 @@ class OpenFile:
                 reader = self._content.reader
                 return b"".join(self._read(reader, f.offset, f.offset + f.length) for f in fragments)
         raise FrameNotFound(number, 0)
+
+    def fragments(self) -> tuple[int, Iterator[bytes]]:
+        """See `OpenInstance`."""
+        pixel = self.layout.pixel
+        if pixel is None or not pixel.encapsulated:
+            raise UnsupportedTransferSyntax(self.layout.transfer_syntax, "its Pixel Data is not encapsulated")
+        found = parse(self._content.reader, pixel.value_offset, pixel.value_end).fragments
+        return sum(fragment.length for fragment in found), self._pieces(found)
+
+    def _pieces(self, found: Sequence[Fragment]) -> Iterator[bytes]:
+        for fragment in found:
+            for start in range(fragment.offset, fragment.offset + fragment.length, COPY_BYTES):
+                end = min(start + COPY_BYTES, fragment.offset + fragment.length)
+                yield self._read(self._content.reader, start, end)
 
     @staticmethod
     def _read(reader: BinaryIO, start: int, end: int) -> bytes:

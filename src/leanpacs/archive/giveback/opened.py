@@ -16,6 +16,7 @@ from leanpacs.archive.giveback.seriespack import SeriesMember, packed_instance
 from leanpacs.archive.giveback.shelf import Opened, Shelf
 from leanpacs.archive.manifest import Form
 from leanpacs.dicom.instance import scan
+from leanpacs.errors import UnsupportedTransferSyntax
 from leanpacs.refs import Digest
 from leanpacs.storage.dictionary import Dictionary
 from leanpacs.storage.store import BlobStore
@@ -80,6 +81,13 @@ class SettledInstance:
         if self._packed.manifest.form is Form.FRAMES:
             return self._packed.native_frame(number)
         return self._packed.received_stream(number)
+
+    def fragments(self) -> tuple[int, Iterator[bytes]]:
+        """See `OpenInstance`."""
+        if self.layout.pixel is None or not self.layout.pixel.encapsulated:
+            raise UnsupportedTransferSyntax(self.layout.transfer_syntax, "its Pixel Data is not encapsulated")
+        streams = [self.frame(number) for number in range(1, self.frame_count() + 1)]
+        return sum(map(len, streams)), iter(streams)
 
     def passes(self, transfer_syntax: str) -> bool:
         """Whether frames may be held as code streams of this transfer syntax."""

@@ -186,6 +186,26 @@ class Retriever:
         with self.opened(instance) as opened, told_as_unsupported(EXPLICIT_LE, encapsulated=encapsulated):
             return self._maker.transcoder().rendered(opened, number, view)
 
+    def video(self, instance: InstanceRow) -> Part10:
+        """The code stream of all frames as received, which for videos is one (PS3.5 8.2.7 and later).
+
+        Raises
+        ------
+        UnsupportedTransferSyntax
+            If Pixel Data is not encapsulated.
+        """
+        self._on_read(instance)
+        chunks = self._video(instance)
+        length = int(next(chunks))
+        return Part10(instance.transfer_syntax, length, chunks)
+
+    def _video(self, instance: InstanceRow) -> Iterator[bytes]:
+        """First the length in digits, then the content; the instance stays open as long as that is taken."""
+        with self.opened(instance) as opened:
+            length, pieces = opened.fragments()
+            yield str(length).encode()
+            yield from pieces
+
     def metadata(self, instance: InstanceRow, bulk_uri: Callable[[str], str]) -> dict[str, Any]:
         """DICOM JSON Model object of the instance (PS3.18 F); ``bulk_uri`` makes the URI of a path of tags."""
         from leanpacs.dicom.jsonmodel import data_set_json

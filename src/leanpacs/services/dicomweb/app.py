@@ -15,8 +15,9 @@ from starlette.responses import Response
 
 from leanpacs.archive.giveback.searching import Searcher
 from leanpacs.errors import InstanceNotFound
+from leanpacs.services.access.caller import actor_of
 from leanpacs.services.cargo import cargo_of
-from leanpacs.services.dicomweb import capabilities, dictionary, qido, resources, stow, wado, wadouri
+from leanpacs.services.dicomweb import bulk, capabilities, dictionary, qido, resources, stow, wado, wadouri
 from leanpacs.services.dicomweb import frames as pixels
 from leanpacs.services.dicomweb import rendered as looks
 from leanpacs.services.dicomweb.noting import NotingLander, noting
@@ -26,7 +27,7 @@ from leanpacs.services.dicomweb.urls import Urls
 from leanpacs.services.origin import origin
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from starlette.requests import Request
 
@@ -145,18 +146,34 @@ class DicomWeb:
         """Answer for a BulkDataURI (PS3.18 10.4)."""
         return await pixels.bulk_data(request, await self._source(request), request.path_params["path"])
 
+    async def all_bulk_data(self, request: Request) -> Response:
+        """Answer for all bulk data of a study, a series or an instance (PS3.18 10.4.1.1.5)."""
+        return await self._all_of(request, pixels_only=False)
+
+    async def pixel_data(self, request: Request) -> Response:
+        """Answer for all pixels of a study, a series or an instance (PS3.18 10.4.1.1.7)."""
+        return await self._all_of(request, pixels_only=True)
+
+    async def _all_of(self, request: Request, *, pixels_only: bool) -> Response:
+        rows, retriever, urls = await self._rows(request), self._retriever(request), self._urls(request)
+        return await bulk.bulk_data(request, rows, retriever, self._reading, urls, pixels_only=pixels_only)
+
     async def rendered(self, request: Request) -> Response:
-        """Answer with images of frames (PS3.18 10.4.1.1.3)."""
-        return await looks.rendered(request, await self._pictures(request), self._retriever(request), self._reading)
+        """Answer with images of frames, or with a video (PS3.18 10.4.1.1.3)."""
+        rows = await self._rows(request)
+        if len(rows) == 1 and pixels.is_video(rows[0]):
+            return await pixels.video(request, await self._source(request))
+        return await looks.rendered(request, self._pictures(request, rows), self._retriever(request), self._reading)
 
     async def thumbnail(self, request: Request) -> Response:
         """Answer with a small image (PS3.18 10.4.1.1.4)."""
-        return await looks.thumbnail(request, await self._pictures(request), self._retriever(request), self._reading)
+        shown = self._pictures(request, await self._rows(request))
+        return await looks.thumbnail(request, shown, self._retriever(request), self._reading)
 
-    async def _pictures(self, request: Request) -> list[looks.Picture]:
+    def _pictures(self, request: Request, rows: Sequence[InstanceRow]) -> list[looks.Picture]:
         text = request.path_params.get("frames")
         numbers = None if text is None else pixels.frame_numbers(text)
-        return looks.pictures(await self._rows(request), self._urls(request), numbers)
+        return looks.pictures(rows, self._urls(request), numbers)
 
     async def delete(self, request: Request) -> Response:
         """Delete a study, a series or an instance; the catalog first, the bytes after a grace period."""
@@ -169,7 +186,7 @@ class DicomWeb:
             study_uid=uids["study"],
             series_uid=uids.get("series"),
             sop_uid=uids.get("instance"),
-            actor=request.client.host if request.client else "http",
+            actor=actor_of(request.scope),
             reason=request.query_params.get("reason", "asked for over DICOMweb")[:_LONGEST_REASON],
         )
         return Response(status_code=204)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from leanpacs.services.threads import Threads
 
 _MOST_FRAMES: Final = 10_000
-_PIXEL_DATA: Final = frozenset({"7FE00008", "7FE00009", "7FE00010"})
+PIXEL_DATA: Final = frozenset({"7FE00008", "7FE00009", "7FE00010"})
 _PATH: Final = re.compile(r"[0-9A-F]{8}(/[0-9]{1,6}/[0-9A-F]{8}){0,16}")
 
 
@@ -117,12 +117,12 @@ async def bulk_data(request: Request, source: Source, path: str) -> Response:
     path = path.upper()
     if not _PATH.fullmatch(path):
         raise Problem(404, f"{path} is not the path of an element, such as 7FE00010.")
-    if path in _PIXEL_DATA:
+    if path in PIXEL_DATA:
         return await _pixel_data(request, source, path)
-    accepted = next((a for a in _accepted(request) if a.covers(media.OCTETS)), None)
-    if accepted is None:
+    taken = next((a for a in accepted(request) if a.covers(media.OCTETS)), None)
+    if taken is None:
         raise Problem(406, f'This value can be had as multipart/related; type="{media.OCTETS}".')
-    form = forms.FrameForm(media.OCTETS, EXPLICIT_LE, _is_multipart(request, accepted))
+    form = forms.FrameForm(media.OCTETS, EXPLICIT_LE, _is_multipart(request, taken))
     etag = _etag(source, form, path)
     if unchanged := caching.not_modified(request, etag):
         return unchanged
@@ -136,8 +136,53 @@ async def bulk_data(request: Request, source: Source, path: str) -> Response:
     return await begun.single(request, source, len(value))
 
 
+def is_video(row: InstanceRow) -> bool:
+    """Whether frames are no code streams of their own, but one together."""
+    return transfer_syntax(row.transfer_syntax).media_type.startswith("video/")
+
+
+async def video(request: Request, source: Source) -> Response:
+    """Answer with the video that an instance holds, as it was received (PS3.18 8.7.3.3, 8.7.4).
+
+    Raises
+    ------
+    Problem
+        406: it is not acceptable so.
+    """
+    received = source.row.transfer_syntax
+    form = next((form for form in _forms(request, source) if form.transfer_syntax == received), None)
+    if form is None:
+        kind = transfer_syntax(received).media_type
+        raise Problem(406, f"The instance is a video; it can be had as {kind}, also in multipart/related.")
+    etag = _etag(source, form, "video")
+    if unchanged := caching.not_modified(request, etag):
+        return unchanged
+    part = await source.threads.run(source.retriever.video, source.row)
+    chunks, length, headers = part.chunks, part.length, caching.fields(etag)
+    if form.multipart:
+        boundary = multipart.new_boundary()
+        body = BodyPart(_content_type(form), chunks, f"{source.url}/bulkdata/7FE00010", length)
+        chunks, length = multipart.body([body], boundary), multipart.body_length(body, boundary)
+        kind, span = multipart.content_type(form.media_type, boundary), None
+    else:
+        headers["accept-ranges"] = "bytes"
+        kind, span = _content_type(form), wanted_range(request, length, etag)
+        if span is not None:
+            chunks, length, headers = cut(chunks, span.start, span.stop), span.stop - span.start, headers | span.fields
+    return await ChunkedResponse(
+        chunks,
+        source.threads,
+        status=200 if span is None else 206,
+        headers=headers,
+        media_type=kind,
+        length=length,
+    ).primed(request)
+
+
 async def _pixel_data(request: Request, source: Source, path: str) -> Response:
-    """Answer with all frames: native ones as one value, compressed ones each in a part of its own."""
+    """Answer with all frames: native ones as one value, compressed ones each in a part of its own; or with a video."""
+    if is_video(source.row):
+        return await video(request, source)
     accepted = [
         form
         for form in _forms(request, source)
@@ -246,10 +291,10 @@ async def _begin(
 
 
 def _forms(request: Request, source: Source) -> list[FrameForm]:
-    return forms.frame_forms(source.row.transfer_syntax, _accepted(request), ranged="range" in request.headers)
+    return forms.frame_forms(source.row.transfer_syntax, accepted(request), ranged="range" in request.headers)
 
 
-def _accepted(request: Request) -> list[MediaRange]:
+def accepted(request: Request) -> list[MediaRange]:
     return media.accepted(request.headers.get("accept"), request.query_params.get("accept"))
 
 

@@ -60,7 +60,7 @@ _SEARCHED: Final[tuple[tuple[str, Level], ...]] = (
     (f"{STUDY}/instances", "instance"),
     (f"{SERIES}/instances", "instance"),
 )
-_RENDERED: Final = (*rendered.IMAGES, _RELATED)
+_RENDERED: Final = (*rendered.IMAGES, _RELATED, "video/*")
 
 
 def operations(service: DicomWeb) -> list[Operation]:
@@ -151,6 +151,11 @@ def _retrievals(service: DicomWeb) -> list[Operation]:
         _read("frames", FRAMES, service.frames, "Frames.", values),
         _read("bulk_data", f"{INSTANCE}/bulkdata/{{path:path}}", service.bulk_data, "A value.", values),
     ]
+    for path in (STUDY, SERIES, INSTANCE):
+        found += [
+            _read("all-bulk-data", f"{path}/bulkdata", service.all_bulk_data, "All bulk data.", (_RELATED,)),
+            _read("pixel-data", f"{path}/pixeldata", service.pixel_data, "All frames.", (_RELATED,)),
+        ]
     for path in (STUDY, SERIES, INSTANCE, FRAMES):
         found += [
             _read("rendered", f"{path}/rendered", service.rendered, "Frames as images.", _RENDERED, _RENDERING),
