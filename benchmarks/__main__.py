@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from benchmarks import catalog, comparison, delivery, dense, ingest, memory, size, transcode
+from benchmarks import catalog, comparison, delivery, dense, ingest, line, memory, size, transcode
 from benchmarks.load import DATA_VARIABLE, be_quiet, default_sources, make_load, read_load
 from benchmarks.report import Sheet, update_page, write_results
 from benchmarks.servers import PEERS
@@ -97,11 +97,17 @@ def run_catalog(arguments: argparse.Namespace) -> None:
     _report(arguments, "catalog", catalog.record(result), catalog.sheets(result))
 
 
+def run_line(arguments: argparse.Namespace) -> None:
+    ways = line.measure(_sources(arguments), arguments.out / "line", console=console)
+    _report(arguments, "line", line.record(ways), [line.sheet(ways)])
+
+
 BENCHMARKS: Final[dict[str, Callable[[argparse.Namespace], None]]] = {
     "size": run_size,
     "dense": run_dense,
     "memory": run_memory,
     "transcode": run_transcode,
+    "line": run_line,
     "ingest": run_ingest,
     "delivery": run_delivery,
     "catalog": run_catalog,
