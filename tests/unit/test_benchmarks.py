@@ -14,7 +14,20 @@ from pydicom import dcmread
 from rich.console import Console
 
 ROOT = Path(__file__).parent.parent.parent
-NAMES = ("load", "meter", "servers", "senders", "report", "ingest", "comparison", "memory", "size", "dense", "__main__")
+NAMES = (
+    "load",
+    "meter",
+    "servers",
+    "senders",
+    "report",
+    "ingest",
+    "comparison",
+    "memory",
+    "size",
+    "dense",
+    "line",
+    "__main__",
+)
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ from leanpacs.transcode.source import OpenInstance
 if TYPE_CHECKING:
     from leanpacs.transcode.engine import Transcoder
     from leanpacs.transcode.envelope import Envelope
+    from leanpacs.transcode.rendering import View
     from leanpacs.transcode.target import Target
 
 RECEIVED: Final = "received"
@@ -119,6 +120,19 @@ class Maker:
             if length <= AT_ONCE_BYTES:
                 return Part10(wanted, length, iter(list(pieces)))
             return Part10(wanted, length, Held(pieces, stack.pop_all()))
+
+    def picture(self, instance: InstanceRow, number: int, view: View) -> bytes:
+        """One frame as people look at it; see `Retriever.rendered`."""
+
+        def made() -> bytes:
+            encapsulated = syntax_of(instance.transfer_syntax).encapsulated
+            with (
+                self._holdings.opened(instance) as opened,
+                told_as_unsupported(EXPLICIT_LE, encapsulated=encapsulated),
+            ):
+                return self.transcoder().rendered(opened, number, view)
+
+        return self._cache.fetch(_cache_key(instance, number, repr(view)), made) if self._cache else made()
 
     def syntax_of_held(self, instance: InstanceRow) -> str:
         """UID of the transfer syntax that code streams are held in; '' where it is none that a receiver knows."""

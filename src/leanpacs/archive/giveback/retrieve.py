@@ -13,7 +13,7 @@ from leanpacs.archive.giveback.cache import DiskCache
 from leanpacs.archive.giveback.checks import SpotChecks
 from leanpacs.archive.giveback.given import FrameBytes, Part10
 from leanpacs.archive.giveback.holding import Holdings
-from leanpacs.archive.giveback.making import Maker, told_as_unsupported
+from leanpacs.archive.giveback.making import Maker
 from leanpacs.catalog import Catalog, InstanceRow
 from leanpacs.dicom.uids import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE
 from leanpacs.dicom.uids import transfer_syntax as syntax_of
@@ -182,9 +182,7 @@ class Retriever:
             If it cannot be shown; says why.
         """
         self._on_read(instance)
-        encapsulated = syntax_of(instance.transfer_syntax).encapsulated
-        with self.opened(instance) as opened, told_as_unsupported(EXPLICIT_LE, encapsulated=encapsulated):
-            return self._maker.transcoder().rendered(opened, number, view)
+        return self._maker.picture(instance, number, view)
 
     def video(self, instance: InstanceRow) -> Part10:
         """The code stream of all frames as received, which for videos is one (PS3.5 8.2.7 and later).
