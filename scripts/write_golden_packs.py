@@ -16,8 +16,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import data
+from ageing import Clock, aged
 from leanpacs.archive.archive import open_archive
 from leanpacs.archive.intake.ingest import Incoming
+from leanpacs.lifecycle.policy import Policy
 
 RECIPES = [
     data.Recipe(modality="CT", rows=64, columns=64, signed=True, instance=1, series=1),
@@ -50,8 +52,18 @@ RECIPES = [
         columns=290,
         instance=16,
     ),
+    data.Recipe(modality="MG", content="stretched", rows=160, columns=200, instance=17, series=17),
+    *(
+        data.Recipe(modality="PT", frames=n % 2 + 1, rows=130, columns=120, instance=n, seed=n, series=18)
+        for n in range(18, 21)
+    ),
     data.Recipe(modality="DX", file_meta=False, trailing_padding=6, rows=80, columns=80, instance=13, series=13),
 ]
+
+TOGETHER = Policy.model_validate(
+    {"name": "golden", "rules": [{"name": "together", "when": {"modality": "PT"}, "then": {"pack": "series"}}]}
+)
+"""The series of this modality goes into one pack."""
 
 
 def main() -> None:
@@ -66,6 +78,7 @@ def main() -> None:
             receipt = archive.land(Incoming(path, "GOLDEN", "import"))
             digests[receipt.sop_uid] = hashlib.sha256(content).hexdigest()
         archive.settler().drain()
+        aged(archive, TOGETHER, Clock())
         for part in ("blobs", "dictionaries"):
             shutil.copytree(archive.store.root / part, golden / part)
     for blob in (golden / "blobs").glob("*"):

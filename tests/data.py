@@ -78,7 +78,8 @@ class Recipe:
     kind : str
         ``"float"``: Float or Double Float Pixel Data by ``bits_allocated``; ``"none"``: no pixel data.
     content : str
-        ``"smooth"`` (structure and a little noise, like images), ``"noise"``, ``"constant"`` or ``"ramp"``.
+        ``"smooth"`` (structure and a little noise, like images), ``"noise"``, ``"constant"``, ``"ramp"`` or
+        ``"stretched"`` (one value in 37 is used, as in digitised and windowed images).
     dirty_bits : bool
         Noise in the bits that Bits Stored leaves unused, as overlays and faulty devices leave there.
     fragments : int
@@ -103,7 +104,7 @@ class Recipe:
     planar: int = 0
     frames: int = 1
     kind: Literal["integer", "float", "none"] = "integer"
-    content: Literal["smooth", "noise", "constant", "ramp"] = "smooth"
+    content: Literal["smooth", "noise", "constant", "ramp", "stretched"] = "smooth"
     dirty_bits: bool = False
     transfer_syntax: str = EXPLICIT_LE
     offset_table: Literal["basic", "empty", "extended"] = "basic"
@@ -261,7 +262,9 @@ def _unit_values(recipe: Recipe, generator: np.random.Generator) -> NDArray[np.f
     frame, row, column = grid[0], grid[1], grid[2]
     colour = grid[3] if len(grid) == 4 else 0.0
     smooth = 0.45 + 0.25 * np.sin(5 * row + 2 * frame) * np.cos(7 * column - frame) + 0.15 * colour * row
-    return np.clip(smooth + generator.normal(0, 0.006, recipe.shape), 0, 1)
+    image = np.clip(smooth + generator.normal(0, 0.006, recipe.shape), 0, 1)
+    step = 37 / 2**recipe.bits_stored
+    return np.floor(image / step) * step if recipe.content == "stretched" else image
 
 
 def _cells(recipe: Recipe, frames: Samples) -> NDArray[np.uint8]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from leanpacs.archive.giveback.rebuild import PackedInstance
+from leanpacs.archive.giveback.seriespack import SeriesPack, is_series_pack
 from leanpacs.storage.dictionary import load_all
 from leanpacs.storage.local import LocalStore
 
@@ -36,11 +37,11 @@ def test_golden_packs_are_rebuilt(release: Path, tmp_path: Path) -> None:
     rebuilt = {}
     for blob in store.list():
         with store.open(blob.digest) as file:
-            packed = PackedInstance(file, dictionaries)
-            sha = hashlib.sha256(packed.preface())
-            for chunk in packed.data_set():
-                sha.update(chunk)
-            rebuilt[packed.manifest.sop_uid] = sha.hexdigest()
+            for packed in SeriesPack(file) if is_series_pack(file) else [PackedInstance(file, dictionaries)]:
+                sha = hashlib.sha256(packed.preface())
+                for chunk in packed.data_set():
+                    sha.update(chunk)
+                rebuilt[packed.manifest.sop_uid] = sha.hexdigest()
     assert rebuilt == received(release)
 
 
