@@ -17,6 +17,7 @@ from pynetdicom.sop_class import CTImageStorage, MRImageStorage
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet as StudyRootGet
 
 from data import Recipe, make_instance
+from leanpacs.audit import AuditAction, AuditTrail
 from serving import Server
 
 EXPLICIT_LE, JPEG_LS = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.80"
@@ -76,6 +77,7 @@ def test_all_that_goes_over_the_lines(tmp_path: Path) -> None:
             file = client.get(instance, headers={"accept": "application/dicom"})
             coded = client.get(f"{instance}/frames/1", headers={"accept": f"image/jls; transfer-syntax={JPEG_LS}"})
             metadata = client.get(f"{instance}/metadata")
+            assert client.get("/studies").status_code == 200
             assert {file.status_code, coded.status_code, metadata.status_code} == {200}
         assert get(server, CT.study_uid) == 1
         exposed = httpx.get(f"{server.http}metrics").text
@@ -95,6 +97,16 @@ def test_all_that_goes_over_the_lines(tmp_path: Path) -> None:
     assert (given["requests"], given["instances"]) == (1, 1)
     assert given["sent_bytes"] == given["raw_bytes"] > 2 * 64 * 64
     assert {one["client"] for one in traffic(data, "client")} == {"CT1", "READER", "127.0.0.1"}
+    trail = [
+        (event.actor, event.action, event.study_uid, event.instances) for event in AuditTrail(data / "audit").events()
+    ]
+    here = "http:127.0.0.1"
+    assert ("dimse:CT1@127.0.0.1", AuditAction.STORE, CT.study_uid, 1) in trail
+    assert ("dimse:READER@127.0.0.1", AuditAction.RETRIEVE, CT.study_uid, 1) in trail
+    assert (here, AuditAction.STORE, MR.study_uid, 1) in trail
+    read = sum(entry[3] for entry in trail if entry[:3] == (here, AuditAction.RETRIEVE, MR.study_uid))
+    assert read == 1  # the file; frames and metadata are no instances
+    assert (here, AuditAction.QUERY, "", 0) in trail
     assert 'leanpacs_traffic_bytes_total{direction="in",modality="CT",protocol="dimse"' in exposed
 
 

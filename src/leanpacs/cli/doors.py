@@ -93,13 +93,15 @@ def own_certificate(settings: Settings) -> tuple[Path, Path] | None:
 
 def ledger(settings: Settings, archive: Archive, metrics: telemetry.Metrics | None = None) -> Ledger:
     """What counts the traffic of this process."""
+    from leanpacs.services.journal import Journal
     from leanpacs.services.ledger import Ledger, Sites
 
     def write(volumes: dict[TrafficKey, Volume]) -> None:
         with archive.catalog.writing() as transaction:
             transaction.add_traffic(volumes)
 
-    return Ledger(write, sites=Sites(settings.traffic.sites), metrics=metrics)
+    journal = Journal(archive.audit.record) if settings.audit.transfers else None
+    return Ledger(write, sites=Sites(settings.traffic.sites), metrics=metrics, journal=journal)
 
 
 def dispatcher(settings: Settings, archive: Archive, counting: Ledger | None = None) -> Dispatcher:

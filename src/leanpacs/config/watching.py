@@ -18,6 +18,11 @@ class AuditSettings(Section):
         ge=4096,
         description="The trail is continued in a new file when the current one is this large.",
     )
+    transfers: bool = Field(
+        default=True,
+        description="Whether queries and transfers are on it, too: one event for what one party does to one study "
+        "within traffic.flush_seconds.",
+    )
     messages: Path | None = Field(
         default=None, description="File to which each event is appended as a message of PS3.15 A.5, one on each line."
     )

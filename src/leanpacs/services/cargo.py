@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from leanpacs.audit import AuditAction, AuditOutcome
 from leanpacs.catalog import Volume
+from leanpacs.config import Role
 from leanpacs.services.access.caller import caller_of
 from leanpacs.services.ledger import Direction, Ledger, Party
-from leanpacs.services.operations import OPERATION, Right
+from leanpacs.services.operations import OPERATION, Operation, Right
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 _SCOPE: Final = "leanpacs.cargo"
 _WRITING: Final = frozenset({"POST", "PUT"})
 _PARTIAL: Final = 206
+_UNKNOWN: Final = 401
+_FORBIDDEN: Final = 403
 
 
 @dataclass(slots=True)
@@ -39,9 +43,15 @@ class Cargo:
     ----------
     modality : str
         Of what is asked for, where nothing is noted more exactly.
+    study_uid : str
+        What is given.
+    stored : dict of str to int
+        Instances that were taken in, by study.
     """
 
     modality: str = ""
+    study_uid: str = ""
+    stored: dict[str, int] = field(default_factory=dict)
     _shares: dict[tuple[Direction, str, str], _Share] = field(default_factory=dict)
 
     def note(
@@ -52,6 +62,11 @@ class Cargo:
         share.weight += weight
         share.raw_bytes += raw_bytes
         share.instances += instances
+
+    @property
+    def given(self) -> int:
+        """How many instances were given."""
+        return sum(share.instances for (direction, _, _), share in self._shares.items() if direction is Direction.OUT)
 
     def volumes(self, direction: Direction, sent_bytes: int, *, partial: bool) -> Iterator[tuple[str, str, Volume]]:
         """Modality, transfer syntax and volume of each kind, ``sent_bytes`` in all.
@@ -123,10 +138,24 @@ class Accounting:
             operation = scope.get(OPERATION)
             if operation is not None and operation.right is not Right.NONE:
                 self._count(scope, counted, status)
+                self._tell(scope, operation, status)
+
+    def _tell(self, scope: Scope, operation: Operation, status: int) -> None:
+        """Note for the audit trail what was done to which study."""
+        party, cargo = _party(scope), cargo_of(scope)
+        if status == _UNKNOWN or (status == _FORBIDDEN and Role(operation.right) not in caller_of(scope).roles):
+            self._ledger.tell(AuditAction.LOGIN, party, AuditOutcome.REFUSED)
+        for study_uid, count in cargo.stored.items():
+            self._ledger.tell(AuditAction.STORE, party, study_uid=study_uid, instances=count)
+        if operation.right is not Right.READ or not 200 <= status < 300:
+            return
+        if cargo.study_uid:
+            self._ledger.tell(AuditAction.RETRIEVE, party, study_uid=cargo.study_uid, instances=cargo.given)
+        elif operation.name.startswith("search"):
+            self._ledger.tell(AuditAction.QUERY, party)
 
     def _count(self, scope: Scope, counted: dict[Direction, int], status: int) -> None:
-        address = (scope.get("client") or ("",))[0]
-        party = Party("http", caller_of(scope).name or address, address)
+        party = _party(scope)
         way = Direction.IN if scope["method"] in _WRITING else Direction.OUT
         self._ledger.count(way, party, Volume(requests=1), cargo_of(scope).modality)
         for direction, sent_bytes in counted.items():
@@ -135,3 +164,8 @@ class Accounting:
                     direction, sent_bytes, partial=status == _PARTIAL
                 ):
                     self._ledger.count(direction, party, volume, modality, syntax)
+
+
+def _party(scope: Scope) -> Party:
+    address = (scope.get("client") or ("",))[0]
+    return Party("http", caller_of(scope).name or address, address)

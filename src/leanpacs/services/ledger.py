@@ -17,11 +17,13 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
+from leanpacs.audit import AuditAction, AuditOutcome
 from leanpacs.catalog import TrafficKey, Volume
 from leanpacs.config import SiteSettings
 from leanpacs.errors import LeanPACSError
 
 if TYPE_CHECKING:
+    from leanpacs.services.journal import Journal
     from leanpacs.telemetry import Metrics
 
 _log = logging.getLogger(__name__)
@@ -55,6 +57,12 @@ class Party:
     protocol: str
     client: str
     address: str = ""
+
+    @property
+    def actor(self) -> str:
+        """As the audit trail names it."""
+        named = self.client if self.client == self.address or not self.address else f"{self.client}@{self.address}"
+        return f"{self.protocol}:{named}"
 
 
 class Sites:
@@ -96,6 +104,8 @@ class Ledger:
         Where bytes are counted as well.
     clock : callable
         Aware time now.
+    journal : Journal, optional
+        Told of what was done to which study, for the audit trail.
     """
 
     def __init__(
@@ -105,11 +115,13 @@ class Ledger:
         sites: Sites | None = None,
         metrics: Metrics | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        journal: Journal | None = None,
     ) -> None:
         self._write = write
         self._sites = sites or Sites({})
         self._metrics = metrics
         self._clock = clock
+        self._journal = journal
         self._lock = threading.Lock()
         self._volumes: dict[TrafficKey, Volume] = {}
 
@@ -129,8 +141,23 @@ class Ledger:
             self._metrics.traffic_bytes.labels(*labels).inc(volume.sent_bytes)
             self._metrics.traffic_raw_bytes.labels(*labels).inc(volume.raw_bytes)
 
+    def tell(
+        self,
+        action: AuditAction,
+        party: Party,
+        outcome: AuditOutcome = AuditOutcome.SUCCESS,
+        *,
+        study_uid: str = "",
+        instances: int = 0,
+    ) -> None:
+        """Note for the audit trail what a party did."""
+        if self._journal is not None:
+            self._journal.note(action, party.actor, outcome, study_uid=study_uid, instances=instances)
+
     def flush(self) -> None:
         """Write what was counted; what the catalog does not take now is kept."""
+        if self._journal is not None:
+            self._journal.flush()
         with self._lock:
             volumes, self._volumes = self._volumes, {}
         if not volumes:

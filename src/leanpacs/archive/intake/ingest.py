@@ -375,6 +375,8 @@ class Ingest:
             self._audit.record(*(_audit_event(incoming, receipt) for incoming, receipt in told))
 
 
+TAKEN = frozenset({Outcome.STORED, Outcome.DUPLICATE, Outcome.REPLACED})
+"""What was sent is held now."""
 _UNREMARKABLE = (Outcome.STORED, Outcome.DUPLICATE)
 _OTHER_BYTES = "other bytes are held under this SOP Instance UID"
 

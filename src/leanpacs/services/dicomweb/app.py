@@ -221,7 +221,8 @@ class DicomWeb:
         )
         if not rows:
             raise InstanceNotFound(uids.get("instance") or uids.get("series") or uids["study"])
-        cargo_of(request.scope).modality = rows[0].modality
+        cargo = cargo_of(request.scope)
+        cargo.modality, cargo.study_uid = rows[0].modality, rows[0].study_uid
         return rows
 
     def _retriever(self, request: Request) -> Retriever:

@@ -6,6 +6,7 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from leanpacs.archive.intake.ingest import TAKEN
 from leanpacs.services.cargo import Cargo
 from leanpacs.services.ledger import Direction
 
@@ -90,6 +91,9 @@ class NotingLander:
         receipts = self._archive.land_many(batch)
         for receipt in receipts:
             size = receipt.size_bytes
+            if receipt.outcome in TAKEN:
+                stored = self._cargo.stored
+                stored[receipt.study_uid] = stored.get(receipt.study_uid, 0) + 1
             self._cargo.note(
                 Direction.IN,
                 receipt.modality,

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Final
 
+from leanpacs.audit import AuditAction, AuditOutcome
 from leanpacs.config import Role
 from leanpacs.services.dimse.message import Command, CommandField
 from leanpacs.services.dimse.status import Reply, Status
+from leanpacs.services.ledger import Ledger, Party
 
 if TYPE_CHECKING:
     from leanpacs.services.dimse.association import Association, Service
@@ -36,15 +38,24 @@ def may(roles: Roles, calling: str, needed: Role | None) -> bool:
     return not roles or needed is None or needed in roles.get(calling, roles.get(OTHERS, ()))
 
 
-def guarded(field: int, service: Service, roles: Roles) -> Service:
-    """Let a service answer only those who may ask for it; others get 0124H, not authorized (PS3.7 annex C)."""
+def guarded(field: int, service: Service, roles: Roles, ledger: Ledger | None = None) -> Service:
+    """Let a service answer only those who may ask for it; others get 0124H, not authorized (PS3.7 annex C).
+
+    A ledger is told of queries, and of those who are turned away.
+    """
     needed = NEEDED.get(field)
-    if not roles or needed is None:
+    is_query = field == CommandField.C_FIND_RQ
+    if needed is None or (not roles and not is_query):
         return service
 
     def answer(association: Association, command: Command) -> Reply | None:
-        if may(roles, association.calling, needed):
-            return service(association, command)
-        return Reply(Status.NOT_AUTHORIZED, f"{association.calling} lacks the role {needed}")
+        party = Party("dimse", association.calling, association.peer)
+        if not may(roles, association.calling, needed):
+            if ledger is not None:
+                ledger.tell(AuditAction.LOGIN, party, AuditOutcome.REFUSED)
+            return Reply(Status.NOT_AUTHORIZED, f"{association.calling} lacks the role {needed}")
+        if is_query and ledger is not None:
+            ledger.tell(AuditAction.QUERY, party)
+        return service(association, command)
 
     return answer

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from leanpacs.audit import AuditAction, AuditOutcome
 from leanpacs.catalog import InstanceRow, Volume
 from leanpacs.services.ledger import Direction, Ledger, Party
 
@@ -61,3 +62,7 @@ class _Counted:
             raw_bytes = instance.raw_bytes if whole else min(instance.raw_bytes, sent_bytes)
             volume = Volume(1, int(whole), sent_bytes, raw_bytes)
             self._ledger.count(Direction.OUT, self._party, volume, instance.modality, given.transfer_syntax)
+            outcome = AuditOutcome.SUCCESS if whole else AuditOutcome.FAILURE
+            self._ledger.tell(
+                AuditAction.RETRIEVE, self._party, outcome, study_uid=instance.study_uid, instances=int(whole)
+            )

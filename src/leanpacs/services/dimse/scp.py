@@ -224,7 +224,7 @@ class _Door:
             services.update(_giving(holdings, options, ledger))
         self._terms = options.terms(SERVED if holdings is not None else ())
         self._services: Mapping[int, Service] = {
-            field: _timed(_NAMES[field], guarded(field, service, options.roles), metrics)
+            field: _timed(_NAMES[field], guarded(field, service, options.roles, ledger), metrics)
             for field, service in services.items()
         }
         self._threads: dict[Association, threading.Thread] = {}

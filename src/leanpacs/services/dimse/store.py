@@ -15,7 +15,8 @@ import time
 from pathlib import Path
 from typing import Protocol, Self
 
-from leanpacs.archive.intake.ingest import Digests, Incoming, Receipt
+from leanpacs.archive.intake.ingest import TAKEN, Digests, Incoming, Receipt
+from leanpacs.audit import AuditAction
 from leanpacs.catalog import Volume
 from leanpacs.dicom.write import file_meta
 from leanpacs.errors import LeanPACSError
@@ -130,6 +131,8 @@ class StoreService:
             size = receipt.size_bytes
             volume = Volume(1, 1, size, receipt.raw_bytes or size)
             self._ledger.count(Direction.IN, sender, volume, receipt.modality, receipt.transfer_syntax)
+            if receipt.outcome in TAKEN:
+                self._ledger.tell(AuditAction.STORE, sender, study_uid=receipt.study_uid, instances=1)
         if self._metrics is None:
             return
         self._metrics.received.labels("dimse", receipt.outcome.value).inc()
