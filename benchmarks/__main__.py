@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from benchmarks import catalog, comparison, delivery, dense, ingest, line, memory, size, transcode
+from benchmarks import catalog, comparison, delivery, dense, ingest, lifecycle, line, memory, size, transcode
 from benchmarks.load import DATA_VARIABLE, be_quiet, default_sources, make_load, read_load
 from benchmarks.report import Sheet, update_page, write_results
 from benchmarks.servers import PEERS
@@ -102,6 +102,15 @@ def run_line(arguments: argparse.Namespace) -> None:
     _report(arguments, "line", line.record(ways), [line.sheet(ways)])
 
 
+def run_lifecycle(arguments: argparse.Namespace) -> None:
+    work = arguments.out / "lifecycle"
+    planned = lifecycle.plan_large(arguments.planned, work, console=console)
+    lifecycle.planner_sheet(planned).print(console)
+    result = lifecycle.measure(_sources(arguments), work, console=console)
+    sheets = [lifecycle.sheet(result), lifecycle.planner_sheet(planned)]
+    _report(arguments, "lifecycle", lifecycle.record(result, planned), sheets)
+
+
 BENCHMARKS: Final[dict[str, Callable[[argparse.Namespace], None]]] = {
     "size": run_size,
     "dense": run_dense,
@@ -111,6 +120,7 @@ BENCHMARKS: Final[dict[str, Callable[[argparse.Namespace], None]]] = {
     "ingest": run_ingest,
     "delivery": run_delivery,
     "catalog": run_catalog,
+    "lifecycle": run_lifecycle,
 }
 
 
@@ -145,6 +155,10 @@ def _arguments() -> argparse.Namespace:
     rows.add_argument("--instances", type=int, default=catalog.INSTANCES, help="rows to make [%(default)s]")
     rows.add_argument("--catalog-url", help="a PostgreSQL catalog that was filled before, instead of making one")
     rows.add_argument("--searches", type=int, default=catalog.ROUNDS, help="of each kind [%(default)s]")
+    planned = parser.add_argument_group("lifecycle")
+    planned.add_argument(
+        "--planned", type=int, default=1_000_000, help="instances of the catalog that is planned over [%(default)s]"
+    )
     arguments = parser.parse_args()
     unknown = set(arguments.benchmarks) - set(BENCHMARKS)
     if unknown:

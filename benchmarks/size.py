@@ -85,7 +85,7 @@ def measure(folders: Sequence[Path], work: Path, *, console: Console) -> Sizes:
     shutil.rmtree(work, ignore_errors=True)
     native, archive = work / "native", work / "archive"
     native.mkdir(parents=True)
-    files, left_out = _natives([path for folder in folders for path in lossless_files(folder)], native, console)
+    files, left_out = natives([path for folder in folders for path in lossless_files(folder)], native, console)
     if not files:
         raise CannotRun("no losslessly stored images found")
     _leanpacs("import", str(native), "--data", str(archive), "--quiet")
@@ -106,7 +106,7 @@ def measure(folders: Sequence[Path], work: Path, *, console: Console) -> Sizes:
     )
 
 
-def _natives(paths: Sequence[Path], folder: Path, console: Console) -> tuple[list[Native], list[str]]:
+def natives(paths: Sequence[Path], folder: Path, console: Console) -> tuple[list[Native], list[str]]:
     """Write the native form of all that decodes; also names what does not."""
     found: list[Native] = []
     left_out: list[str] = []

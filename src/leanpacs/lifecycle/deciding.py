@@ -64,7 +64,7 @@ class Decider:
 
     def wanted(self, held: Held) -> Wanted:
         """What is wanted for an instance now."""
-        numbers = tuple([number for number in self._candidates(held) if self._holds_now(number, held)])
+        numbers = self._numbers(held)
         found = self._merged.get(numbers)
         if found is None:
             found = self._merged[numbers] = merged([self._rules[number] for number in numbers])
@@ -78,9 +78,17 @@ class Decider:
         """Days since an instance came."""
         return days(self._now - held.received_at)
 
-    def _holds_now(self, number: int, held: Held) -> bool:
-        when = self._rules[number].when
-        return all(holds(when, held, self._now) for holds in self._changing[number])
+    def _numbers(self, held: Held) -> tuple[int, ...]:
+        """Numbers of the rules that hold now."""
+        found, now = [], self._now
+        for number in self._candidates(held):
+            when = self._rules[number].when
+            for holds in self._changing[number]:
+                if not holds(when, held, now):
+                    break
+            else:
+                found.append(number)
+        return tuple(found)
 
     def _candidates(self, held: Held) -> tuple[int, ...]:
         key = (

@@ -19,6 +19,9 @@ from leanpacs.workers import WorkerPool
 
 T = TypeVar("T")
 
+CONNECT_SECONDS = 10
+"""How long a Dask scheduler may take to answer."""
+
 NICE = 19
 """Receiving and answering have precedence."""
 
@@ -72,7 +75,7 @@ class DaskExecutor(Executor):
                 self._cluster = LocalCluster(  # type: ignore[no-untyped-call]
                     n_workers=workers, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
                 )
-            client = Client(self._cluster or settings.address, timeout=20, set_as_default=False)  # type: ignore[no-untyped-call]
+            client = Client(self._cluster or settings.address, timeout=CONNECT_SECONDS, set_as_default=False)  # type: ignore[no-untyped-call]
         except (OSError, TimeoutError, ValueError) as error:
             raise ConfigError(
                 "executor.address", settings.address, f"the Dask scheduler does not answer: {error}"
@@ -93,7 +96,7 @@ class DaskExecutor(Executor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Leave the cluster, or end the one that was started here."""
-        self._executor.shutdown(wait=wait, cancel_futures=cancel_futures)
+        self._executor.shutdown(wait=wait)  # Dask knows no more: what is not begun is dropped with its client
         self._client.close()
         if self._cluster is not None:
             self._cluster.close()

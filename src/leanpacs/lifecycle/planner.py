@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
-from leanpacs.catalog import Kind
 from leanpacs.catalog.ageing import Form, Held, Series, Trials
 from leanpacs.lifecycle.deciding import Decider, Wanted
 from leanpacs.lifecycle.generations import generation, is_as_small
@@ -54,9 +54,8 @@ class Step(StrEnum):
     """A study that the policy keeps no longer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One step to be done.
+class Task(NamedTuple):
+    """One step to be done; a named tuple because a plan makes millions.
 
     Parameters
     ----------
@@ -89,7 +88,7 @@ class Task:
     @property
     def name(self) -> str:
         """Step and target: what sums are kept by."""
-        return f"{self.step} {self.target}".strip()
+        return _name(self.step, self.target)
 
     @property
     def first(self) -> Held:
@@ -189,7 +188,7 @@ class Planner:
         """
         settled = []
         for held in of_series:
-            packs = [form for form in held.forms if form.kind == Kind.PACK]
+            packs = [form for form in held.forms if form.kind == "pack"]
             if packs:
                 settled.append((held, packs, self.decider.wanted(held)))
         if not settled:
@@ -199,7 +198,15 @@ class Planner:
             return
         ready = []
         for held, packs, wanted in settled:
-            if self._is_busy(held, tried):
+            if tried and self._is_busy(held, tried):
+                continue
+            if (
+                len(packs) == 1
+                and not wanted.keep_fast
+                and is_as_small(packs[0], wanted)
+                and not wanted.newest_dictionary
+            ):
+                ready.append((held, packs[0], wanted))
                 continue
             step = next(self._untried(self._own_steps(held, packs, wanted), tried), None)
             if step is not None:
@@ -210,6 +217,9 @@ class Planner:
         yield from self._untried(self._together(ready, complete=complete), tried)
 
     def _untried(self, tasks: Iterable[Task], tried: Trials) -> Iterator[Task]:
+        if not tried:
+            yield from tasks
+            return
         for task in tasks:
             before = tried.get(task.first.instance_id, {}).get(task.goal)
             if before is None or before.until <= self.now:
@@ -222,13 +232,13 @@ class Planner:
 
     def _own_steps(self, held: Held, packs: list[Form], wanted: Wanted) -> Iterator[Task]:
         """What is to be done with an instance by itself, the first thing first."""
-        main = smallest(packs)
+        main = packs[0] if len(packs) == 1 else smallest(packs)
         if not is_as_small(main, wanted):
             yield self._encoding(Step.RECOMPRESS, held, main, wanted.preset, wanted, wanted.rule_for("preset"))
         newest = self.dictionaries.get(held.sop_class, 0)
         if wanted.newest_dictionary and not main.is_shared and newest and main.dictionary_id != newest:
             yield self._encoding(Step.REHEAD, held, main, str(newest), wanted, wanted.rule_for("newest_dictionary"))
-        others = [form for form in packs if form.digest != main.digest]
+        others = [form for form in packs if form.sha256 != main.sha256]
         fast = [form for form in others if form.tier == "hot" and not form.is_shared]
         if wanted.keep_fast and not fast and not _is_fast(main):
             yield self._encoding(Step.WARM, held, main, "fast", wanted, wanted.rule_for("keep_fast"))
@@ -241,11 +251,11 @@ class Planner:
         """What is to be done with blobs: gather, separate, place."""
         live: dict[bytes, int] = {}
         for _, form, _ in ready:
-            live[form.digest.raw] = live.get(form.digest.raw, 0) + form.size_bytes
+            live[form.sha256] = live.get(form.sha256, 0) + form.size_bytes
         loose: list[tuple[Held, Form, Wanted]] = []
         placed: dict[bytes, list[tuple[Held, Form, Wanted]]] = {}
         for held, form, wanted in ready:
-            wasteful = complete and form.is_shared and live[form.digest.raw] < _LIVE_SHARE * form.blob_bytes
+            wasteful = complete and form.is_shared and live[form.sha256] < _LIVE_SHARE * form.blob_bytes
             if form.is_shared and (wanted.pack == "instance" or wasteful):
                 yield _task(
                     Step.SEPARATE, "", wanted.rule_for("pack"), [(held, form)], 0, _moving(form.size_bytes), wanted
@@ -253,13 +263,13 @@ class Planner:
             elif wanted.pack == "series" and complete and len(ready) > 1 and _may_be_gathered(held, form):
                 loose.append((held, form, wanted))
             else:
-                placed.setdefault(form.digest.raw, []).append((held, form, wanted))
+                placed.setdefault(form.sha256, []).append((held, form, wanted))
         for tier in sorted({form.tier for _, form, _ in loose}):
             for part in _parts([one for one in loose if one[1].tier == tier]):
                 if len(part) > 1:
                     yield self._gather(part)
                 else:
-                    placed.setdefault(part[0][1].digest.raw, []).extend(part)
+                    placed.setdefault(part[0][1].sha256, []).extend(part)
         for members in placed.values():
             yield from self._place(members)
 
@@ -276,7 +286,7 @@ class Planner:
     def _place(self, members: list[tuple[Held, Form, Wanted]]) -> Iterator[Task]:
         """One blob to the tier, and to those of its copies, that are wanted of the first instance in it."""
         held, form, wanted = members[0]
-        copies = {one.tier for one in held.forms if one.digest == form.digest}
+        copies = {one.tier for one in held.forms if one.sha256 == form.sha256}
         tiers = tuple(dict.fromkeys((wanted.tier, *self.tier_copies.get(wanted.tier, ()), *wanted.copies)))
         if copies == set(tiers):
             return
@@ -305,11 +315,10 @@ class Planner:
         return _task(Step.EXPIRE, "", wanted.rule_for("delete_after_days"), members, size, 0.05, wanted)
 
     def _encoding(self, step: Step, held: Held, form: Form, target: str, wanted: Wanted, rule: str) -> Task:
-        price = self.prices.of(f"{step} {target}" if step is not Step.REHEAD else str(step))
-        saved = {Step.RECOMPRESS: price.saved(form.size_bytes), Step.REHEAD: 200}.get(step, 0)
+        price = self.prices.of(_name(step, target) if step is not Step.REHEAD else str(step))
+        saved = price.saved(form.size_bytes) if step is Step.RECOMPRESS else 200 if step is Step.REHEAD else 0
         seconds = 0.02 if step is Step.REHEAD and not price.measured else price.seconds(held.length)
-        mark = f" {generation(target)}" if step is Step.RECOMPRESS else ""
-        goal = f"{step} {target}{mark}" + (f" since {wanted.made_since}" if wanted.made_since else "")
+        goal = _goal(step, target, str(wanted.made_since or ""))
         return Task(step, goal, target, rule, ((held, form),), held.length, saved, seconds, wanted)
 
 
@@ -347,6 +356,17 @@ def _task(
 
 def _moving(size_bytes: int) -> float:
     return 0.01 + size_bytes / MOVED_BYTES_PER_SECOND
+
+
+@lru_cache(maxsize=1024)
+def _name(step: Step, target: str) -> str:
+    return f"{step} {target}".strip()
+
+
+@lru_cache(maxsize=1024)
+def _goal(step: Step, target: str, since: str) -> str:
+    mark = f" {generation(target)}" if step is Step.RECOMPRESS else ""
+    return f"{step} {target}{mark}" + (f" since {since}" if since else "")
 
 
 def _parts(loose: list[tuple[Held, Form, Wanted]]) -> Iterator[list[tuple[Held, Form, Wanted]]]:

@@ -46,6 +46,7 @@ class Prices:
 
     def __init__(self, sums: Iterable[Sums] = ()) -> None:
         self._totals: dict[str, list[float]] = {}
+        self._known: dict[str, Price] = {}
         for one in sums:
             if one.outcome in (Outcome.DONE, Outcome.KEPT):
                 total = self._totals.setdefault(one.task, [0, 0, 0, 0, 0.0])
@@ -55,6 +56,12 @@ class Prices:
 
     def of(self, task: str) -> Price:
         """The price of a kind of task."""
+        known = self._known.get(task)
+        if known is None:
+            known = self._known[task] = self._reckoned(task)
+        return known
+
+    def _reckoned(self, task: str) -> Price:
         tasks, raw, before, after, seconds = self._totals.get(task, [0, 0, 0, 0, 0.0])
         if raw and before and (tasks >= _LEAST_TASKS or raw >= _LEAST_BYTES):
             return Price(seconds * 1e9 / raw, after / before, measured=True)

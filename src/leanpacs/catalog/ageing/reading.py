@@ -8,7 +8,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, bindparam, func, select, type_coerce
+from sqlalchemy import BigInteger, Connection, LargeBinary, bindparam, func, select, type_coerce
 
 from leanpacs.catalog.ageing.rows import Form, Held, HoldRow, Key, ScrubRow, Sums, Tried
 from leanpacs.catalog.ageing.tables import holds, lifecycle_state, lifecycle_sums, lifecycle_work, scrubs, series_reads
@@ -17,7 +17,7 @@ from leanpacs.catalog.lookup import blob_ref
 from leanpacs.catalog.schema import blobs, garbage, instances, names_of, representations, series, studies
 from leanpacs.refs import Tier
 
-PAGE_ROWS: Final = 20_000
+PAGE_ROWS: Final = 8_000
 """Rows that are read at a time, about; a series is never divided."""
 
 _MOST_SERIES: Final = 20_000
@@ -56,7 +56,7 @@ _FORM: Final = (
     representations.c.raw_frame_bytes,
     func.coalesce(representations.c.dictionary_id, 0),
     blobs.c.tier,
-    blobs.c.digest,
+    type_coerce(blobs.c.digest, LargeBinary),
     blobs.c.size_bytes,
 )
 _WIDTH: Final = len(_INSTANCE)
@@ -113,7 +113,7 @@ class AgeingView:
                 if last is None or last <= after_id:
                     return
                 bounds = {"after": after_id, "to": last}
-                rows = connection.execute(_HELD, bounds).all()
+                rows = _rows(connection, bounds)
                 tried: Trials = {}
                 for key, goal, *facts in connection.execute(_TRIED, bounds):
                     tried.setdefault(key, {})[goal] = Tried(*facts)
@@ -125,7 +125,7 @@ class AgeingView:
     def series_of(self, series_id: int) -> Series:
         """All instances of a series, by instance number; none when it has gone."""
         with self._database.reading() as connection:
-            return _grouped(connection.execute(_HELD, {"after": series_id - 1, "to": series_id}).all())
+            return _grouped(_rows(connection, {"after": series_id - 1, "to": series_id}))
 
     def keys(self, instance_ids: Sequence[int]) -> list[Key]:
         """What names instances, and what must come out of their forms; those that are gone are left out."""
@@ -225,12 +225,21 @@ class AgeingView:
             return [_scrub_row(row) for row in connection.execute(query)]
 
 
-def _grouped(rows: Any) -> list[Held]:
+def _rows(connection: Connection, bounds: dict[str, int]) -> list[tuple[Any, ...]]:
+    """Plain rows of the driver: every column is of a plain type, and there may be millions."""
+    cursor = connection.execute(_HELD, bounds).cursor
+    assert cursor is not None
+    rows: list[tuple[Any, ...]] = list(cursor.fetchall())
+    return rows
+
+
+def _grouped(rows: list[tuple[Any, ...]]) -> list[Held]:
     """Rows of instances and forms, one for each form, as instances."""
     found = []
     for _, group in groupby(rows, key=_instance_id):
-        forms = list(group)
-        found.append(Held._make((*forms[0][:_WIDTH], tuple(Form._make(row[_WIDTH:]) for row in forms))))
+        first, *others = group
+        forms = (Form._make(first[_WIDTH:]), *(Form._make(row[_WIDTH:]) for row in others))
+        found.append(Held._make((*first[:_WIDTH], forms)))
     return found
 
 

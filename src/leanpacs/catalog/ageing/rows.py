@@ -29,8 +29,13 @@ class Form(NamedTuple):
     raw_frame_bytes: int
     dictionary_id: int
     tier: Tier
-    digest: Digest
+    sha256: bytes
     blob_bytes: int
+
+    @property
+    def digest(self) -> Digest:
+        """Of the blob."""
+        return Digest(self.sha256)
 
     @property
     def is_shared(self) -> bool:

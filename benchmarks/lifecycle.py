@@ -1,0 +1,280 @@
+"""Lifecycle: native files stored under ``fast``, aged by a policy with a clock that is set, to the end.
+
+After each stage every instance is given back and compared, and all files of all tiers are counted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import resource
+import shutil
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from benchmarks.load import lossless_files
+from benchmarks.meter import disk_of, machine
+from benchmarks.report import Sheet, of_machine
+from benchmarks.servers import CannotRun
+from benchmarks.size import natives
+from leanpacs.archive.archive import CATALOG_FILE, Archive, open_archive
+from leanpacs.archive.intake.ingest import Incoming
+from leanpacs.config import Settings
+from leanpacs.lifecycle.policy import Policy, load_policy
+from leanpacs.lifecycle.runner import Lifecycle
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+TARGET: Final = 0.55
+MODALITIES: Final = ("CT", "MR", "US", "MG")
+POLICY: Final = Policy.model_validate(
+    {
+        "name": "benchmark",
+        "rules": [
+            {"name": "arrival", "then": {"preset": "fast"}},
+            {"name": "dense", "when": {"unread_days": 30}, "then": {"preset": "dense", "newest_dictionary": True}},
+            {"name": "series", "when": {"unread_days": 60}, "then": {"pack": "series"}},
+            {"name": "warm", "when": {"unread_days": 90}, "then": {"tier": "warm"}},
+            {"name": "cold", "when": {"unread_days": 365}, "then": {"tier": "cold"}},
+            {"name": "read again", "when": {"read_within_days": 7}, "then": {"keep_fast": True}},
+            {"name": "end", "then": {"delete_after_days": 3650}},
+        ],
+    }
+)
+STAGES: Final = (
+    ("stored fast", 0, False),
+    ("dense", 31, False),
+    ("packed by series", 61, False),
+    ("moved to warm", 91, False),
+    ("moved to cold", 366, False),
+    ("read again", 367, True),
+    ("unread for a year", 740, False),
+    ("expired", 3651, False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What is there after one stage; bytes are all files of the tier. ``exact`` instances came back as received."""
+
+    name: str
+    days: int
+    tasks: int
+    failed: int
+    cpu_seconds: float
+    hot: int
+    warm: int
+    cold: int
+    held: int
+    exact: int
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """All stages, beside the native files and their gzip -6."""
+
+    images: int
+    native_bytes: int
+    gzip_bytes: int
+    stages: tuple[Stage, ...]
+
+
+def measure(folders: Sequence[Path], work: Path, *, console: Console) -> Result:
+    """Store the images of folders in native form, and age them.
+
+    Raises
+    ------
+    CannotRun
+        Nothing was found, or something was not taken in.
+    """
+    shutil.rmtree(work, ignore_errors=True)
+    folder = work / "native"
+    folder.mkdir(parents=True)
+    files, _ = natives([path for one in folders for path in lossless_files(one)], folder, console)
+    if not files:
+        raise CannotRun("no losslessly stored images found")
+    settings = Settings(
+        storage={"minimum_free_bytes": 0},
+        delete={"grace_seconds": 0},
+        lifecycle={"replaced_grace_seconds": 0},
+        tiers={name: {"kind": "local", "url": str(work / name)} for name in ("warm", "cold")},
+    )
+    with open_archive(work / "archive", settings) as archive:
+        received = _take_in(archive, folder)
+        if len(received) != len(files):
+            raise CannotRun(f"{len(received)} of {len(files)} images were taken in")
+        stages = []
+        for name, days, is_read in STAGES:
+            stages.append(_stage(archive, work, received, name, days, is_read=is_read))
+            console.print(f"{name}: {stages[-1]}")
+    shutil.rmtree(work)
+    return Result(len(files), sum(one.size_bytes for one in files), sum(one.gzip_bytes for one in files), tuple(stages))
+
+
+def _take_in(archive: Archive, folder: Path) -> dict[str, str]:
+    """SHA-256 of what was received, by SOP Instance UID."""
+    received = {}
+    for path in sorted(folder.iterdir()):
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        copy = archive.spool_folder / path.name
+        shutil.move(path, copy)
+        received[archive.land(Incoming(copy, "benchmark", "import")).sop_uid] = digest
+    archive.settler().drain()
+    return received
+
+
+def _stage(archive: Archive, work: Path, received: Mapping[str, str], name: str, days: int, *, is_read: bool) -> Stage:
+    now = datetime.now(UTC) + timedelta(days=days)
+    if is_read:
+        first = next(archive.catalog.all_instances())
+        with archive.catalog.writing() as transaction:
+            transaction.ageing.note_reads({first.series_id: (1, now)})
+    report = Lifecycle(archive, POLICY, now=lambda: now).run()
+    archive.deleter().sweep(now + timedelta(days=1))
+    held = list(archive.catalog.all_instances())
+    exact = 0
+    for instance in held:
+        sha = hashlib.sha256()
+        with archive.retriever.opened(instance) as opened:
+            sha.update(opened.preface())
+            for piece in opened.data_set():
+                sha.update(piece)
+        exact += sha.hexdigest() == received[instance.sop_uid]
+    return Stage(
+        name,
+        days,
+        sum(report.outcomes.values()),
+        report.failed,
+        report.seconds,
+        disk_of(work / "archive" / "hot").length,
+        disk_of(work / "warm").length,
+        disk_of(work / "cold").length,
+        len(held),
+        exact,
+    )
+
+
+def sheet(result: Result) -> Sheet:
+    """One line for each stage."""
+    rows = [
+        (
+            stage.name,
+            f"{stage.days}",
+            f"{stage.tasks}",
+            f"{stage.cpu_seconds:.0f}",
+            *(f"{size / 1000:.0f}" for size in (stage.hot, stage.warm, stage.cold)),
+            f"{(stage.hot + stage.warm + stage.cold) / result.gzip_bytes:.3f}",
+            f"{stage.exact} of {stage.held}",
+        )
+        for stage in result.stages
+    ]
+    return Sheet(
+        "A life in minutes",
+        ("stage", "day", "tasks", "CPU s", "hot, kB", "warm, kB", "cold, kB", "all / gzip -6", "exact"),
+        tuple(rows),
+        (
+            of_machine(machine()),
+            f"{result.images} images, {result.native_bytes / 1e6:.0f} MB native, {result.gzip_bytes / 1e6:.0f} MB as "
+            f"gzip -6; all files of all tiers count, dictionaries too. Target: at most {TARGET} after series packs.",
+            "Exact: instances that are held and given back byte for byte as they were received.",
+        ),
+    )
+
+
+def planner_sheet(planned: Planned) -> Sheet:
+    """One line."""
+    row = (
+        f"{planned.instances:,}",
+        f"{planned.tasks:,}",
+        f"{planned.seconds:.1f}",
+        f"{planned.grown_bytes / 1e6:.0f}",
+    )
+    return Sheet(
+        "A plan over a large catalog",
+        ("instances", "tasks found", "seconds", "memory grown, MB"),
+        (row,),
+        (
+            of_machine(machine()),
+            "Generated catalog in SQLite, 100 instances a series; the default policy, a day on which all are due.",
+        ),
+    )
+
+
+def record(result: Result, planned: Planned) -> dict[str, Any]:
+    """Everything that was measured, with the machine."""
+    return {"machine": asdict(machine()), **asdict(result), "planned": asdict(planned)}
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan over a generated catalog; ``grown_bytes`` is by how much the process was larger at its largest."""
+
+    instances: int
+    tasks: int
+    seconds: float
+    grown_bytes: int
+
+
+def plan_large(instances: int, work: Path, *, console: Console) -> Planned:
+    """Plan over a catalog of so many instances, all of them due."""
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    settings = Settings(storage={"minimum_free_bytes": 0})
+    with open_archive(work / "archive", settings) as archive:
+        with console.status(f"a catalog of {instances:,} instances"):
+            fill(work / "archive" / CATALOG_FILE, instances)
+        lifecycle = Lifecycle(archive, load_policy(None), now=lambda: datetime.now(UTC) + timedelta(days=40))
+        before, started = _largest(), time.perf_counter()
+        plan = lifecycle.plan()
+        seconds = time.perf_counter() - started
+        grown = _largest() - before
+    shutil.rmtree(work)
+    tasks = sum(total.tasks for total in plan.totals)
+    return Planned(plan.instances, tasks, seconds, grown)
+
+
+def fill(catalog: Path, instances: int) -> None:
+    """Write rows of settled instances straight into a SQLite catalog, 100 to a series, 4 series to a study."""
+    now = int(datetime.now(UTC).timestamp() * 1e6)
+    series = -(-instances // 100)
+    with contextlib.closing(sqlite3.connect(catalog)) as database, database:
+        database.execute("PRAGMA synchronous = OFF")
+        database.execute("INSERT INTO patients (id, patient_id) VALUES (1, 'P')")
+        database.executemany(
+            "INSERT INTO studies (id, patient_key, study_uid, received_at) VALUES (?, 1, ?, ?)",
+            ((number, f"1.2.{number}", now) for number in range(1, series // 4 + 2)),
+        )
+        database.executemany(
+            "INSERT INTO series (id, study_key, series_uid, modality, received_at) VALUES (?, ?, ?, ?, ?)",
+            (
+                (number, 1 + number // 4, f"1.2.3.{number}", MODALITIES[number % 4], now)
+                for number in range(1, series + 1)
+            ),
+        )
+        numbers = range(1, instances + 1)
+        database.executemany(
+            "INSERT INTO instances (id, series_key, sop_uid, sop_class, instance_number, transfer_syntax,"
+            " data_set_length, data_set_digest, sender, received_at)"
+            " VALUES (?, ?, ?, '1.2.840.10008.5.1.4.1.1.2', ?, '1.2.840.10008.1.2.1', 526000, ?, 'CT1', ?)",
+            ((n, 1 + (n - 1) // 100, f"1.2.3.4.{n}", n % 100, n.to_bytes(32, "big"), now) for n in numbers),
+        )
+        database.executemany(
+            "INSERT INTO blobs (id, digest, tier, size_bytes, created_at) VALUES (?, ?, 'hot', ?, ?)",
+            ((n, n.to_bytes(32, "big"), 100_000 + n % 5000, now) for n in numbers),
+        )
+        database.executemany(
+            "INSERT INTO representations (id, instance_key, blob_key, kind, form, fidelity, codec, size_bytes,"
+            " frames_index, raw_frame_bytes, evidence_preset, created_at)"
+            " VALUES (?, ?, ?, 'pack', 'frames', 'bytes', 'jpegxl', ?, x'', 524288, 'fast', ?)",
+            ((n, n, n, 100_000 + n % 5000, now) for n in numbers),
+        )
+
+
+def _largest() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
