@@ -16,10 +16,15 @@ def take_in(archive: Archive, content: bytes) -> str:
     path = archive.spool_folder / hashlib.sha256(content).hexdigest()
     path.write_bytes(content)
     uid = archive.land(Incoming(path, "TESTER", "import")).sop_uid
+    settle(archive)
+    return uid
+
+
+def settle(archive: Archive, *, once: bool = False) -> None:
+    """Settle all that has landed, in this process; ``once``: what fails is not tried again."""
     Settler(
         archive.store, archive.catalog, archive.settings.settle, limit_inflated_bytes=1 << 30, executor=Inline
-    ).drain()
-    return uid
+    ).drain(lambda: once)
 
 
 def given_back(archive: Archive, sop_uid: str) -> bytes:

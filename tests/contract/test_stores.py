@@ -18,7 +18,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, rule
 
-from contract.store_suite import DATA, StoreSuite, adopt, each_way, put, write
+from contract.store_suite import DATA, LONG_AGO, StoreSuite, adopt, each_way, put, write
 from leanpacs.errors import BlobCorrupt, BlobNotFound, NameTaken, StoreFull, StoreUnavailable
 from leanpacs.refs import HOT, Digest, Tier
 from leanpacs.storage.local import LocalStore
@@ -342,13 +342,28 @@ def test_adopt_of_nothing(local: LocalStore) -> None:
 def test_store_that_went_away(local: LocalStore) -> None:
     digest = local.put(DATA).digest
     local.root.rename(local.root.with_name("gone"))
-    with pytest.raises(BlobNotFound):
-        local.read(digest)
+    for ask in (local.read, local.open, local.size, local.exists, local.chunks):
+        with pytest.raises(StoreUnavailable, match="mounted"):
+            ask(digest)
     with pytest.raises(StoreUnavailable) as caught:
         local.put(b"new")
     assert caught.value.transient
     with pytest.raises(StoreUnavailable):
         list(local.list())
+
+
+def test_a_store_that_is_not_to_be_made_waits_until_it_is_there(local: LocalStore) -> None:
+    digest = local.put(DATA).digest
+    gone = local.root.with_name("gone")
+    local.root.rename(gone)
+    waiting = LocalStore(local.root, make=False)
+    assert not local.root.exists()
+    with pytest.raises(StoreUnavailable):
+        waiting.sweep_temporary(LONG_AGO)
+    gone.rename(local.root)
+    assert waiting.read(digest) == DATA
+    assert waiting.read(waiting.put(b"new").digest) == b"new"
+    assert pickle.loads(pickle.dumps(waiting)).make is False
 
 
 # ------------------------------------------------------------------------------------------ side by side

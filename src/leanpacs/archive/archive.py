@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -31,11 +32,14 @@ from leanpacs.audit import AuditTrail
 from leanpacs.catalog import Catalog, Pool, open_catalog
 from leanpacs.codecs.isolated import FrameWorkers
 from leanpacs.config import Settings
+from leanpacs.errors import StorageError
 from leanpacs.refs import Tier
 from leanpacs.storage.dictionary import load_all, save, shipped
 from leanpacs.storage.store import BlobStore
 from leanpacs.telemetry import Metrics
 from leanpacs.workers import WorkerPool
+
+log = logging.getLogger(__name__)
 
 CATALOG_FILE = "catalog.sqlite"
 AUDIT_FOLDER = "audit"
@@ -203,7 +207,12 @@ class Archive:
         """Remove what a crash left behind, and name the dictionaries; nobody else here has the archive open."""
         now = datetime.now(UTC)
         for store in self.stores:
-            store.sweep_temporary(now + timedelta(seconds=1))
+            try:
+                store.sweep_temporary(now + timedelta(seconds=1))
+            except StorageError as error:  # a tier that is away, or can only be read, keeps nobody waiting
+                if store is self.store:
+                    raise
+                log.error("tier %s: %s", store.tier, error, extra={"action": "start"})
         save(self.store, shipped())
         with self.catalog.writing() as transaction:
             if self.catalog.is_shared:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 HOT_FOLDER = "hot"
 SPOOL_FOLDER = "spool"
+KNOWN_FOLDER = "tiers"
 RESTORES_FOLDER = "restores"
 SECONDS_A_DAY = 86_400.0
 
@@ -38,7 +39,7 @@ def open_stores(data: Path, settings: Settings) -> Stores:
 def open_store(tier: Tier, settings: TierSettings, data: Path) -> BlobStore:
     """Open the store of one tier; what it needs on this machine stands in ``data``."""
     if settings.kind == "local" or not settings.is_s3:
-        below: BlobStore = LocalStore(Path(settings.url), tier)
+        below: BlobStore = _local(tier, Path(settings.url), data / KNOWN_FOLDER / tier)
     else:
         from leanpacs.storage.s3 import S3Store  # its library takes room and time: only where it is used
 
@@ -47,6 +48,16 @@ def open_store(tier: Tier, settings: TierSettings, data: Path) -> BlobStore:
         return below
     availability = Availability.OFFLINE if settings.offline else Availability.NEARLINE
     return ArchiveStore(below, _restoring(tier, settings, data), availability)
+
+
+def _local(tier: Tier, root: Path, known: Path) -> LocalStore:
+    """A folder is made once; when it has vanished later, perhaps with its disk, no new one takes its place."""
+    if known.exists() and known.read_text() == str(root.absolute()):
+        return LocalStore(root, tier, make=False)
+    store = LocalStore(root, tier)
+    known.parent.mkdir(parents=True, exist_ok=True)
+    known.write_text(str(root.absolute()))
+    return store
 
 
 def _restoring(tier: Tier, settings: TierSettings, data: Path) -> Restoring:

@@ -61,17 +61,23 @@ class LocalStore:
         Whether files and folders are synced. Without, a power failure may lose what was put.
     minimum_free_bytes : int
         Writing raises ``StoreFull`` when less would stay free on the file system.
+    make : bool
+        Whether folders that are absent are made. Without, a folder that has vanished, perhaps with the disk that it was
+        on, is told of by every method as ``StoreUnavailable`` until it is back.
     """
 
     root: Path
     tier: Tier = HOT
     fsync: bool = field(default=True, kw_only=True)
     minimum_free_bytes: int = field(default=0, kw_only=True)
+    make: bool = field(default=True, kw_only=True, compare=False)
 
     _known: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", self.root.absolute())
+        if not self.make:
+            return
         with _translated():
             new_root = not self.root.exists()
             for name in _PRIVATE_FOLDERS:
@@ -233,7 +239,7 @@ class LocalStore:
 
     def open(self, digest: Digest) -> BinaryIO:
         """Open a blob as a seekable binary file; the caller closes it."""
-        with _translated(digest.hex):
+        with self._finding(digest):
             name = digest.hex
             return open(f"{self.root}/blobs/{name[:2]}/{name}", "rb")  # noqa: PTH123 -- a Path takes longer to make
 
@@ -257,13 +263,27 @@ class LocalStore:
 
     def size(self, digest: Digest) -> int:
         """Length of a blob in bytes."""
-        with _translated(digest.hex):
+        with self._finding(digest):
             return self._path(digest).stat().st_size
 
     def exists(self, digest: Digest) -> bool:
         """Whether the store has a blob."""
-        with _translated():
-            return self._path(digest).exists()
+        try:
+            self.size(digest)
+        except BlobNotFound:
+            return False
+        return True
+
+    @contextmanager
+    def _finding(self, digest: Digest) -> Iterator[None]:
+        """Errors as those of a store; where all blobs are gone, it is the store that is not there."""
+        try:
+            with _translated(digest.hex):
+                yield
+        except BlobNotFound as error:
+            if not (self.root / "blobs").is_dir():
+                raise StoreUnavailable(f"{self.root} is not there; is its disk mounted?") from error
+            raise
 
     def list(self) -> Iterator[BlobStat]:
         """All blobs, by digest."""

@@ -18,9 +18,9 @@ from leanpacs.archive.intake.ingest import Incoming, Outcome
 from leanpacs.archive.manifest import Form
 from leanpacs.archive.settle.gathering import forms_of
 from leanpacs.archive.settle.representing import represent
-from leanpacs.catalog import Arrival, DuplicateInstance, NewRepresentation
+from leanpacs.catalog import Arrival, DuplicateInstance, InstanceRow, NewRepresentation
 from leanpacs.dicom.attributes import InstanceIndex, index
-from leanpacs.errors import LeanPACSError, VerificationError
+from leanpacs.errors import BeingRestored, LeanPACSError, VerificationError
 from leanpacs.refs import BlobRef, Digest
 from leanpacs.storage.dictionary import Dictionary, load_all
 from leanpacs.storage.store import BlobStat, BlobStore
@@ -36,6 +36,8 @@ class Rescued(StrEnum):
     QUARANTINED = "quarantined"
     SUPERSEDED = "not needed"
     """Another blob holds the same instance; left where it is."""
+    ASLEEP = "asked for"
+    """It is in an archive class; it was asked for, so that another run can read it."""
     DAMAGED = "damaged"
 
 
@@ -58,7 +60,13 @@ def rebuild_catalog(archive: Archive, report: Callable[[Finding], None]) -> None
     files: list[tuple[BlobStore, BlobStat]] = []
     for store in archive.stores:
         for blob in list(store.list()):
-            if _is_pack(store, blob):
+            try:
+                is_pack = _is_pack(store, blob)
+            except BeingRestored as error:
+                store.restore(blob.digest)
+                report(Finding(blob.digest, Rescued.ASLEEP, str(error)))
+                continue
+            if is_pack:
                 report(_rescue_pack(archive, store, blob, dictionaries))
             else:
                 files.append((store, blob))
@@ -81,11 +89,22 @@ def _rescue_pack(archive: Archive, store: BlobStore, blob: BlobStat, dictionarie
                     transaction.restore(found, arrival, new)
             except DuplicateInstance as duplicate:
                 known = str(duplicate)
+                if _is_copy(archive, duplicate.existing, new.blob):
+                    continue
                 if len(read) == 1:
                     return Finding(blob.digest, Rescued.SUPERSEDED, known)
     except LeanPACSError as error:
         return Finding(blob.digest, Rescued.DAMAGED, str(error))
     return Finding(blob.digest, Rescued.PACK, known)
+
+
+def _is_copy(archive: Archive, existing: InstanceRow, blob: BlobRef) -> bool:
+    """Name a blob as a copy if a stored form of the instance has the same bytes on another tier."""
+    same = [form for form in archive.catalog.representations(existing.id) if form.blob.digest == blob.digest]
+    if not same:
+        return False
+    with archive.catalog.writing() as transaction:
+        return transaction.add_copy(same[0].id, blob, now=datetime.now(UTC)) is not None
 
 
 _Read = tuple[InstanceIndex, Arrival, NewRepresentation]
