@@ -51,16 +51,28 @@ missing_packages() {
     command -v npm >/dev/null || echo npm
     command -v chromium >/dev/null || echo chromium
     command -v Orthanc >/dev/null || [ -x /usr/sbin/Orthanc ] || echo orthanc
+    local plugin
+    for plugin in DicomWeb Gdcm; do
+        ls /usr/share/orthanc/plugins/libOrthanc$plugin.so* >/dev/null 2>&1 || echo "orthanc-${plugin,,}"
+    done
     ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || echo postgresql
     command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || echo nginx-light
     return 0
 }
 
-# Debian's orthanc starts a server when it is installed, and again at each boot. Keep it from both, and leave
-# an Orthanc that somebody runs on purpose alone: this is called only when the package is not there.
-keep_orthanc_stopped() {
-    mkdir -p /etc/systemd/system
-    [ -e /etc/systemd/system/orthanc.service ] || ln -s /dev/null /etc/systemd/system/orthanc.service
+# Debian's servers start when they are installed, and again at each boot. Keep those that are installed here, for
+# tests only, from both; one that somebody runs on purpose is there already, and left alone.
+# `systemctl unmask NAME` lets it be used as a service after all.
+keep_stopped() {
+    local name
+    for name in orthanc nginx postgresql; do
+        case " $* " in
+        *" $name"*)
+            mkdir -p /etc/systemd/system
+            [ -e "/etc/systemd/system/$name.service" ] || ln -s /dev/null "/etc/systemd/system/$name.service"
+            ;;
+        esac
+    done
 }
 
 install() {
@@ -71,7 +83,7 @@ install() {
         made_policy=$policy
         trap 'rm -f /usr/sbin/policy-rc.d' EXIT
     fi
-    case " $* " in *" orthanc "*) keep_orthanc_stopped ;; esac
+    keep_stopped "$@"
     export DEBIAN_FRONTEND=noninteractive
     local status=0
     { apt-get update -qq && apt-get install -y -qq --no-install-recommends "$@"; } >&2 || status=$?
