@@ -62,7 +62,7 @@ def test_answers_are_what_the_description_says(door: Door, description: Any, mod
             if case.media_type == "multipart/related":
                 content = case.body if isinstance(case.body, bytes) else repr(case.body).encode()
                 case.body, case.headers["Content-Type"] = multipart([content]), RELATED
-            case.call_and_validate(checks=CHECKS)
+            case.call_and_validate(checks=CHECKS, timeout=120)
 
         if mode is GenerationMode.NEGATIVE and not (operation.body or operation.query or operation.path_parameters):
             continue  # nothing in such a request can be wrong
