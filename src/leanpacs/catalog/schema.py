@@ -173,6 +173,7 @@ series: Final = Table(
     _time("received_at"),
     UniqueConstraint("study_key", "series_uid"),
     Index(None, "series_uid"),
+    Index(None, "modality", "study_key"),
     sqlite_autoincrement=True,
 )
 

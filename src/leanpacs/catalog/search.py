@@ -135,7 +135,8 @@ def _study(row: Any, below: Sequence[tuple[str, int]], told: str) -> StudyRow:
 def _held(connection: Connection, patient_keys: list[int]) -> dict[int, tuple[int, int, int]]:
     """Numbers of studies, series and instances of each patient."""
     found: dict[int, tuple[int, int, int]] = {}
-    numbers = [func.count(table.c.id.distinct()) for table in (studies, series, instances)]
+    # Each instance comes once, and its series' key is in the index that they are counted from.
+    numbers = [func.count(table.c.id.distinct()) for table in (studies, series)] + [func.count(instances.c.series_key)]
     below = studies.join(series, series.c.study_key == studies.c.id).join(
         instances, instances.c.series_key == series.c.id
     )

@@ -70,6 +70,8 @@ _HELD: Final = (
         .outerjoin(series_reads, series_reads.c.series_key == series.c.id)
     )
     .where(instances.c.series_key > bindparam("after"), instances.c.series_key <= bindparam("to"))
+    # Said of the series, too: PostgreSQL does not draw this conclusion, and would read all of them for each page.
+    .where(series.c.id > bindparam("after"), series.c.id <= bindparam("to"))
     .order_by(instances.c.series_key, instances.c.instance_number, instances.c.id, representations.c.id)
 )
 _TRIED: Final = (
