@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from datetime import datetime
 from typing import Any, Final
 
@@ -81,8 +81,8 @@ def add_traffic(connection: Connection, dialect: str, volumes: dict[TrafficKey, 
     """Add to the sums."""
     rows = [
         {name: getattr(key, name) for name in GROUPS} | {name: getattr(volume, name) for name in _SUMS}
-        for key, volume in volumes.items()
-    ]
+        for key, volume in sorted(volumes.items(), key=lambda item: astuple(item[0]))
+    ]  # in one order, so that two who add at the same time do not wait for each other
     for row in rows:
         row |= {"client": clean_text(row["client"]), "modality": clean_text(row["modality"])}
     statement = engine.insert(dialect, traffic)
