@@ -47,6 +47,7 @@ FULL_FIELD: Final = "MG/fo-dicom__GH133.dcm"
 ANOTHER: Final = ("2.25.1", "2.25.2", "2.25.3")
 """Study, series and SOP Instance UID of an image that warms the archive up."""
 
+CONNECTIONS: Final = 6
 VIEWPORT: Final = "640,640"
 QUALITY: Final = "70"
 HTJ2K_FIRST_BYTES: Final = 49_152
@@ -240,12 +241,12 @@ def _warm_up(base: str) -> None:
 
 
 class _Visit:
-    """A viewer that opens a study; several requests at a time, as browsers have."""
+    """A viewer that opens a study; as many requests at a time as browsers have to one server."""
 
     def __init__(self, study: Study, port: int) -> None:
         self.study = study
         self._client = httpx.Client(base_url=f"http://{HOST}:{port}/dicom-web", timeout=600)
-        self._pool = ThreadPoolExecutor(4)
+        self._pool = ThreadPoolExecutor(CONNECTIONS)
         self._started = time.perf_counter()
         self.body_bytes = 0
 
@@ -274,14 +275,18 @@ class _Visit:
         """Fetch what viewers want first."""
         self.get(f"/studies/{self.study.views[0].study}/metadata", accept="application/dicom+json")
 
-    def of_each(self, fetch: Callable[[View], bytes]) -> tuple[list[bytes], list[float]]:
-        """Fetch something of all views at once; the bodies, and when each was there."""
+    def of_each(self, *fetches: Callable[[View], bytes]) -> list[tuple[list[bytes], list[float]]]:
+        """Fetch something of all views, then something else, as connections become free.
 
-        def one(view: View) -> tuple[bytes, float]:
+        Of each fetch, the bodies, and when each was there.
+        """
+
+        def one(fetch: Callable[[View], bytes], view: View) -> tuple[bytes, float]:
             return fetch(view), self.seconds
 
-        found = list(self._pool.map(one, self.study.views))
-        return [body for body, _ in found], [at for _, at in found]
+        asked = [[self._pool.submit(one, fetch, view) for view in self.study.views] for fetch in fetches]
+        came = [[future.result() for future in futures] for futures in asked]
+        return [([body for body, _ in found], [at for _, at in found]) for found in came]
 
     def way(self, name: str, looks: Sequence[float], complete: float, frames: Sequence[NDArray[Any]]) -> Way:
         """What it took; the samples are compared here."""
@@ -298,8 +303,10 @@ def _picture_then_jpeg_xl(study: Study, port: int, name: str) -> Way:
     with _Visit(study, port) as visit:
         visit.open()
         picture = f"/rendered?viewport={VIEWPORT}&quality={QUALITY}"
-        pictures, looks = visit.of_each(lambda view: visit.get(f"{view.path}{picture}", accept="image/jpeg"))
-        exact, _ = visit.of_each(lambda view: visit.get(f"{view.path}/frames/1", accept=_JPEG_XL))
+        (pictures, looks), (exact, _) = visit.of_each(
+            lambda view: visit.get(f"{view.path}{picture}", accept="image/jpeg"),
+            lambda view: visit.get(f"{view.path}/frames/1", accept=_JPEG_XL),
+        )
         complete = visit.seconds
         if not all(min(imagecodecs.jpeg8_decode(picture).shape) > 300 for picture in pictures):
             raise CannotRun("a picture is too small to be looked at")
@@ -314,8 +321,7 @@ def _htj2k_from_coarse_to_fine(study: Study, port: int, name: str) -> Way:
         def part(span: str) -> Callable[[View], bytes]:
             return lambda view: visit.get(f"{view.path}/frames/1", accept=_HTJ2K, range=span)
 
-        begun, looks = visit.of_each(part(first))
-        ends, _ = visit.of_each(part(rest))
+        (begun, looks), (ends, _) = visit.of_each(part(first), part(rest))
         complete = visit.seconds
         for view, stream in zip(study.views, begun, strict=True):
             coarse = imagecodecs.htj2k_decode(stream, skipres=HTJ2K_LEVELS, resilient=True)
