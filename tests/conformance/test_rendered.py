@@ -26,7 +26,12 @@ def _shown(door: Door, path: str, accept: str = PNG) -> NDArray[np.uint8]:
 
 @pytest.mark.clause("10.4.1.1.3", "8.7.4")
 @pytest.mark.parametrize(
-    ("media_type", "decode"), [("image/jpeg", imagecodecs.jpeg8_decode), (PNG, imagecodecs.png_decode)]
+    ("media_type", "decode"),
+    [
+        ("image/jpeg", imagecodecs.jpeg8_decode),
+        (PNG, imagecodecs.png_decode),
+        ("image/jxl", imagecodecs.jpegxl_decode),
+    ],
 )
 def test_instance_and_frame_come_as_one_image(door: Door, media_type: str, decode: Callable) -> None:
     for path in (f"{instance(CT)}/rendered", f"{instance(CINE)}/frames/2/rendered"):
@@ -78,6 +83,21 @@ def test_quality_is_that_of_jpeg(door: Door) -> None:
     sizes = [len(door.get(f"{instance(CT)}/rendered?quality={q}", "image/jpeg").content) for q in (5, 50, 100)]
     assert sizes == sorted(sizes)
     assert sizes[0] < sizes[2]
+
+
+@pytest.mark.clause("8.3.5")
+def test_annotation_writes_into_the_image(door: Door) -> None:
+    path = f"{instance(CT)}/rendered?viewport=240,320"
+    plain = _shown(door, path)
+    changed = {
+        kinds: np.argwhere(_shown(door, f"{path}&annotation={kinds}") != plain)[:, 1]
+        for kinds in ("patient", "technique", "patient,technique")
+    }
+    assert changed["patient"].min() < 20
+    assert changed["technique"].max() > 220
+    assert len(changed["patient,technique"]) > max(len(changed["patient"]), len(changed["technique"]))
+    other = door.get(f"{path}&annotation=nothing", PNG)
+    assert "annotation" in other.headers["warning"]
 
 
 @pytest.mark.clause("8.3.5", "8.5")

@@ -18,6 +18,7 @@ from leanpacs.dicom.frames import FrameSpec
 from leanpacs.dicom.tree import Encoding
 from leanpacs.dicom.write import read_head
 from leanpacs.errors import UnsupportedFrame
+from leanpacs.transcode.annotating import annotated
 from leanpacs.transcode.frames import FrameTask, convert
 
 if TYPE_CHECKING:
@@ -58,19 +59,22 @@ class View:
     Parameters
     ----------
     media_type : str
-        ``image/jpeg`` or ``image/png``.
+        ``image/jpeg``, ``image/png`` or ``image/jxl``.
     quality : int
-        Of JPEG, 1 to 100.
+        Of JPEG and JPEG XL, 1 to 100.
     window : Window, optional
         In place of what the data set says.
     viewport : Viewport, optional
         The whole frame at its own size by default.
+    annotation : tuple of str
+        Texts to be drawn in the image: ``patient``, ``technique``.
     """
 
     media_type: str = "image/jpeg"
     quality: int = 90
     window: Window | None = None
     viewport: Viewport | None = None
+    annotation: tuple[str, ...] = ()
 
 
 def render(task: FrameTask, head: bytes, encoding: Encoding, view: View) -> bytes:
@@ -102,8 +106,12 @@ def render(task: FrameTask, head: bytes, encoding: Encoding, view: View) -> byte
         shown = np.ascontiguousarray(_seen(unpack(frame.data, frame.spec), frame.spec, ds, task.number, view))
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise UnsupportedFrame(f"what the data set says of showing it makes no sense: {error}") from error
+    if view.annotation:
+        shown = annotated(shown, ds, view.annotation)
     if view.media_type == "image/png":
         return bytes(imagecodecs.png_encode(shown))
+    if view.media_type == "image/jxl":
+        return bytes(imagecodecs.jpegxl_encode(shown, distance=0.1 + (100 - view.quality) * 0.09, effort=3))
     return bytes(imagecodecs.jpeg8_encode(shown, level=view.quality))
 
 

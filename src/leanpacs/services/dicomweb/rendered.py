@@ -18,6 +18,7 @@ from leanpacs.services.dicomweb import caching, media, multipart
 from leanpacs.services.dicomweb.multipart import BodyPart
 from leanpacs.services.dicomweb.problems import Problem
 from leanpacs.services.dicomweb.streaming import ChunkedResponse, whole
+from leanpacs.transcode.annotating import KINDS, is_possible
 from leanpacs.transcode.rendering import View, Viewport, Window
 
 if TYPE_CHECKING:
@@ -31,12 +32,12 @@ if TYPE_CHECKING:
     from leanpacs.services.dicomweb.urls import Urls
     from leanpacs.services.threads import Threads
 
-IMAGES: Final = ("image/jpeg", "image/png")
+IMAGES: Final = ("image/jpeg", "image/png", "image/jxl")
 _THUMBNAIL_SIDE: Final = 128
 _LARGEST_SIDE: Final = 16_384
 _INTEGER: Final = re.compile(r"-?\d{1,6}")
 _FUNCTIONS: Final = {"linear": "LINEAR", "linear-exact": "LINEAR_EXACT", "sigmoid": "SIGMOID"}
-_IGNORED: Final = ("annotation", "charset", "iccprofile")
+_IGNORED: Final = ("charset", "iccprofile")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,8 @@ async def rendered(request: Request, shown: Sequence[Picture], retriever: Retrie
     form, is_multipart = _form(request, len(shown))
     view = _view(request.query_params, form)
     ignored = [name for name in _IGNORED if name in request.query_params]
+    if "annotation" in request.query_params and not view.annotation:
+        ignored.append("annotation")
     shown = shown if is_multipart else shown[:1]
     return await images(request, shown, view, retriever, threads, is_multipart=is_multipart, ignored=ignored)
 
@@ -191,7 +194,7 @@ def _view(parameters: Mapping[str, str], form: str, viewport: Viewport | None = 
     if "viewport" in parameters:
         viewport = _viewport(parameters["viewport"])
     asked = window(parameters["window"]) if "window" in parameters else None
-    return View(form, int(quality), asked, viewport)
+    return View(form, int(quality), asked, viewport, annotation(parameters.get("annotation", "")))
 
 
 def window(text: str) -> Window:
@@ -211,6 +214,12 @@ def window(text: str) -> Window:
     if text.count(",") > 2 or not (math.isfinite(found.center) and least <= found.width < math.inf):
         raise Problem(400, f"window is center,width,function; functions are {', '.join(_FUNCTIONS)}.")
     return found
+
+
+def annotation(text: str) -> tuple[str, ...]:
+    """What is to be written in the image; values that nobody knows are passed over (PS3.18 8.3.5.1.1)."""
+    asked = {kind.strip().lower() for kind in text.split(",")}
+    return tuple(kind for kind in KINDS if kind in asked) if is_possible() else ()
 
 
 def _viewport(text: str) -> Viewport:

@@ -44,7 +44,7 @@ PARAMETERS: Final = (
 )
 _REFUSED: Final = ("anonymize", "presentationUID", "presentationSeriesUID")
 """Who asks for these must not get an image without them."""
-_IGNORED: Final = ("annotation", "imageAnnotation", "charset")
+_IGNORED: Final = ("imageAnnotation", "charset")
 _FOR_IMAGES: Final = frozenset(
     {"frameNumber", "rows", "columns", "region", "windowCenter", "windowWidth", "imageQuality", "annotation"}
 )
@@ -108,7 +108,8 @@ def _view(parameters: Mapping[str, str], form: str, row: InstanceRow) -> View:
     quality = _number(parameters, "imageQuality", 90)
     if quality > 100:
         raise Problem(400, "imageQuality is a number from 1 to 100.")
-    return View(form, quality, _window(parameters), _viewport(parameters, row))
+    drawn = rendered.annotation(parameters.get("annotation", ""))
+    return View(form, quality, _window(parameters), _viewport(parameters, row), drawn)
 
 
 def _window(parameters: Mapping[str, str]) -> Window | None:
