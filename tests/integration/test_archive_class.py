@@ -23,6 +23,7 @@ from pynetdicom.sop_class import (
 )
 
 import data
+from dimse_peer import door
 from leanpacs.archive.archive import Archive, open_archive
 from leanpacs.catalog import Query
 from leanpacs.config import Settings
@@ -311,6 +312,7 @@ def test_a_server_brings_back_what_viewers_ask_for(tmp_path: Path) -> None:
         "LEANPACS_TIERS__COLD": json.dumps(cold),
         "LEANPACS_DELIVERY__RESTORE_POLL_SECONDS": "0.2",
         "LEANPACS_DELETE__GRACE_SECONDS": "0",
+        "LEANPACS_DIMSE__RESTORE_WAIT_SECONDS": "1",
         "LEANPACS_STORAGE__MINIMUM_FREE_BYTES": "0",
     }
     folder, files = tmp_path / "archive", tmp_path / "files"
@@ -328,7 +330,7 @@ def test_a_server_brings_back_what_viewers_ask_for(tmp_path: Path) -> None:
         with httpx.Client(headers={"accept": "*/*"}) as client:
             assert _availability(client, base) == {"NEARLINE"}
             assert _found(server, study_uid) == ["NEARLINE"]
-            assert _got(server, study_uid) == (0xA702, 2)
+            assert _got((server.host, server.port), study_uid) == (0xA702, 2)  # it would take longer than it may
             answer = client.get(f"{base}/studies/{study_uid}")
             assert answer.status_code == 503
             assert 1 <= int(answer.headers["retry-after"]) <= 2
@@ -342,7 +344,21 @@ def test_a_server_brings_back_what_viewers_ask_for(tmp_path: Path) -> None:
                 assert time.monotonic() < deadline
                 time.sleep(0.2)
             assert _found(server, study_uid) == ["ONLINE"]
-            assert _got(server, study_uid) == (0x0000, 0)
+            assert _got((server.host, server.port), study_uid) == (0x0000, 0)
+
+
+def test_a_retrieval_waits_for_what_comes_soon(tmp_path: Path) -> None:
+    with open_archive(tmp_path / "archive", settings_of(tmp_path, restore_seconds=2.0)) as archive:
+        study(archive, 2)
+        with door(archive, holdings=archive, restore_wait_seconds=60.0) as address:
+            assert _got(address, data.uid("study", 0)) == (0x0000, 0)
+
+
+def test_nobody_waits_for_what_takes_long(archive: Archive) -> None:
+    study(archive, 2)
+    with door(archive, holdings=archive, restore_wait_seconds=60.0) as address:
+        assert _got(address, data.uid("study", 0)) == (0xA702, 2)
+    assert len(archive.catalog.restores()) == 2
 
 
 def _availability(client: httpx.Client, base: str) -> set[str]:
@@ -368,14 +384,14 @@ def _found(server: Server, study_uid: str) -> list[str]:
     return [ds.InstanceAvailability for _, ds in answers if ds is not None]
 
 
-def _got(server: Server, study_uid: str) -> tuple[int, int]:
+def _got(address: tuple[str, int], study_uid: str) -> tuple[int, int]:
     """Final status of a C-GET, and the number of instances that failed."""
     ae = AE("GETTER")
     ae.add_requested_context(StudyRootQueryRetrieveInformationModelGet)
     ae.add_requested_context(CTImageStorage, [data.EXPLICIT_LE])
     roles = [build_role(CTImageStorage, scp_role=True)]
     handlers = [(evt.EVT_C_STORE, lambda _: 0)]
-    association = ae.associate(server.host, server.port, ae_title=server.ae_title, ext_neg=roles, evt_handlers=handlers)
+    association = ae.associate(*address, ext_neg=roles, evt_handlers=handlers)
     answers = list(association.send_c_get(_query(study_uid), StudyRootQueryRetrieveInformationModelGet))
     association.release()
     status, _ = answers[-1]

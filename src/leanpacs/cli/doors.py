@@ -45,6 +45,7 @@ def serve_dimse(settings: Settings, listener: socket.socket, lifeline: Connectio
         allowed_calling=frozenset(settings.dimse.allowed_calling),
         relational=settings.dimse.relational_queries,
         read_headers=settings.dimse.query_headers,
+        restore_wait_seconds=settings.dimse.restore_wait_seconds,
         destinations=peers(settings),
         certificate=own_certificate(settings),
         allowed_addresses=settings.dimse.allowed_addresses,

@@ -94,6 +94,11 @@ class DimseSettings(Section):
         gt=0,
         description="An association is aborted when a message stands still for longer in its middle.",
     )
+    restore_wait_seconds: Seconds = Field(
+        default=60.0,
+        description="How long C-MOVE and C-GET wait, with pending responses, for what is in a tier of kind 'archive'. "
+        "What is known to take longer fails at once and is brought back all the same.",
+    )
     idle_timeout_seconds: Seconds = Field(
         default=600.0, gt=0, description="An association is aborted when it stays idle for longer."
     )

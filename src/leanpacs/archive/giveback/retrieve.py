@@ -17,6 +17,7 @@ from leanpacs.archive.giveback.making import Maker
 from leanpacs.catalog import Catalog, InstanceRow
 from leanpacs.dicom.uids import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE
 from leanpacs.dicom.uids import transfer_syntax as syntax_of
+from leanpacs.errors import BeingRestored
 from leanpacs.storage.stores import Stores
 from leanpacs.transcode.source import OpenInstance
 
@@ -81,6 +82,14 @@ class Retriever:
     def expect(self, instances: Sequence[InstanceRow]) -> None:
         """Prepare for giving all of these, one after the other."""
         self._holdings.expect(instances)
+
+    def bring(self, instance: InstanceRow) -> float:
+        """Ask for an instance that is in an archive class, and for its study; the seconds that it will still take."""
+        try:
+            with self._holdings.opened(instance):
+                return 0.0
+        except BeingRestored as error:
+            return error.seconds or 1.0
 
     def as_received(self, instance: InstanceRow) -> Part10:
         """The exact bytes that were received, preamble and file meta included if there were any."""

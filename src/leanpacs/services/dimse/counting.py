@@ -45,6 +45,10 @@ class _Counted:
         """See `Giving.expect`."""
         self._archive.expect(instances)
 
+    def bring(self, instance: InstanceRow) -> float:
+        """See `Giving.bring`."""
+        return self._archive.bring(instance)
+
     def _counted(self, instance: InstanceRow, given: DataSet) -> DataSet:
         return _DataSet(given.transfer_syntax, self._counting(instance, given))
 

@@ -23,6 +23,7 @@ from leanpacs.services.dimse.models import MODELS, UNIQUE_KEYS, Model
 from leanpacs.services.dimse.requester import Peer
 from leanpacs.services.dimse.sending import deliver
 from leanpacs.services.dimse.status import Reply, Status
+from leanpacs.services.dimse.waiting import wait_for
 from leanpacs.services.ledger import Ledger, Party
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,10 @@ class Giving(Protocol):
 
     def expect(self, instances: Sequence[InstanceRow], /) -> None:
         """Prepare for giving all of these."""
+        ...
+
+    def bring(self, instance: InstanceRow, /) -> float:
+        """Ask for an instance that is in an archive class; the seconds that it will still take."""
         ...
 
 
@@ -119,6 +124,12 @@ class _Job:
             self.comment = sent.reason or f"status {sent.status or 0:04X}"
         self.report()
 
+    def goes_on(self) -> bool:
+        """Tell the peer that nothing is sent yet; whether it still wants it."""
+        if not self.is_cancelled():
+            self.association.respond(self.command, Reply(Status.PENDING, more=self.progress.elements(remaining=True)))
+        return not self.cancelled
+
     def report(self) -> None:
         """Tell the peer how far it is."""
         self.progress.remaining -= 1
@@ -146,6 +157,8 @@ class RetrieveService:
         How long a destination may take.
     ledger : Ledger, optional
         Where bytes are counted.
+    wait_seconds : float
+        How long to wait for what must be brought back from an archive class.
     """
 
     def __init__(
@@ -158,6 +171,7 @@ class RetrieveService:
         peers: Peers,
         timeout_seconds: float,
         ledger: Ledger | None = None,
+        wait_seconds: float = 0.0,
     ) -> None:
         self._catalog = catalog
         self._archive = archive
@@ -166,6 +180,7 @@ class RetrieveService:
         self._peers = peers
         self._timeout_seconds = timeout_seconds
         self._ledger = ledger
+        self._wait_seconds = wait_seconds
 
     def get(self, association: Association, command: Command) -> Reply:
         """Send what is asked for on the association that it is asked on."""
@@ -207,6 +222,7 @@ class RetrieveService:
         archive = counted(self._archive, self._ledger, receiver)
         self._archive.expect([row.held for row in rows])
         job = _Job(association, command, [parcel_of(row.held, archive) for row in rows])
+        wait_for(rows, self._archive.bring, self._wait_seconds, job.goes_on)
         send(job)
         return job.progress.final(Writer(context.transfer_syntax), job.comment, cancelled=job.cancelled)
 

@@ -92,6 +92,8 @@ class DimseOptions:
         Larger instances are refused.
     timeouts : Timeouts
         How long peers may take.
+    restore_wait_seconds : float
+        How long retrievals wait for what must be brought back from an archive class.
     stop_seconds : float
         How long associations may finish their current message when the door is closed.
     """
@@ -103,6 +105,7 @@ class DimseOptions:
     check_called: bool = False
     relational: bool = True
     read_headers: bool = True
+    restore_wait_seconds: float = 0.0
     destinations: tuple[Peer, ...] = ()
     certificate: tuple[Path, Path] | None = None
     allowed_addresses: tuple[Network, ...] = ()
@@ -334,6 +337,7 @@ def _giving(holdings: Holdings, options: DimseOptions, ledger: Ledger | None) ->
         peers=peers,
         timeout_seconds=options.timeouts.network,
         ledger=ledger,
+        wait_seconds=options.restore_wait_seconds,
     )
     commitment = CommitmentService(holdings.catalog, holdings.catalog.outgoing, ae_title=options.ae_title, peers=peers)
     return {
