@@ -90,8 +90,9 @@ class Orthanc:
 
     def file(self, sop_uid: str) -> bytes:
         """The file of an instance, in the transfer syntax in which it holds it."""
-        (name,) = self.rest.post("/tools/lookup", content=sop_uid).raise_for_status().json()
-        return self.rest.get(f"/instances/{name['ID']}/file").raise_for_status().content
+        found = self.rest.post("/tools/lookup", content=sop_uid).raise_for_status().json()
+        (name,) = {one["ID"] for one in found if one["Type"] == "Instance"}  # a series may have the same UID
+        return self.rest.get(f"/instances/{name}/file").raise_for_status().content
 
     def store(self, file: bytes) -> None:
         """Give it a file."""
