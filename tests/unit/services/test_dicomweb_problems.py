@@ -115,7 +115,7 @@ def test_what_senders_write_into_uids_stays_out_of_header_fields(archive: FakeAr
 
 
 def test_other_methods_are_not_allowed(client: Client) -> None:
-    response = client.request("DELETE", "/dicom-web/studies/1.2/series/1.3")
+    response = client.request("PUT", "/dicom-web/studies/1.2/series/1.3")
     assert response.status_code == 405
     assert "GET" in response.headers["allow"]
     assert response.headers["content-type"] == "application/problem+json"
