@@ -31,6 +31,10 @@ _LEAST_BITS = 8
 MOST_BITS = 24
 """Beyond them OpenJPEG gives other samples without saying so: its wavelet transform overflows 32 bits."""
 
+_FIRST_DEPTH = 42
+"""Where the number of bits of the first component stands: SOC, SIZ, its length and 36 bytes before it."""
+_SIGNED = 0x80
+
 MOST_HTJ2K_BITS = 16
 """OpenJPEG does not read the header of high-throughput code streams with more."""
 
@@ -97,10 +101,14 @@ class HTJ2K:
     def encode(self, samples: Samples, spec: FrameSpec, options: EncodeOptions) -> bytes:
         """Compress one frame; ``effort`` has no meaning."""
         values = narrowed(checked(self, samples, spec, options.precision), options.precision)
+        is_odd = options.precision < 8 * values.dtype.itemsize <= MOST_HTJ2K_BITS
         with encoding(self.name):
             import imagecodecs
 
-            return bytes(imagecodecs.htj2k_encode(values, reversible=True, rgb=_is_rgb(spec), planar=False))
+            # OpenJPH declares 8 or 16 bits; the true number lets the code stream go out as it is held.
+            given = centred(values, options.precision) if is_odd else values
+            stream = bytes(imagecodecs.htj2k_encode(given, reversible=True, rgb=_is_rgb(spec), planar=False))
+        return with_depth(stream, spec, options.precision, is_signed=values.dtype.kind == "i") if is_odd else stream
 
     def decode(self, stream: bytes, spec: FrameSpec, options: EncodeOptions) -> Samples:
         """Return the samples of a code stream made by :meth:`encode`."""
@@ -143,6 +151,26 @@ def decode_received_htj2k(stream: bytes, spec: FrameSpec, *, is_lossless: bool) 
     if bits > MOST_HTJ2K_BITS:
         raise UnsupportedFrame(f"{HTJ2K.name}: lossy with {bits} bits a sample")
     return decode_received(Jpeg2000.name, stream, spec)
+
+
+def centred(values: Samples, precision: int) -> Samples:
+    """Signed values: what a decoder will add to unsigned ones is taken away, so that any number may be declared."""
+    signed = np.dtype(np.int8 if precision <= 8 else np.int16)
+    if values.dtype.kind == "i":
+        return values.astype(signed, copy=False)
+    # Subtraction modulo the width is exact: the difference fits it.
+    unsigned = np.dtype(f"u{signed.itemsize}")
+    moved: Samples = values.astype(unsigned, copy=False) - unsigned.type(1 << precision - 1)
+    return moved.view(signed)
+
+
+def with_depth(stream: bytes, spec: FrameSpec, precision: int, *, is_signed: bool) -> bytes:
+    """The code stream with another number of bits declared, for all components (ISO/IEC 15444-1 A.5.1)."""
+    depth = precision - 1 | (_SIGNED if is_signed else 0)
+    changed = bytearray(stream)
+    for component in range(spec.samples_per_pixel):
+        changed[_FIRST_DEPTH + 3 * component] = depth
+    return bytes(changed)
 
 
 def as_received(samples: Samples, header: Jpeg2000Header, spec: FrameSpec) -> DecodedFrame:

@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-import numpy as np
-
 from leanpacs.codecs.codec import Samples, encoding
-from leanpacs.codecs.jpeg2000 import HTJ2K, Jpeg2000
+from leanpacs.codecs.jpeg2000 import HTJ2K, Jpeg2000, centred, with_depth
 from leanpacs.codecs.samples import image_refusal
 from leanpacs.codecs.writing.fitting import largest_within
 from leanpacs.codecs.writing.options import WriteOptions, WrittenFrame
@@ -26,11 +24,6 @@ from leanpacs.codecs.writing.writer import (
     written,
 )
 from leanpacs.dicom.frames import FrameSpec
-
-_FIRST_DEPTH: Final = 42
-"""Where the number of bits of the first component stands: SOC, SIZ, its length and 36 bytes before it."""
-
-_SIGNED: Final = 0x80
 
 _THUMBNAIL: Final = 64
 """Rows or columns that the lowest resolution of the RPCL syntax has at most."""
@@ -53,8 +46,7 @@ def _write_jpeg2000(samples: Samples, spec: FrameSpec, options: WriteOptions) ->
     with encoding(Jpeg2000.name):
         if options.lossy is None:
             precision = needed_bits(values, spec)
-            centred = _centred(values, precision)
-            stream = bytes(imagecodecs.jpeg2k_encode(centred, level=0, reversible=True, **common))
+            stream = bytes(imagecodecs.jpeg2k_encode(centred(values, precision), level=0, reversible=True, **common))
             return _declared(stream, spec, precision, "YBR_RCT")
         shifted = _shifted(require_within(values, spec), spec)
 
@@ -86,7 +78,7 @@ def _htj2k(samples: Samples, spec: FrameSpec, options: WriteOptions, **others: A
     with encoding(HTJ2K.name):
         if options.lossy is None:
             precision = needed_bits(values, spec)
-            stream = bytes(imagecodecs.htj2k_encode(_centred(values, precision), reversible=True, **common))
+            stream = bytes(imagecodecs.htj2k_encode(centred(values, precision), reversible=True, **common))
             return _declared(stream, spec, precision, "YBR_RCT")
         shifted = _shifted(require_within(values, spec), spec)
 
@@ -123,17 +115,6 @@ def _of_ratio(
     return largest_within(int(bits / 8 / options.lossy.ratio), encode, span)
 
 
-def _centred(values: Samples, precision: int) -> Samples:
-    """Signed values: what a decoder will add to unsigned ones is taken away, so that any number may be declared."""
-    signed = np.dtype(np.int8 if precision <= 8 else np.int16)
-    if values.dtype.kind == "i":
-        return values.astype(signed, copy=False)
-    # Subtraction modulo the width is exact: the difference fits it.
-    unsigned = np.dtype(f"u{signed.itemsize}")
-    moved: Samples = values.astype(unsigned, copy=False) - unsigned.type(1 << precision - 1)
-    return moved.view(signed)
-
-
 def _shifted(values: Samples, spec: FrameSpec) -> Samples:
     """Values that fill the bits which the encoder will declare: step sizes are parts of that range."""
     width = 1 if spec.bits_stored <= 8 else 2
@@ -142,11 +123,8 @@ def _shifted(values: Samples, spec: FrameSpec) -> Samples:
 
 def _declared(stream: bytes, spec: FrameSpec, precision: int, transformed: str) -> WrittenFrame:
     """Declare the true number of bits, and the sign that Pixel Representation says."""
-    depth = precision - 1 | (_SIGNED if spec.pixel_representation else 0)
-    changed = bytearray(stream)
-    for component in range(spec.samples_per_pixel):
-        changed[_FIRST_DEPTH + 3 * component] = depth
-    return written(bytes(changed), spec, transformed if _is_rgb(spec) else "")
+    changed = with_depth(stream, spec, precision, is_signed=bool(spec.pixel_representation))
+    return written(changed, spec, transformed if _is_rgb(spec) else "")
 
 
 def _is_rgb(spec: FrameSpec) -> bool:

@@ -1,0 +1,156 @@
+"""Giving: what is held goes out as it is, what is made is made ahead, kept, and checked by samples."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from data import Recipe, make_instance
+from integration.test_dicomweb import Inline
+from leanpacs.archive.archive import Archive, open_archive
+from leanpacs.archive.giveback.ahead import Lookahead
+from leanpacs.archive.giveback.checks import FIRST_ONES, SpotChecks
+from leanpacs.archive.giveback.given import Part10
+from leanpacs.archive.intake.ingest import Incoming
+from leanpacs.archive.settle.settler import Settler
+from leanpacs.catalog import InstanceRow
+from leanpacs.codecs.registry import decode_received
+from leanpacs.config import Settings
+from leanpacs.dicom.encapsulation import encapsulate, encapsulated_length
+from leanpacs.dicom.uids import EXPLICIT_LE, HTJ2K_LOSSLESS, JPEG_LS_LOSSLESS
+from leanpacs.errors import DicomError
+
+SLICES = [Recipe(instance=number, seed=number, frames=2, rows=200, columns=160) for number in range(3)]
+
+
+class Forbidden(Inline):
+    """Stands for workers where nothing may be converted."""
+
+    def submit(self, *_: object, **__: object) -> None:  # type: ignore[override]
+        raise AssertionError("a frame was converted")
+
+
+def settled(folder: Path, **delivery: object) -> Archive:
+    """An archive that holds `SLICES` in HTJ2K."""
+    sections = {"storage": {"minimum_free_bytes": 0}, "settle": {"preset": "htj2k"}, "delivery": delivery}
+    archive = open_archive(folder / "archive", Settings(**sections))
+    for recipe in SLICES:
+        path = archive.spool_folder / f"{recipe.instance}.dcm"
+        path.write_bytes(make_instance(recipe))
+        archive.land(Incoming(path, "TEST", "import"))
+    settle = archive.settings.settle
+    Settler(archive.store, archive.catalog, settle, limit_inflated_bytes=1 << 30, executor=Inline).drain()
+    return archive
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Iterator[Archive]:
+    with settled(tmp_path) as archive:
+        yield archive
+
+
+def row(archive: Archive, recipe: Recipe) -> InstanceRow:
+    """The row of a slice."""
+    (found,) = archive.catalog.instances(sop_uid=recipe.sop_uid)
+    return found
+
+
+def samples(content: bytes, archive: Archive, recipe: Recipe) -> list[np.ndarray]:
+    """Frames of a file in HTJ2K as they decode, and nothing left over in it."""
+    file = pydicom.dcmread(io.BytesIO(content))
+    assert file.file_meta.TransferSyntaxUID == HTJ2K_LOSSLESS
+    assert file.SOPInstanceUID == recipe.sop_uid
+    streams = list(pydicom.encaps.generate_frames(file.PixelData, number_of_frames=2))
+    spec = archive.retriever.opened(row(archive, recipe))
+    with spec as opened:
+        coding = opened.known.contents.manifest.pixel  # type: ignore[attr-defined]
+        return [decode_received(stream, HTJ2K_LOSSLESS, coding.spec).samples for stream in streams]
+
+
+def test_held_code_streams_go_out_around_nothing_new(archive: Archive) -> None:
+    archive.retriever._maker._workers = Forbidden()
+    for recipe in SLICES:
+        for _ in range(2):  # opened, and remembered
+            part = archive.retriever.part10(row(archive, recipe), HTJ2K_LOSSLESS)
+            content = b"".join(part.chunks)
+            assert part.length == len(content)
+        expected = pydicom.dcmread(io.BytesIO(make_instance(recipe))).pixel_array
+        assert all(map(np.array_equal, samples(content, archive, recipe), expected))
+
+
+def test_who_takes_any_syntax_gets_what_is_held(archive: Archive) -> None:
+    archive.retriever.expect([row(archive, recipe) for recipe in SLICES])
+    assert {archive.retriever.syntax_at_hand(row(archive, recipe)) for recipe in SLICES} == {HTJ2K_LOSSLESS}
+
+
+def test_unless_the_settings_say_as_received(tmp_path: Path) -> None:
+    with settled(tmp_path, any_syntax=["jpegls"]) as archive:
+        assert archive.retriever.syntax_at_hand(row(archive, SLICES[0])) == EXPLICIT_LE
+
+
+def test_what_was_transcoded_is_kept_as_a_whole(archive: Archive) -> None:
+    first = b"".join(archive.retriever.part10(row(archive, SLICES[0]), JPEG_LS_LOSSLESS).chunks)
+    archive.retriever._maker._workers = Forbidden()
+    part = archive.retriever.part10(row(archive, SLICES[0]), JPEG_LS_LOSSLESS)
+    assert (part.length, b"".join(part.chunks)) == (len(first), first)
+    data_set = b"".join(archive.retriever.data_set(row(archive, SLICES[0]), JPEG_LS_LOSSLESS).chunks)
+    assert first.endswith(data_set)
+
+
+def test_what_was_received_comes_back_from_the_cache_too(archive: Archive) -> None:
+    for _ in range(3):
+        part = archive.retriever.as_received(row(archive, SLICES[1]))
+        assert b"".join(part.chunks) == make_instance(SLICES[1])
+
+
+def test_deleted_instances_are_not_given_from_memory(archive: Archive) -> None:
+    found = row(archive, SLICES[2])
+    list(archive.retriever.part10(found, HTJ2K_LOSSLESS).chunks)
+    archive.deleter().delete(sop_uid=SLICES[2].sop_uid, actor="TEST", reason="test")
+    assert archive.catalog.instances(sop_uid=SLICES[2].sop_uid) == []
+
+
+def test_made_ahead_in_order_and_errors_in_their_turn() -> None:
+    lookahead, threads = Lookahead(), set()
+
+    def making(number: int) -> Callable[[], Part10]:
+        def make() -> Part10:
+            threads.add(threading.current_thread().name)
+            if number == 3:
+                raise DicomError("the third one")
+            return Part10(str(number), 1, iter([b"x"]))
+
+        return lookahead.begin(1, make)
+
+    given = lookahead.in_turn(making(number) for number in range(6))
+    assert [next(given).transfer_syntax for _ in range(3)] == ["0", "1", "2"]
+    with pytest.raises(DicomError, match="third"):
+        next(given)
+    assert threading.current_thread().name not in threads
+    lookahead.close()
+
+
+def test_the_first_ones_are_checked_and_then_one_in_some(archive: Archive) -> None:
+    found = row(archive, SLICES[0])
+    due = [SpotChecks(1).are_due(found, "a") for _ in range(3)]
+    assert due == [True] * 3
+    checks = SpotChecks(10)
+    due = [checks.are_due(found, "a") for _ in range(40)]
+    assert due[:FIRST_ONES] == [True] * FIRST_ONES
+    assert sum(due[FIRST_ONES:]) == 3
+    assert checks.are_due(found, "b")
+    assert not SpotChecks(0).are_due(found, "a")
+
+
+@pytest.mark.parametrize("lengths", [[0], [1], [2, 3, 5], [7] * 20])
+@pytest.mark.parametrize("with_table", [True, False])
+def test_lengths_are_known_beforehand(lengths: list[int], with_table: bool) -> None:
+    frames = [bytes(length) for length in lengths]
+    made = b"".join(encapsulate(frames, lengths=lengths, with_table=with_table))
+    assert encapsulated_length(lengths, with_table=with_table) == len(made)
