@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import URL
 
 import data
-from ageing import Clock, aged, given_back, taken_in
+from ageing import Clock, aged, given_back, inline, taken_in
 from leanpacs.archive.archive import Archive, open_archive
 from leanpacs.archive.care.rescue import rebuild_catalog
 from leanpacs.config import Settings
 from leanpacs.errors import RefusedByPolicy
 from leanpacs.lifecycle.policy import Policy
+from leanpacs.lifecycle.runner import Lifecycle
+from postgres_server import schema_of_its_own
 
 ROOT = Path(__file__).parent.parent.parent
 POLICY = Policy.model_validate(
@@ -125,6 +130,83 @@ def test_an_instance_lives_through_all_tiers(archive: Archive) -> None:
     assert tombstone.actor == "policy:ten years"
     archive.deleter().sweep(clock() + timedelta(days=1))
     assert stored(archive) == {"hot": 0, "warm": 0, "cold": 0}
+
+
+def test_reads_count_and_what_is_in_an_archive_class_is_asked_for(tmp_path: Path) -> None:
+    clock = Clock()
+    settings = Settings(
+        storage={"minimum_free_bytes": 0},
+        delete={"grace_seconds": 0},
+        settle={"preset": "zstd:1"},
+        lifecycle={"replaced_grace_seconds": 0},
+        tiers={"cold": {"kind": "archive", "url": str(tmp_path / "cold"), "restore_seconds": 0.5}},
+    )
+    policy = Policy.model_validate(
+        {
+            "name": "x",
+            "rules": [
+                {"name": "cold", "when": {"older_than_days": 0}, "then": {"tier": "cold", "pack": "series"}},
+                {"name": "dense", "then": {"preset": "jpegxl:7"}},
+                {"name": "wanted", "when": {"read_at_least": 2}, "then": {"keep_fast": True}},
+            ],
+        }
+    )
+    with open_archive(tmp_path / "archive", settings) as archive:
+        larger = [dataclasses.replace(recipe, rows=160, columns=160) for recipe in RECIPES[:3]]
+        received = taken_in(archive, [data.make_instance(recipe) for recipe in larger])
+        assert given_back(archive) == received
+        archive.reads.flush()
+        (series,) = [archive.catalog.ageing.series_of(1)]
+        assert [one.reads for one in series] == [1, 1, 1]
+        assert series[0].last_read_at > 0
+        report = aged(archive, policy, clock)
+        assert (report.failed, stored(archive)["hot"]) == (0, 0)
+        scrub = Lifecycle(archive, policy, now=clock, executor=inline).scrub(older_than=timedelta(), decode_percent=100)
+        assert (scrub.blobs, scrub.damaged) == (1, 0)
+
+        with archive.catalog.writing() as transaction:
+            transaction.ageing.note_reads({series[0].series_id: (1, clock())})
+        report = aged(archive, policy, clock)
+        assert set(report.outcomes) == {("warm fast", "waiting")}
+        time.sleep(0.6)
+        clock.turn_to(0.001)
+        report = aged(archive, policy, clock)
+        assert report.outcomes == {("warm fast", "done"): 3}
+        assert stored(archive)["hot"] > 0
+        assert given_back(archive) == received
+
+
+def test_on_postgresql_as_on_sqlite(tmp_path: Path, postgres_database: URL) -> None:
+    with schema_of_its_own(postgres_database) as url:
+        settings = Settings(
+            storage={"minimum_free_bytes": 0},
+            delete={"grace_seconds": 0},
+            lifecycle={"replaced_grace_seconds": 0},
+            catalog={"url": url},
+            tiers={name: {"kind": "local", "url": str(tmp_path / name)} for name in ("warm", "cold")},
+        )
+        clock = Clock()
+        with open_archive(tmp_path / "archive", settings) as archive:
+            received = taken_in(archive, [data.make_instance(recipe) for recipe in RECIPES])
+            with archive.catalog.writing() as transaction:
+                transaction.ageing.hold(RECIPES[-1].study_uid, "", actor="judge", reason="trial", now=clock())
+                transaction.ageing.note_reads({1: (1, clock())})
+            for day in (31, 130, 720):
+                clock.turn_to(day)
+                assert aged(archive, POLICY, clock).failed == 0
+                assert given_back(archive) == received
+            archive.reads.flush()
+            assert (stored(archive)["hot"], archive.status().damaged) == (0, 0)
+            scrub = Lifecycle(archive, POLICY, now=clock, executor=inline).scrub(
+                older_than=timedelta(), decode_percent=100
+            )
+            assert scrub.damaged == 0
+            clock.turn_to(3651)
+            assert aged(archive, POLICY, clock).failed == 0
+            assert {one.study_uid for one in archive.catalog.all_instances()} == {
+                RECIPES[-1].study_uid,
+                next(recipe.study_uid for recipe in RECIPES if recipe.modality == "US"),
+            }
 
 
 def test_series_packs_are_verified_taken_apart_and_found_by_a_new_catalog(archive: Archive, tmp_path: Path) -> None:

@@ -45,6 +45,13 @@ def status(data: Data = None, config: Config = None, json: Json = False) -> None
         f"waiting to be settled: {found.backlog.count} ({human_bytes(found.backlog.size_bytes)}); "
         f"in quarantine: {found.quarantined}"
     )
+    if found.damaged:
+        print(f"damaged blobs: {found.damaged}; see 'leanpacs lifecycle status'")
+    if len(found.tiers) > 1:
+        print("tiers: " + ", ".join(f"{tier} {human_bytes(size)} ({blobs})" for tier, blobs, size in found.tiers))
+    saved = sum(one.bytes_before - one.bytes_after for one in found.lifecycle if one.outcome == "done")
+    if found.lifecycle:
+        print(f"saved by the lifecycle so far: {human_bytes(saved)}; see 'leanpacs lifecycle status'")
     for heading, shares in (("modality", summary.by_modality), ("codec", summary.by_codec)):
         columns = [Column(heading), *(Column(text, True) for text in _SHARE_HEADINGS)]
         print_table(f"By {heading}", columns, [_share_row(share) for share in [*shares, total]])
@@ -76,6 +83,9 @@ def _status_record(found: ArchiveStatus) -> dict[str, object]:
         "by_codec": [asdict(share) for share in summary.by_codec],
         "backlog": {"instances": found.backlog.count, "bytes": found.backlog.size_bytes},
         "quarantined": found.quarantined,
+        "tiers": [{"tier": tier, "blobs": blobs, "bytes": size} for tier, blobs, size in found.tiers],
+        "lifecycle": [asdict(one) for one in found.lifecycle],
+        "damaged_blobs": found.damaged,
         "dictionary_bytes": found.dictionary_bytes,
         "free_bytes": found.free_bytes,
     }

@@ -20,6 +20,7 @@ from leanpacs.archive.archive import Archive
 from leanpacs.catalog.ageing import Done, Outcome, Tried, Work
 from leanpacs.config import Settings
 from leanpacs.errors import (
+    BeingRestored,
     BlobNotFound,
     CatalogUnavailable,
     InstanceNotFound,
@@ -35,7 +36,7 @@ from leanpacs.lifecycle.policy import Policy
 from leanpacs.lifecycle.pricing import Prices
 from leanpacs.lifecycle.scrub import Scrubbed, Scrubber
 from leanpacs.lifecycle.tasks import Steps, steps
-from leanpacs.refs import BlobRef
+from leanpacs.refs import BlobRef, Digest, Tier
 
 log = logging.getLogger(__name__)
 
@@ -355,6 +356,8 @@ class Lifecycle:
     def _failed(self, task: Task, error: BaseException) -> Done:
         """Leave what is there, say why, and try again after a while."""
         now = self._now()
+        if isinstance(error, BeingRestored):
+            return self._put_off(task, error, now)
         gone = isinstance(error, InstanceNotFound | BlobNotFound)
         outcome = Outcome.OVERTAKEN if gone else Outcome.FAILED
         pause = timedelta(seconds=self._own.retry_seconds)
@@ -373,6 +376,17 @@ class Lifecycle:
             transaction.ageing.remember(
                 _work(task), self._owner, Tried(outcome.value, until, detail=f"{type(error).__name__}: {error}")
             )
+            transaction.ageing.add_up(done, now=now)
+        return done
+
+    def _put_off(self, task: Task, asleep: BeingRestored, now: datetime) -> Done:
+        """Ask for what is in an archive class, and come again when it is there."""
+        seconds = self._archive.stores.at(Tier(asleep.tier)).restore(Digest.from_hex(asleep.digest))
+        done = Done(task.name, task.rule, Outcome.WAITING, task.raw_bytes)
+        with self._catalog.writing() as transaction:
+            until = now + timedelta(seconds=seconds)
+            tried = Tried(Outcome.WAITING.value, until, detail=str(asleep))
+            transaction.ageing.remember(_work(task), self._owner, tried)
             transaction.ageing.add_up(done, now=now)
         return done
 

@@ -76,6 +76,16 @@ def gauges(status: ArchiveStatus, now: datetime | None = None) -> Iterator[Gauge
     for destination, has_failed, count in status.outbox:
         labels = {"destination": destination, "state": "failed" if has_failed else "waiting"}
         yield Gauge("outbox_instances", "Instances that wait to be sent, or could not be sent.", count, labels)
+    for tier, blobs, size in status.tiers:
+        yield Gauge("tier_blobs", "Blobs, by tier.", blobs, {"tier": tier})
+        yield Gauge("tier_bytes", "Bytes of all blobs, by tier.", size, {"tier": tier})
+    for one in status.lifecycle:
+        labels = {"task": one.task, "rule": one.rule, "outcome": one.outcome}
+        yield Gauge("lifecycle_tasks", "Lifecycle tasks done so far.", one.tasks, labels)
+        saved = one.bytes_before - one.bytes_after
+        yield Gauge("lifecycle_saved_bytes", "Bytes that they have saved so far.", saved, labels)
+        yield Gauge("lifecycle_cpu_seconds", "CPU time that they have taken so far.", one.seconds, labels)
+    yield Gauge("damaged_blobs", "Blobs that a scrub found damaged and could not repair.", status.damaged)
     yield Gauge("dictionary_bytes", "Dictionaries in the store.", status.dictionary_bytes)
     if status.free_bytes is not None:
         yield Gauge("free_bytes", "Room left in the store.", status.free_bytes)

@@ -89,12 +89,12 @@ def gather(task: Gather) -> Gathered:
                 path.unlink()
                 return Gathered((), size, process_time() - cpu)
             _prove(task, file)
-        blob = task.target.adopt(path, digest)
+            blob = BlobRef(task.target.tier, digest, size)
+            made = forms_of(SeriesPack(file), blob, seconds=(perf_counter() - began) / len(task.sources))
+        task.target.adopt(path, digest)
     except BaseException:
         path.unlink(missing_ok=True)
         raise
-    with task.target.open(blob.digest) as file:
-        made = forms_of(SeriesPack(file), blob, seconds=(perf_counter() - began) / len(task.sources))
     return Gathered(tuple(made), blob.size_bytes, process_time() - cpu)
 
 

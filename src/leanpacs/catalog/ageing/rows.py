@@ -79,6 +79,8 @@ class Outcome(StrEnum):
     """What was there is as good: nothing was changed."""
     FAILED = "failed"
     """What was there is untouched; it is tried again later."""
+    WAITING = "waiting"
+    """What it needs is being brought back from an archive class."""
     OVERTAKEN = "overtaken"
     """Somebody else had changed the instance meanwhile."""
 
