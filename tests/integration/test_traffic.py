@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ EXPLICIT_LE, JPEG_LS = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.80"
 CT = Recipe(modality="CT", rows=64, columns=64)
 MR = Recipe(modality="MR", rows=32, columns=32, study=1)
 SITES = '{"here": {"addresses": ["127.0.0.0/8"]}, "scanner": {"ae_titles": ["CT1"]}}'
+
+
+COUNTED = 'leanpacs_traffic_bytes_total{direction="in",modality="CT",protocol="dimse"'
 
 
 def traffic(data: Path, *by: str) -> list[dict[str, Any]]:
@@ -68,7 +72,8 @@ def get(server: Server, study_uid: str) -> int:
 def test_all_that_goes_over_the_lines(tmp_path: Path) -> None:
     data = tmp_path / "archive"
     ct, mr = make_instance(CT), make_instance(MR)
-    with Server(data, processes=1, workers=1, environment={"LEANPACS_TRAFFIC__SITES": SITES}) as server:
+    environment = {"LEANPACS_TRAFFIC__SITES": SITES, "LEANPACS_TRAFFIC__FLUSH_SECONDS": "0.5"}
+    with Server(data, processes=1, workers=1, environment=environment) as server:
         store(server, ct)
         with httpx.Client(base_url=f"{server.http}dicom-web", headers={"accept-encoding": "identity"}) as client:
             stored = client.post("/studies", content=mr, headers={"content-type": "application/dicom"})
@@ -80,7 +85,11 @@ def test_all_that_goes_over_the_lines(tmp_path: Path) -> None:
             assert client.get("/studies").status_code == 200
             assert {file.status_code, coded.status_code, metadata.status_code} == {200}
         assert get(server, CT.study_uid) == 1
-        exposed = httpx.get(f"{server.http}metrics").text
+        exposed = ""
+        deadline = time.monotonic() + 30
+        while COUNTED not in exposed and time.monotonic() < deadline:
+            exposed = httpx.get(f"{server.http}metrics").text
+            time.sleep(0.1)
         assert server.stop() == 0
     groups = ("direction", "protocol", "site", "modality", "transfer_syntax")
     found = {tuple(one[group] for group in groups): one for one in traffic(data, *groups)}
@@ -107,7 +116,7 @@ def test_all_that_goes_over_the_lines(tmp_path: Path) -> None:
     read = sum(entry[3] for entry in trail if entry[:3] == (here, AuditAction.RETRIEVE, MR.study_uid))
     assert read == 1  # the file; frames and metadata are no instances
     assert (here, AuditAction.QUERY, "", 0) in trail
-    assert 'leanpacs_traffic_bytes_total{direction="in",modality="CT",protocol="dimse"' in exposed
+    assert COUNTED in exposed
 
 
 def test_the_table_has_bars(tmp_path: Path) -> None:

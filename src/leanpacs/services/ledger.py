@@ -101,7 +101,7 @@ class Ledger:
     sites : Sites
         Where parties are.
     metrics : Metrics, optional
-        Where bytes are counted as well.
+        Where bytes are counted as well, whenever sums are written.
     clock : callable
         Aware time now.
     journal : Journal, optional
@@ -136,10 +136,6 @@ class Ledger:
             if key not in self._volumes and len(self._volumes) >= _MOST_KEYS:
                 key = replace(key, client=_OTHERS, modality="")
             self._volumes[key] = self._volumes.get(key, Volume()) + volume
-        if self._metrics is not None:
-            labels = (direction.value, party.protocol, modality, transfer_syntax)
-            self._metrics.traffic_bytes.labels(*labels).inc(volume.sent_bytes)
-            self._metrics.traffic_raw_bytes.labels(*labels).inc(volume.raw_bytes)
 
     def tell(
         self,
@@ -164,11 +160,20 @@ class Ledger:
             return
         try:
             self._write(volumes)
+            self._measure(volumes)
         except LeanPACSError as error:
             _log.warning("traffic is written later: %s", error, extra={"action": "traffic"})
             with self._lock:
                 for key, volume in volumes.items():
                     self._volumes[key] = self._volumes.get(key, Volume()) + volume
+
+    def _measure(self, volumes: Mapping[TrafficKey, Volume]) -> None:
+        """Count in the metrics, too: here and not for each request, as that would take longer than all the rest."""
+        if self._metrics is not None:
+            for key, volume in volumes.items():
+                labels = (key.direction, key.protocol, key.modality, key.transfer_syntax)
+                self._metrics.traffic_bytes.labels(*labels).inc(volume.sent_bytes)
+                self._metrics.traffic_raw_bytes.labels(*labels).inc(volume.raw_bytes)
 
     @contextmanager
     def running(self, seconds: float) -> Iterator[None]:
