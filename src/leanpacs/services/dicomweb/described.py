@@ -20,7 +20,7 @@ from leanpacs.services.dicomweb.readxml import read_native_xml
 from leanpacs.services.dicomweb.receive import ReceivedPart, Receiver, remove_files
 
 METADATA_TYPES: Final = (media.DICOM_JSON, media.DICOM_XML)
-_LARGEST_METADATA_BYTES: Final = 256 << 20
+_LARGEST_METADATA_BYTES: Final = 64 << 20
 """Metadata are held in memory; bulk data never are as a whole, but for what is not Pixel Data."""
 _SOP_CLASS, _SOP_UID = "00080016", "00080018"
 
