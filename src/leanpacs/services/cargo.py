@@ -6,6 +6,7 @@ of a body share its bytes in proportion to their lengths.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,15 +54,17 @@ class Cargo:
     study_uid: str = ""
     stored: dict[str, int] = field(default_factory=dict)
     _shares: dict[tuple[Direction, str, str], _Share] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def note(
         self, direction: Direction, modality: str, transfer_syntax: str, *, weight: int, raw_bytes: int, instances: int
     ) -> None:
         """Note an instance or a frame of ``weight`` bytes that would have ``raw_bytes`` without compression."""
-        share = self._shares.setdefault((direction, modality, transfer_syntax), _Share())
-        share.weight += weight
-        share.raw_bytes += raw_bytes
-        share.instances += instances
+        with self._lock:  # instances of one answer may be made by several threads
+            share = self._shares.setdefault((direction, modality, transfer_syntax), _Share())
+            share.weight += weight
+            share.raw_bytes += raw_bytes
+            share.instances += instances
 
     @property
     def given(self) -> int:
