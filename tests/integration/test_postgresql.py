@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from rich.console import Console
 from sqlalchemy import inspect, text
 
 import postgres_server
@@ -31,6 +33,17 @@ from unit.catalog.recipes import NOW, land, later, make_blob, make_index, make_l
 def catalog(postgres_url: str) -> Iterator[Catalog]:
     with closing(open_catalog(postgres_url)) as opened:
         yield opened
+
+
+ROOT = Path(__file__).parents[2]
+BY_CHANCE = (
+    "studies by whole name",
+    "studies by fuzzy name",
+    "studies of a day",
+    "studies of a day, a modality",
+    "studies of a month, a name",
+)
+"""Searches that may find nothing in a catalog of some hundred studies."""
 
 
 # -- migrations
@@ -312,3 +325,20 @@ def test_two_who_each_drop_one_of_two_forms_leave_one(catalog: Catalog) -> None:
             dropped = list(pool.map(drop, forms))
         assert sorted(dropped) == [False, True]
         assert len(catalog.representations(landed.instance_id)) == 1
+
+
+# -- a generated catalog
+
+
+def test_a_generated_catalog_answers_what_doors_ask(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the benchmark makes and asks; that every kind of search finds something there on PostgreSQL."""
+    monkeypatch.syspath_prepend(str(ROOT))
+    catalog, catalogfill = (importlib.import_module(f"benchmarks.{name}") for name in ("catalog", "catalogfill"))
+    catalogfill.fill(postgres_url, 20_000, lambda _: None)
+    result = catalog.measure(postgres_url, 0, 2, console=Console(quiet=True))
+    assert result.instances == 20_000
+    assert result.planned.instances > result.instances
+    for asked in result.asked:
+        if asked.name not in BY_CHANCE:
+            assert asked.rows > 0, asked.name
+    assert [sheet.markdown() for sheet in catalog.sheets(result)]
