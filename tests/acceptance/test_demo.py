@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -44,7 +45,9 @@ def _cells(line: str) -> list[str]:
 
 def test_demo_ends_cleanly_on_ctrl_c(tmp_path: Path) -> None:
     command = [sys.executable, "-u", DEMO, "--folder", tmp_path / "demo"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as demo:
+    # Where the tests run in the background of a shell, Ctrl-C is ignored by what they start.
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=heeding) as demo:
         try:
             assert demo.stdout is not None
             lines = iter(demo.stdout.readline, "")
