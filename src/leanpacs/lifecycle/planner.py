@@ -146,6 +146,11 @@ class Planner:
         Studies with a hold on them or on a series of them.
     tier_copies : mapping of str to tuple of str
         Tiers that hold a copy of what stands on a tier, whatever the policy says.
+    moves : bool
+        Whether the policy says on which tiers things stand; what people have moved stays where it is otherwise.
+    restored : frozenset of bytes
+        Digests of blobs that were brought back from an archive class for readers: their copy on the hot tier is not
+        the policy's business.
     """
 
     decider: Decider
@@ -154,6 +159,8 @@ class Planner:
     dictionaries: Mapping[str, int] = field(default_factory=dict)
     held_studies: frozenset[str] = frozenset()
     tier_copies: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    moves: bool = True
+    restored: frozenset[bytes] = frozenset()
 
     def plan(self, all_series: Iterable[tuple[Series, Trials]], limit: int) -> Plan:
         """Look at everything once and keep the ``limit`` best tasks; memory does not grow with the archive."""
@@ -287,17 +294,22 @@ class Planner:
         """One blob to the tier, and to those of its copies, that are wanted of the first instance in it."""
         held, form, wanted = members[0]
         copies = {one.tier for one in held.forms if one.sha256 == form.sha256}
-        tiers = tuple(dict.fromkeys((wanted.tier, *self.tier_copies.get(wanted.tier, ()), *wanted.copies)))
+        homes = (wanted.tier,) if self.moves else sorted(copies)
+        kept = (copy for tier in homes for copy in self.tier_copies.get(tier, ()))
+        tiers = tuple(dict.fromkeys((*homes, *kept, *wanted.copies)))
+        if form.sha256 in self.restored and copies > set(tiers):
+            return
         if copies == set(tiers):
             return
-        rule = wanted.rule_for("tier") if wanted.tier not in copies else wanted.rule_for("copies")
+        is_there = homes[0] in copies
+        rule = wanted.rule_for("copies") if is_there else wanted.rule_for("tier")
         size = form.blob_bytes
         yield _task(
             Step.PLACE,
             "+".join(tiers),
             rule or wanted.rule_for("tier"),
             [(held, form) for held, form, _ in members],
-            size if wanted.tier not in copies else 0,
+            0 if is_there else size,
             _moving(size),
             wanted,
         )

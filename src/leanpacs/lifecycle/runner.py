@@ -153,6 +153,8 @@ class Lifecycle:
             dictionaries=newest,
             held_studies=frozenset(row.study_uid for row in ageing.holds()),
             tier_copies={name: tier.copies for name, tier in self._settings.tiers.items()},
+            moves=bool(self._policy.tiers),
+            restored=frozenset(row.form.blob.digest.raw for row in self._catalog.restores()),
         )
         return planner.plan(ageing.all_series(), limit)
 

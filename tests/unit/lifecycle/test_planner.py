@@ -136,6 +136,21 @@ def test_blobs_go_to_their_tiers_and_those_of_their_copies() -> None:
     ]
 
 
+def test_a_policy_that_names_no_tier_moves_nothing() -> None:
+    rules = [{"name": "arrival", "then": {"preset": "fast"}}]
+    moved = held(forms=(form(1, tier="cold"),))
+    assert planned(rules, [moved], moves=False).tasks == ()
+    assert steps(planned(rules, [moved])) == [(Step.PLACE, "hot")]
+    assert steps(planned(rules, [moved], moves=False, tier_copies={"cold": ("far",)})) == [(Step.PLACE, "cold+far")]
+
+
+def test_what_was_brought_back_for_readers_stays_for_them() -> None:
+    rules = [{"name": "cold", "then": {"tier": "cold"}}]
+    back = held(forms=(form(1, tier="cold"), form(2, sha256=form(1).sha256)))
+    assert planned(rules, [back], restored=frozenset({form(1).sha256})).tasks == ()
+    assert steps(planned(rules, [back])) == [(Step.PLACE, "cold")]
+
+
 @given(
     sizes=st.lists(st.integers(1, 10**9), max_size=60),
     limit=st.integers(1, 20),
