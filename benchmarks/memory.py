@@ -180,9 +180,8 @@ def _give_back(server: Running, instance: Instance) -> tuple[bool | None, str]:
     url = urllib.parse.urlsplit(server.web)
     connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=600)
     path = f"{url.path}/studies/{instance.study_uid}/series/{instance.series_uid}/instances/{instance.sop_uid}"
-    connection.request(
-        "GET", path, headers={"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'}
-    )
+    accept = f'multipart/related; type="application/dicom"; transfer-syntax={ExplicitVRLittleEndian}'  # as it was sent
+    connection.request("GET", path, headers={"Accept": accept})
     answer = connection.getresponse()
     if answer.status != http.client.OK:
         return False, f"WADO-RS answered {answer.status}"
