@@ -92,10 +92,10 @@ class DeliverySettings(Section):
         "make; nothing is added while the file system has less than storage.minimum_free_bytes. 0 keeps none.",
     )
     any_syntax: tuple[Literal["htj2k", "jpegls", "jpeg2000", "jpegxl"], ...] = Field(
-        default=("htj2k", "jpegls", "jpeg2000", "jpegxl"),
+        default=("htj2k", "jpegls", "jpeg2000"),
         description="Who accepts any transfer syntax of several instances (multipart/related, transfer-syntax=*) gets "
-        "those that are held in one of these codecs as they are held. Leave out what your receivers cannot read though "
-        "they say so; an empty list gives all instances as they were received.",
+        "those that are held in one of these codecs as they are held. Add 'jpegxl' where all who say so can read it, "
+        "leave out what they cannot; an empty list gives all instances as they were received, as one by itself is.",
     )
     verify_one_in: int = Field(
         default=32,

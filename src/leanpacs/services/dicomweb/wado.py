@@ -264,8 +264,6 @@ def _body_parts(
 
 
 def _body_part(retriever: Retriever, row: InstanceRow, form: InstanceForm, urls: Urls, *, alone: bool) -> BodyPart:
-    if form.any_will_do:
-        form = replace(form, transfer_syntax=retriever.syntax_at_hand(row))
     return _as_body_part(row, _open(retriever, row, form, alone=alone), urls)
 
 
