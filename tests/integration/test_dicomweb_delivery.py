@@ -152,3 +152,11 @@ def test_colour_by_planes_comes_by_pixel_in_code_streams(served: Served) -> None
     spec = replace(_spec(COLOUR), samples_per_pixel=3, bits_allocated=8, bits_stored=8, high_bit=7)
     samples = decode_received(stream, uids.JPEG_LS_LOSSLESS, replace(spec, photometric_interpretation="RGB")).samples
     assert np.array_equal(samples, np.moveaxis(native, 0, -1))
+
+
+def test_one_instance_for_who_takes_any_syntax_is_as_it_was_received(served: Served) -> None:
+    recipe = Recipe(rows=300, columns=300, frames=2)
+    assert served.store([make_instance(recipe)]).status_code == 200
+    served.archive.settler().drain()
+    (part,) = parts_of(served.get(served.row(recipe), "", f"{DICOM}; transfer-syntax=*"))
+    assert part.content == make_instance(recipe)
