@@ -334,7 +334,7 @@ DIMSE      AE title {AE_TITLE}, 127.0.0.1 port {archive.dimse_port}
   curl '{archive.http}/dicom-web/studies?limit=3'
   .venv/bin/leanpacs status --data {archive.data}
   .venv/bin/leanpacs verify --data {archive.data}
-  .venv/bin/leanpacs export --data {archive.data} --out /tmp/out --as-received
+  .venv/bin/leanpacs export --data {archive.data} --out out --as-received
 """,
         highlight=False,
         soft_wrap=True,
