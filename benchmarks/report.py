@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,12 +59,14 @@ def write_results(folder: Path, name: str, record: Mapping[str, Any], sheets: Se
 
 
 def update_page(page: Path, results: Path, names: Sequence[str]) -> None:
-    """Put the Markdown of those results that are there between the marks of a page."""
-    texts = [path.read_text(encoding="utf-8") for name in names if (path := results / f"{name}.md").is_file()]
-    text = page.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    page.write_text(f"{before}{BEGIN}\n\n" + "\n".join(texts) + f"\n{END}{after}", encoding="utf-8")
+    """Put the Markdown of those results that are there between the marks of a page; other tables stay."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    held, _, after = rest.partition(END)
+    parts = re.split(r"<!-- of ([a-z]+) -->\n", held)
+    texts = dict(zip(parts[1::2], (part.strip() for part in parts[2::2]), strict=True))
+    texts |= {name: path.read_text("utf-8").strip() for name in names if (path := results / f"{name}.md").is_file()}
+    tables = "\n".join(f"<!-- of {name} -->\n\n{text}\n" for name, text in texts.items())
+    page.write_text(f"{before}{BEGIN}\n\n{tables}\n{END}{after}", encoding="utf-8")
 
 
 def mega(size_bytes: float) -> str:

@@ -102,6 +102,10 @@ def test_results_take_the_place_of_the_last_ones(benchmarks: dict[str, ModuleTyp
     assert text.endswith("after\n")
     assert text.count("### New") == 1
     assert "old" not in text
+    report.write_results(tmp_path / "others", "other", {}, [report.Sheet("Other", ("what",), (("two",),))])
+    report.update_page(page, tmp_path / "others", ["new", "other"])
+    both = page.read_text(encoding="utf-8")
+    assert (both.count("### New"), both.count("### Other"), both.endswith("after\n")) == (1, 1, True)
 
 
 def test_the_meter_sees_children(benchmarks: dict[str, ModuleType]) -> None:
