@@ -12,7 +12,9 @@ import orjson
 import pytest
 import zstandard
 
-from conformance.conftest import CT, Door, instance, series, study
+from conformance.conftest import CT, RECIPES, Door, instance, series, study
+from data import make_instance
+from unit.services.dicomweb_fakes import parts_of
 
 MAGIC = b"\x5e\x2a\x4d\x18\x20\x00\x00\x00"
 METADATA = (f"{instance(CT)}/metadata", f"{study(CT)}/metadata", f"{study(CT)}/series?includefield=all")
@@ -121,3 +123,18 @@ def test_native_pixels_travel_compressed_and_code_streams_do_not(door: Door) -> 
         response, _ = _raw(door, path, accept=accept, accept_encoding="zstd")
         assert response.status_code == 200
         assert "content-encoding" not in response.headers
+
+
+@pytest.mark.clause("8.4", "8.7.3")
+def test_one_instance_in_any_syntax_travels_compressed_if_its_pixels_are_not(door: Door) -> None:
+    accept = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+    response, body = _raw(door, instance(CT), accept=accept, accept_encoding="zstd")
+    assert response.headers["content-encoding"] == "zstd"
+    unpacked = zstandard.ZstdDecompressor().decompressobj().decompress(body)
+    assert len(body) < len(unpacked)
+    (part,) = parts_of(
+        httpx.Response(200, headers={"content-type": response.headers["content-type"]}, content=unpacked)
+    )
+    assert part.content == make_instance(CT)
+    response, _ = _raw(door, instance(RECIPES[7]), accept=accept, accept_encoding="zstd")
+    assert "content-encoding" not in response.headers  # it was received in HTJ2K

@@ -7,7 +7,6 @@ PS3.18 8.3.5.1.1 (annotation parameter).
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,11 +24,6 @@ _FIELDS: Final = {
 }
 _LEAST_PIXELS, _LINES = 9, 28
 """Height of a line: so many fit in the image, if they are not too small to be read."""
-
-
-def is_possible() -> bool:
-    """Whether texts can be drawn here: Pillow is installed."""
-    return importlib.util.find_spec("PIL") is not None
 
 
 def annotated(image: Samples, ds: Dataset, kinds: Collection[str]) -> Samples:

@@ -1,4 +1,4 @@
-"""One frame as people look at it: 8 bits, grey or RGB, cut, scaled, as JPEG or PNG. Runs in a worker process.
+"""One frame as people look at it: 8 bits, grey or RGB, cut, scaled, as an image file. Runs in a worker process.
 
 References
 ----------
@@ -19,7 +19,9 @@ from leanpacs.dicom.tree import Encoding
 from leanpacs.dicom.write import read_head
 from leanpacs.errors import UnsupportedFrame
 from leanpacs.transcode.annotating import annotated
+from leanpacs.transcode.colour import coloured, profile_of
 from leanpacs.transcode.frames import FrameTask, convert
+from leanpacs.transcode.pictures import PROFILED, written
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -59,15 +61,18 @@ class View:
     Parameters
     ----------
     media_type : str
-        ``image/jpeg``, ``image/png`` or ``image/jxl``.
+        One of :data:`leanpacs.transcode.pictures.WRITERS`.
     quality : int
-        Of JPEG and JPEG XL, 1 to 100.
+        Of those that lose something, 1 to 100.
     window : Window, optional
         In place of what the data set says.
     viewport : Viewport, optional
         The whole frame at its own size by default.
     annotation : tuple of str
         Texts to be drawn in the image: ``patient``, ``technique``.
+    profile : str
+        Colour space of the image, which an ICC profile names (:func:`leanpacs.transcode.colour.coloured`); '': as it
+        is, without a profile.
     """
 
     media_type: str = "image/jpeg"
@@ -75,6 +80,7 @@ class View:
     window: Window | None = None
     viewport: Viewport | None = None
     annotation: tuple[str, ...] = ()
+    profile: str = ""
 
 
 def render(task: FrameTask, head: bytes, encoding: Encoding, view: View) -> bytes:
@@ -98,8 +104,6 @@ def render(task: FrameTask, head: bytes, encoding: Encoding, view: View) -> byte
     UnsupportedFrame
         If the data set does not say how to show it.
     """
-    import imagecodecs
-
     frame = convert(task)
     ds = read_head(head, implicit_vr=encoding.implicit_vr, little_endian=encoding.little_endian)
     try:
@@ -108,11 +112,14 @@ def render(task: FrameTask, head: bytes, encoding: Encoding, view: View) -> byte
         raise UnsupportedFrame(f"what the data set says of showing it makes no sense: {error}") from error
     if view.annotation:
         shown = annotated(shown, ds, view.annotation)
-    if view.media_type == "image/png":
-        return bytes(imagecodecs.png_encode(shown))
-    if view.media_type == "image/jxl":
-        return bytes(imagecodecs.jpegxl_encode(shown, distance=0.1 + (100 - view.quality) * 0.09, effort=3))
-    return bytes(imagecodecs.jpeg8_encode(shown, level=view.quality))
+    profile = None
+    if view.profile:
+        shown, profile = coloured(shown, ds, view.profile)
+        if view.media_type not in PROFILED:
+            if profile != profile_of("srgb"):  # which is what its files say of themselves
+                raise UnsupportedFrame("this media type has no place for the ICC profile of the image")
+            profile = None
+    return written(np.ascontiguousarray(shown), view.media_type, view.quality, profile)
 
 
 def _seen(samples: Samples, spec: FrameSpec, ds: Dataset, number: int, view: View) -> Samples:

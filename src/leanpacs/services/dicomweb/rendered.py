@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from leanpacs.errors import FrameNotFound, UnsupportedTransferSyntax
@@ -18,7 +18,9 @@ from leanpacs.services.dicomweb import caching, media, multipart
 from leanpacs.services.dicomweb.multipart import BodyPart
 from leanpacs.services.dicomweb.problems import Problem
 from leanpacs.services.dicomweb.streaming import ChunkedResponse, whole
-from leanpacs.transcode.annotating import KINDS, is_possible
+from leanpacs.transcode.annotating import KINDS
+from leanpacs.transcode.colour import OWN, SPACES
+from leanpacs.transcode.pictures import PROFILED, WRITERS, animated
 from leanpacs.transcode.rendering import View, Viewport, Window
 
 if TYPE_CHECKING:
@@ -32,12 +34,17 @@ if TYPE_CHECKING:
     from leanpacs.services.dicomweb.urls import Urls
     from leanpacs.services.threads import Threads
 
-IMAGES: Final = ("image/jpeg", "image/png", "image/jxl")
+IMAGES: Final = tuple(WRITERS)
+GIF: Final = "image/gif"
 _THUMBNAIL_SIDE: Final = 128
 _LARGEST_SIDE: Final = 16_384
 _INTEGER: Final = re.compile(r"-?\d{1,6}")
 _FUNCTIONS: Final = {"linear": "LINEAR", "linear-exact": "LINEAR_EXACT", "sigmoid": "SIGMOID"}
-_IGNORED: Final = ("charset", "iccprofile")
+_IGNORED: Final = ("charset",)
+_OF_ITSELF: Final = {"image/jxl": ("", OWN, "srgb")}
+"""Values of iccprofile that a media type answers to without a profile, as its files say that they are sRGB."""
+_MILLISECONDS: Final = 100.0
+"""For which a frame is shown where the data set does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +80,7 @@ def pictures(rows: Sequence[InstanceRow], urls: Urls, numbers: Sequence[int] | N
 async def rendered(request: Request, shown: Sequence[Picture], retriever: Retriever, threads: Threads) -> Response:
     """Answer with images of frames: one as a single part, or all of them in multipart/related.
 
-    Who takes a single part only gets the first one.
+    Who takes a single part only gets the first one; as a GIF, all frames of an instance in one that moves.
 
     Raises
     ------
@@ -81,10 +88,12 @@ async def rendered(request: Request, shown: Sequence[Picture], retriever: Retrie
         400: a parameter is not understood; 404: there is nothing to be shown; 406: it cannot be shown so.
     """
     form, is_multipart = _form(request, len(shown))
-    view = _view(request.query_params, form)
+    view = replace(_view(request.query_params, form), profile=_profile(request))
     ignored = [name for name in _IGNORED if name in request.query_params]
     if "annotation" in request.query_params and not view.annotation:
         ignored.append("annotation")
+    if form == GIF and not is_multipart and len({picture.row.sop_uid for picture in shown}) == 1 < len(shown):
+        return await _moving(request, shown, view, retriever, threads, ignored)
     shown = shown if is_multipart else shown[:1]
     return await images(request, shown, view, retriever, threads, is_multipart=is_multipart, ignored=ignored)
 
@@ -108,13 +117,10 @@ async def images(
     """
     if not shown:
         raise Problem(404, "There are no frames.")
-    numbers = ",".join(str(picture.number) for picture in shown)
-    etag = caching.entity_tag((picture.row for picture in shown), repr(view), str(is_multipart), numbers)
+    etag = _entity_tag(shown, view, str(is_multipart))
     if unchanged := caching.not_modified(request, etag):
         return unchanged
-    headers = caching.fields(etag)
-    if ignored:
-        headers["warning"] = f'299 - "not supported: {", ".join(ignored)}"'
+    headers = caching.fields(etag) | _warning(ignored)
     if not is_multipart:
         image = await threads.run(_image, retriever, shown[0], view)
         return whole(request, image, headers, view.media_type)
@@ -127,6 +133,39 @@ async def images(
     ).primed(request)
 
 
+async def _moving(
+    request: Request,
+    shown: Sequence[Picture],
+    view: View,
+    retriever: Retriever,
+    threads: Threads,
+    ignored: Sequence[str],
+) -> Response:
+    """Answer with frames of one instance as a GIF that shows them in turn."""
+    etag = _entity_tag(shown, view, "moving")
+    if unchanged := caching.not_modified(request, etag):
+        return unchanged
+
+    def made() -> Iterator[bytes]:
+        milliseconds = _frame_milliseconds(retriever, shown[0].row)
+        yield from animated((image for _, image in _shown(shown, retriever, view)), milliseconds)
+
+    headers = caching.fields(etag) | _warning(ignored)
+    return await ChunkedResponse(made(), threads, headers=headers, media_type=GIF).primed(request)
+
+
+def _frame_milliseconds(retriever: Retriever, row: InstanceRow) -> float:
+    """How long a frame is shown (PS3.3 C.7.6.5, C.7.6.16.1)."""
+    header = retriever.header(row)
+    try:
+        if header.get("FrameTime"):
+            return float(header.FrameTime)
+        rate = header.get("RecommendedDisplayFrameRate") or header.get("CineRate")
+        return 1000 / float(rate) if rate else _MILLISECONDS
+    except (TypeError, ValueError, ZeroDivisionError):
+        return _MILLISECONDS
+
+
 async def thumbnail(request: Request, shown: Sequence[Picture], retriever: Retriever, threads: Threads) -> Response:
     """Answer with a small image of the middle one of some frames.
 
@@ -135,10 +174,11 @@ async def thumbnail(request: Request, shown: Sequence[Picture], retriever: Retri
     Problem
         As :func:`rendered`.
     """
-    form = media.choose(_accepted(request), IMAGES)
+    form = media.choose(_accepted(request), _able(_profile(request)))
     if form is None:
-        raise _not_acceptable()
+        raise _not_acceptable(_profile(request))
     view = _view(request.query_params, form, Viewport(_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
+    view = replace(view, profile=_profile(request))
     if not shown:
         raise Problem(404, "There are no frames.")
     picture = shown[len(shown) // 2]
@@ -151,6 +191,11 @@ async def thumbnail(request: Request, shown: Sequence[Picture], retriever: Retri
 
 
 def _parts(shown: Sequence[Picture], retriever: Retriever, view: View) -> Iterator[BodyPart]:
+    for picture, image in _shown(shown, retriever, view):
+        yield BodyPart(view.media_type, iter([image]), picture.url, len(image))
+
+
+def _shown(shown: Sequence[Picture], retriever: Retriever, view: View) -> Iterator[tuple[Picture, bytes]]:
     """An image of each frame that can be shown; of those that cannot there is none, but for the first."""
     for place, picture in enumerate(shown):
         try:
@@ -159,7 +204,7 @@ def _parts(shown: Sequence[Picture], retriever: Retriever, view: View) -> Iterat
             if place == 0:
                 raise
             continue
-        yield BodyPart(view.media_type, iter([image]), picture.url, len(image))
+        yield picture, image
 
 
 def _image(retriever: Retriever, picture: Picture, view: View) -> bytes:
@@ -175,16 +220,42 @@ def _accepted(request: Request) -> list[media.MediaRange]:
 
 def _form(request: Request, count: int) -> tuple[str, bool]:
     """Media type, and whether it is to be multipart: by the best range that covers an image."""
+    able = _able(_profile(request))
     for accepted in _accepted(request):
-        for form in IMAGES:
+        for form in able:
             if accepted.covers(form):
                 several = count > 1 and accepted.multipart is None
                 return form, accepted.multipart or several
-    raise _not_acceptable()
+    raise _not_acceptable(_profile(request))
 
 
-def _not_acceptable() -> Problem:
-    return Problem(406, f"Images are {' or '.join(IMAGES)}, one for each frame also in multipart/related.")
+def _able(profile: str) -> Sequence[str]:
+    """Media types of images that can be had with a value of iccprofile."""
+    return [form for form in IMAGES if form in PROFILED or profile in _OF_ITSELF.get(form, ("",))]
+
+
+def _not_acceptable(profile: str) -> Problem:
+    wanted = f" with iccprofile={profile}" if profile else ""
+    return Problem(
+        406, f"Images{wanted} are {' or '.join(_able(profile))}, one for each frame also in multipart/related."
+    )
+
+
+def _profile(request: Request) -> str:
+    """Colour space that is asked for, '' for the numbers as they are (PS3.18 8.3.5.1.5)."""
+    asked = request.query_params.get("iccprofile", "no")
+    if asked not in ("no", OWN, *SPACES):
+        raise Problem(400, f"iccprofile is no, {OWN}, {', '.join(SPACES[:-1])} or {SPACES[-1]}.")
+    return "" if asked == "no" else asked
+
+
+def _entity_tag(shown: Sequence[Picture], view: View, how: str) -> str:
+    numbers = ",".join(str(picture.number) for picture in shown)
+    return caching.entity_tag((picture.row for picture in shown), repr(view), how, numbers)
+
+
+def _warning(ignored: Sequence[str]) -> dict[str, str]:
+    return {"warning": f'299 - "not supported: {", ".join(ignored)}"'} if ignored else {}
 
 
 def _view(parameters: Mapping[str, str], form: str, viewport: Viewport | None = None) -> View:
@@ -219,7 +290,7 @@ def window(text: str) -> Window:
 def annotation(text: str) -> tuple[str, ...]:
     """What is to be written in the image; values that nobody knows are passed over (PS3.18 8.3.5.1.1)."""
     asked = {kind.strip().lower() for kind in text.split(",")}
-    return tuple(kind for kind in KINDS if kind in asked) if is_possible() else ()
+    return tuple(kind for kind in KINDS if kind in asked)
 
 
 def _viewport(text: str) -> Viewport:

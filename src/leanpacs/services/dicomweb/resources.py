@@ -14,6 +14,7 @@ from leanpacs.catalog import matchable
 from leanpacs.services.dicomweb import media, rendered, wadouri, zipped
 from leanpacs.services.dicomweb.qido import Level
 from leanpacs.services.operations import Answer, Operation, Parameter, Right
+from leanpacs.transcode import colour
 
 if TYPE_CHECKING:
     from leanpacs.services.dicomweb.app import DicomWeb
@@ -48,9 +49,13 @@ _PAGING: Final = (
 _RENDERING: Final = (
     Parameter("window", "center,width,function"),
     Parameter("viewport", "width,height or width,height,left,top,region width,region height"),
-    Parameter("quality", "Of JPEG, from 1 to 100.", {"type": "integer", "minimum": 1, "maximum": 100}),
+    Parameter(
+        "quality", "Of what is compressed with loss, from 1 to 100.", {"type": "integer", "minimum": 1, "maximum": 100}
+    ),
     Parameter("annotation", "patient, technique or both: texts in the image."),
-    Parameter("iccprofile", "no, yes, srgb, adobergb, rommrgb or displayp3."),
+    Parameter(
+        "iccprofile", "Colour space, with its profile.", {"type": "string", "enum": ["no", colour.OWN, *colour.SPACES]}
+    ),
 )
 _SEARCHED: Final[tuple[tuple[str, Level], ...]] = (
     ("/studies", "study"),
@@ -159,9 +164,7 @@ def _retrievals(service: DicomWeb) -> list[Operation]:
     for path in (STUDY, SERIES, INSTANCE, FRAMES):
         found += [
             _read("rendered", f"{path}/rendered", service.rendered, "Frames as images.", _RENDERED, _RENDERING),
-            _read(
-                "thumbnail", f"{path}/thumbnail", service.thumbnail, "A small image.", ("image/jpeg",), _RENDERING[:3]
-            ),
+            _read("thumbnail", f"{path}/thumbnail", service.thumbnail, "A small image.", rendered.IMAGES, _RENDERING),
         ]
     return found
 

@@ -193,15 +193,19 @@ async def _multipart(
     boundary = multipart.new_boundary()
     alone = len(found) == 1
     if alone:
-        part = await threads.run(_body_part, retriever, *found[0], urls, alone=True)
+        row, form = found[0]
+        opened = await threads.run(_open, retriever, row, form, alone=True)
+        part = _as_body_part(row, opened, urls)
         length = multipart.body_length(part, boundary)
         chunks = multipart.body([part], boundary)
+        syntaxes = [opened.transfer_syntax]
     else:
         length = None
         chunks = multipart.body(_body_parts(retriever, found, urls), boundary)
+        # Of those that may come as they are held, some are compressed: such a body is not compressed again.
+        syntaxes = [media.ANY_SYNTAX if form.any_will_do else form.transfer_syntax for _, form in found]
     headers = caching.fields(etag)
-    native = () if any(form.any_will_do for _, form in found) else [form.transfer_syntax for _, form in found]
-    if native and compression.pixels_compressed(request, native, length):
+    if compression.pixels_compressed(request, syntaxes, length):
         chunks, length, headers = compression.in_zstd(chunks), None, compression.encoded_fields(etag)
     return await ChunkedResponse(
         chunks,
@@ -261,10 +265,6 @@ def _body_parts(
     parts = retriever.lookahead.in_turn(begun())
     for (row, _), part in zip(found, parts, strict=True):
         yield _as_body_part(row, part, urls)
-
-
-def _body_part(retriever: Retriever, row: InstanceRow, form: InstanceForm, urls: Urls, *, alone: bool) -> BodyPart:
-    return _as_body_part(row, _open(retriever, row, form, alone=alone), urls)
 
 
 def _as_body_part(row: InstanceRow, part: Part10, urls: Urls) -> BodyPart:
