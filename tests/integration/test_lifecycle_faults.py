@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,28 +17,32 @@ from unittest import mock
 import pytest
 
 import data
+import postgres_server
 from ageing import Clock, aged, given_back, inline, taken_in
 from leanpacs.archive.archive import Archive, open_archive
 from leanpacs.archive.settle import packer
 from leanpacs.config import Settings, WorkerSettings
+from leanpacs.errors import CatalogUnavailable
 from leanpacs.lifecycle.executor import local_pool
 from leanpacs.lifecycle.policy import Policy
 from leanpacs.lifecycle.runner import Lifecycle
+from soundness import is_at_rest
 
 DENSE = Policy.model_validate({"name": "dense", "rules": [{"name": "dense", "then": {"preset": "jpegxl:7"}}]})
 RECIPES = [data.Recipe(modality="CT", instance=n, seed=n, rows=64, columns=64, frames=2) for n in range(1, 5)]
+
+PLAIN: dict[str, Any] = {
+    "storage": {"minimum_free_bytes": 0},
+    "delete": {"grace_seconds": 0},
+    "settle": {"preset": "zstd:1"},
+    "lifecycle": {"replaced_grace_seconds": 0},
+}
 
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Iterator[Archive]:
     """An empty archive with a second tier."""
-    settings = Settings(
-        storage={"minimum_free_bytes": 0},
-        delete={"grace_seconds": 0},
-        lifecycle={"replaced_grace_seconds": 0},
-        settle={"preset": "zstd:1"},
-        tiers={"warm": {"kind": "local", "url": str(tmp_path / "warm")}},
-    )
+    settings = Settings(**PLAIN, tiers={"warm": {"kind": "local", "url": str(tmp_path / "warm")}})
     with open_archive(tmp_path / "archive", settings) as opened:
         yield opened
 
@@ -100,6 +105,36 @@ def test_a_wrong_codec_never_replaces_an_original(archive: Archive, fault: str) 
     assert aged(archive, DENSE, clock).outcomes == {("recompress jpegxl:7", "done"): 2}
     assert archive.catalog.ageing.problems() == []
     assert given_back(archive) == received
+
+
+@pytest.mark.skipif(postgres_server.programs() is None, reason="PostgreSQL is not installed (Debian: postgresql)")
+def test_a_catalog_that_goes_away_ends_a_run_and_the_next_one_goes_on_at_once(tmp_path: Path) -> None:
+    """What was under way is given up and begun anew: nobody waits until claims have run out."""
+    clock = Clock()
+    with postgres_server.PostgresServer() as server, ExitStack() as stack:
+        catalog = {"url": server.url.render_as_string(hide_password=False), "connect_seconds": 2, "wait_seconds": 5}
+        archive = stack.enter_context(open_archive(tmp_path, Settings(**PLAIN, catalog=catalog)))
+        received = taken_in(archive, [data.make_instance(recipe) for recipe in RECIPES])
+        proven = 0
+
+        def step(name: str) -> None:
+            nonlocal proven
+            proven += name == "proven"
+            if name == "proven" and proven == 2:
+                server.stop(crash=True)
+
+        lifecycle = Lifecycle(
+            archive, DENSE, now=clock, executor=lambda: (local_pool(WorkerSettings(), 2), 2), step=step
+        )
+        with pytest.raises(CatalogUnavailable):
+            lifecycle.run()
+        server.start()
+        report = lifecycle.run()
+        assert (report.failed, report.ended) == (0, "nothing is left to do")
+        assert report.outcomes["recompress jpegxl:7", "done"] >= len(RECIPES) - 1
+        archive.deleter().sweep(clock() + timedelta(days=1))
+        assert given_back(archive) == received
+        is_at_rest(archive, clock() + timedelta(days=1))
 
 
 def damage(archive: Archive, tier: str, number: int) -> None:

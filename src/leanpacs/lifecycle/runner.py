@@ -11,7 +11,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -47,7 +47,7 @@ AHEAD: Final = 2
 BATCH: Final = 16
 LEASE: Final = timedelta(minutes=10)
 FOR_EVER: Final = timedelta(days=36_500)
-_TRANSIENT: Final = (StoreUnavailable, StoreFull, CatalogUnavailable, OSError)
+_TRANSIENT: Final = (StoreUnavailable, StoreFull, CatalogUnavailable, OSError, CancelledError)
 _SOON: Final = timedelta(minutes=5)
 _HERE: Final = frozenset({Step.DROP, Step.PLACE, Step.EXPIRE})
 """Steps that need the catalog or no processor: done by threads of this process."""
@@ -134,6 +134,7 @@ class Lifecycle:
         self._width = 1
         self._running: dict[Future[Any], Task] = {}
         self._held_at = now()
+        self._left_behind = False
         self._learning: dict[tuple[int, str], deque[Task]] = {}
         self._learnt: set[tuple[int, str]] = set()
 
@@ -175,6 +176,7 @@ class Lifecycle:
             told(done)
 
         try:
+            self._take_back()
             while not stop():
                 left = None if most_tasks is None else most_tasks - sum(report.outcomes.values())
                 if left is not None and left <= 0:
@@ -199,6 +201,8 @@ class Lifecycle:
                     log.info("lifecycle: %s", report.ended, extra={"action": "lifecycle", "changed": report.changed})
             except (LeanPACSError, OSError) as error:
                 log.error("the lifecycle waits: %s", error, extra={"action": "lifecycle"})
+            except Exception:  # whatever it is, nobody else would begin anew
+                log.exception("unexpected error in the lifecycle; it waits", extra={"action": "lifecycle"})
             stop.wait(self._own.interval_seconds)
 
     def scrub(
@@ -232,11 +236,21 @@ class Lifecycle:
             self._threads = ThreadPoolExecutor(2, "lifecycle")
 
     def close(self) -> None:
-        """Stop the workers."""
+        """Stop the workers; what they had not done is claimed anew later."""
         for pool in (self._executor, self._threads):
             if pool is not None:
                 pool.shutdown(wait=True, cancel_futures=True)
         self._executor = self._threads = None
+        self._left_behind = self._left_behind or bool(self._running)
+        self._running.clear()
+        self._learning.clear()
+
+    def _take_back(self) -> None:
+        """End the claims of an earlier run that was broken off, for example because the catalog went away."""
+        if self._left_behind:
+            with self._catalog.writing() as transaction:
+                transaction.ageing.give_back_claims(self._owner)
+            self._left_behind = False
 
     def _carry_out(self, plan: Plan, stop: Callable[[], bool], told: Callable[[Done], None], report: Report) -> bool:
         """Carry out a plan; False when nothing came of it or it is not the time."""
@@ -330,9 +344,10 @@ class Lifecycle:
     ) -> int:
         """Commit what was done, each task by itself; the number of tasks that ended."""
         for future in done:
-            task = self._running.pop(future)
-            error = future.exception()
+            task = self._running[future]
+            error = CancelledError("its worker has gone") if future.cancelled() else future.exception()
             result = self._commit(task, future) if error is None else self._failed(task, error)
+            del self._running[future]
             pace.spent(result.seconds, result.bytes_before + result.bytes_after)
             told(result)
             self._let_go(task, queue)
@@ -372,7 +387,7 @@ class Lifecycle:
                 error,
                 extra={"action": str(task.step), "instance_key": task.first.instance_id},
             )
-        if not isinstance(error, LeanPACSError | OSError | MemoryError):
+        if not isinstance(error, (LeanPACSError, MemoryError, *_TRANSIENT)):
             log.error("unexpected error in the lifecycle", exc_info=error)
         with self._catalog.writing() as transaction:
             transaction.ageing.remember(

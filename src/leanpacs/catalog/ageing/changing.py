@@ -96,6 +96,12 @@ class Ageing:
             claimed.append(lifecycle_work.c.owner.startswith(f"{host}:", autoescape=True))
         return self._connection.execute(delete(lifecycle_work).where(*claimed)).rowcount
 
+    def give_back_claims(self, owner: str) -> None:
+        """End all claims of an owner, which has begun nothing of what it claimed or has given it up."""
+        self._connection.execute(
+            delete(lifecycle_work).where(lifecycle_work.c.owner == owner, lifecycle_work.c.outcome == "")
+        )
+
     def finish(self, work: Work, owner: str) -> None:
         """End a claim whose result shows in what is stored now."""
         self._connection.execute(delete(lifecycle_work).where(_mine(work, owner)))
