@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -127,6 +128,47 @@ def test_included_attributes_are_returned_whether_the_catalog_holds_them_or_not(
     (found,) = door.get(f"/studies?StudyInstanceUID={CT.study_uid}&includefield=InstanceNumber,SOPInstanceUID").json()
     assert "00200013" not in found  # instances of a study differ in it
     assert door.get(f"{path}&includefield=Nonsense").status_code == 200
+
+
+@pytest.mark.clause("8.3.4.3")
+def test_all_attributes_are_those_of_the_level_and_of_levels_that_no_uid_names(door: Door) -> None:
+    held = door.get(f"{instance(CT)}/metadata").json()[0]
+    (whole,) = door.get(f"/instances?SOPInstanceUID={CT.sop_uid}&includefield=all").json()
+    missing = {tag for tag, element in held.items() if tag not in whole and "BulkDataURI" not in element}
+    assert not missing  # everything but bulk data
+    assert all(whole[tag] == held[tag] for tag in whole.keys() & held.keys() - {"00080005"})
+    assert "7FE00010" not in whole
+    (below,) = door.get(f"{series(CT)}/instances?SOPInstanceUID={CT.sop_uid}&includefield=all").json()
+    assert below["00280101"] == held["00280101"]
+    assert not {"00100010", "00080060", "00400275"} & set(below)
+    (found,) = door.get(f"{study(CT)}/series?SeriesInstanceUID={CT.series_uid}&includefield=all").json()
+    assert found["00400275"] == held["00400275"]
+    assert found["00080070"] == held["00080070"]
+    assert not {"00280101", "00280010", "00100010"} & set(found)
+    (found,) = door.get(f"/studies?StudyInstanceUID={CT.study_uid}&includefield=all").json()
+    assert {"00080020", "00100010"} <= set(found)
+    assert not {"00080070", "00280101", "00400275", "0020000E"} & set(found)
+    xml = door.get(
+        f"/studies?StudyInstanceUID={CT.study_uid}&includefield=all", 'multipart/related; type="application/dicom+xml"'
+    )
+    assert len(parts_of(xml)) == 1
+
+
+@pytest.mark.clause("8.3.4.3")
+def test_attributes_of_series_are_those_that_its_instances_agree_on(door: Door) -> None:
+    recipe = Recipe(study=54, series=1)
+    models = []
+    for number, (operator, comment) in enumerate((("Doe^J", "first"), ("Doe^J", "second")), 1):
+        ds = make_data_set(replace(recipe, instance=number))
+        ds.OperatorsName, ds.CommentsOnThePerformedProcedureStep, ds.PatientComments = operator, comment, "both"
+        models.append(ds.to_json_dict(bulk_data_threshold=1 << 30))
+    headers = {"content-type": "application/dicom+json"}
+    assert door.http.post(f"{door.root}/studies", json=models, headers=headers).status_code == 200
+    (found,) = door.get(f"{study(recipe)}/series?includefield=all").json()
+    assert found["00081070"]["Value"] == [{"Alphabetic": "Doe^J"}]
+    assert "00400280" not in found
+    (found,) = door.get(f"/studies?StudyInstanceUID={recipe.study_uid}&includefield=all").json()
+    assert found["00104000"]["Value"] == ["both"]
 
 
 @pytest.mark.clause("8.3.4.4")

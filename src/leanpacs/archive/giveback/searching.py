@@ -7,7 +7,7 @@ study or a series.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,6 +26,8 @@ Found = StudyRow | SeriesRow | FoundInstance
 MOST_READ: Final = 5000
 """Candidates whose headers one search may read."""
 _PAGE: Final = 500
+_OF_FRAMES: Final = frozenset({"52009230"})
+"""Per-Frame Functional Groups Sequence, thousands of items in a whole slide image."""
 
 
 class Searcher:
@@ -71,8 +73,22 @@ class Searcher:
         names = ", ".join(key.keyword or str(key.tag) for key in keys)
         raise InvalidQuery(names, f"must be read from files, and more than {MOST_READ} are left: narrow the search")
 
-    def common(self, found: Found, tags: Collection[str]) -> dict[str, Any]:
-        """Elements with these tags as DICOM JSON (F.2), as far as the instances of what was found agree on them."""
+    def expect(self, found: Sequence[Found]) -> None:
+        """Look up at once where the headers of all of these are, which are about to be asked for."""
+        self._retriever.expect([one.held for one in found if isinstance(one, FoundInstance)])
+
+    def common(self, found: Found, tags: Collection[str] | None = None) -> dict[str, Any]:
+        """Elements as DICOM JSON (F.2), as far as the instances of what was found agree on them, without bulk data.
+
+        Parameters
+        ----------
+        found : StudyRow, SeriesRow or FoundInstance
+            What is asked about; of what has to be brought back from an archive class first, nothing is known.
+        tags : collection of str, optional
+            Which elements; all but those of single frames by default.
+        """
+        if found.availability != "ONLINE":
+            return {}
         models = []
         for row in self._ends(found):
             try:
@@ -82,9 +98,9 @@ class Searcher:
         first = models[0] if models else {}
         return {
             tag: first[tag]
-            for tag in tags
+            for tag in (first.keys() - _OF_FRAMES if tags is None else tags)
             if tag in first
-            and "BulkDataURI" not in first[tag]
+            and not _has_bulk_data(first[tag])
             and all(model.get(tag) == first[tag] for model in models[1:])
         }
 
@@ -123,3 +139,11 @@ class Searcher:
             return [found.held]
         series_uid = found.series_uid if isinstance(found, SeriesRow) else None
         return self._catalog.ends(study_uid=found.study_uid, series_uid=series_uid)
+
+
+def _has_bulk_data(element: Mapping[str, Any]) -> bool:
+    """Whether an element of DICOM JSON, or one in its items, is given by reference."""
+    if "BulkDataURI" in element:
+        return True
+    items = element.get("Value", ()) if element.get("vr") == "SQ" else ()
+    return any(_has_bulk_data(inner) for item in items for inner in item.values())

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from leanpacs.catalog import AnyOf, Match, Query, matchable, parse_match
 from leanpacs.dicom import datadict
 from leanpacs.dicom.attributes import LEVEL_ATTRIBUTES, LevelAttribute
+from leanpacs.dicom.levels import level_of
 from leanpacs.errors import InvalidQuery
 from leanpacs.services.dicomweb import media, multipart
 from leanpacs.services.dicomweb.multipart import BodyPart
@@ -158,9 +159,19 @@ def _results(
     found: Sequence[Found], selection: Selection, urls: Urls, searcher: Searcher, tags: frozenset[str]
 ) -> list[dict[str, Any]]:
     results = Results(selection, urls)
-    if not tags:
+    if not tags and not selection.include_all:
         return [results.json(row) for row in found]
-    return [dict(sorted((searcher.common(row, tags) | results.json(row)).items())) for row in found]
+    searcher.expect(found)
+    return [dict(sorted((_read(searcher, row, selection, tags) | results.json(row)).items())) for row in found]
+
+
+def _read(searcher: Searcher, row: Found, selection: Selection, tags: frozenset[str]) -> dict[str, Any]:
+    """What is asked for and the catalog does not hold, from headers."""
+    if not selection.include_all:
+        return searcher.common(row, tags)
+    read = searcher.common(row)
+    levels = selection.levels()
+    return {tag: value for tag, value in read.items() if tag in tags or level_of(int(tag, 16)) in levels}
 
 
 def _answer(results: list[dict[str, Any]], form: str, urls: Urls, warnings: Sequence[str]) -> Response:

@@ -162,9 +162,17 @@ class Selection:
             keywords |= _ALWAYS["series"]
         return keywords
 
+    def levels(self) -> frozenset[str]:
+        """Levels of which everything is returned, where all is asked for: this one, and those that no UID names."""
+        chosen = {self.level}
+        if "StudyInstanceUID" not in self.within:
+            chosen |= {"study", "patient"}
+        if self.level == "instance" and "SeriesInstanceUID" not in self.within:
+            chosen.add("series")
+        return frozenset(chosen)
+
     def _is_all(self, attribute: LevelAttribute) -> bool:
-        own = (self.level, "patient") if self.level == "study" else (self.level,)
-        return self.include_all and attribute.level in own
+        return self.include_all and attribute.level in self.levels()
 
 
 class Results:
