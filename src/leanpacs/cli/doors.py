@@ -167,6 +167,8 @@ def serve_http(settings: Settings, listener: socket.socket, lifeline: Connection
             anonymous=exposure.anonymous_roles(settings),
             key_seconds=settings.access.key_seconds,
             oidc=settings.oidc,
+            trusted_proxies=settings.http.trusted_proxies,
+            allowed_addresses=settings.http.allowed_addresses,
         ),
         viewer=_viewer(settings),
         ready_metadata=settings.delivery.ready_metadata and settings.delivery.cache_bytes > 0,

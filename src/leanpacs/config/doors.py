@@ -121,6 +121,14 @@ class HttpSettings(Section):
         pattern=r"^(https?://[^\s/?#]+(/[^\s?#]*)?)?$",
         description="URL by which clients know this server, when a proxy stands in front of it.",
     )
+    trusted_proxies: tuple[IPvAnyNetwork, ...] = Field(
+        default=(),
+        description="Networks, such as 127.0.0.1/32, of proxies: what their Forwarded or X-Forwarded-For, -Proto and "
+        "-Host fields say of the client counts, for the audit trail, the traffic ledger, allowed_addresses and URLs.",
+    )
+    allowed_addresses: tuple[IPvAnyNetwork, ...] = Field(
+        default=(), description="Networks, such as 192.0.2.0/24, that may come in; an empty list lets any."
+    )
     max_results: int = Field(
         default=1000,
         ge=1,

@@ -33,6 +33,7 @@ from leanpacs.services.dicomweb.warming import Warmer
 from leanpacs.services.figures import Figures, gauges
 from leanpacs.services.operations import OPERATION, Guard, Operation, Right, openapi, routes
 from leanpacs.services.origin import origin
+from leanpacs.services.proxies import Network, Proxied
 from leanpacs.services.server import ServerOptions
 from leanpacs.services.threads import Threads
 
@@ -82,11 +83,17 @@ class AccessOptions:
         How long it is remembered that an API key is good.
     oidc : OidcSettings
         Whose bearer tokens are taken.
+    trusted_proxies : tuple of networks
+        Proxies whose word counts for who the client is.
+    allowed_addresses : tuple of networks
+        Clients that may come in; empty: all.
     """
 
     anonymous: tuple[Role, ...] = ALL_ROLES
     key_seconds: float = 5.0
     oidc: OidcSettings = field(default_factory=OidcSettings)
+    trusted_proxies: tuple[Network, ...] = ()
+    allowed_addresses: tuple[Network, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +220,7 @@ def create_app(
         ],
         middleware=[
             Middleware(_Watch, metrics=metrics),
+            *_proxied(options.access),
             *([Middleware(Accounting, ledger=ledger)] if ledger is not None else []),
             *_cors(options.cors_origins),
             Middleware(CompressMiddleware, zstd_level=3, brotli_quality=4, gzip_level=4),
@@ -237,6 +245,12 @@ def _tokens(settings: OidcSettings) -> Tokens:
     from leanpacs.services.access.tokens import Tokens  # cryptography takes 10 MB: only where it is used
 
     return Tokens(settings)
+
+
+def _proxied(access: AccessOptions) -> list[Middleware]:
+    if not access.trusted_proxies and not access.allowed_addresses:
+        return []
+    return [Middleware(Proxied, trusted=access.trusted_proxies, allowed=access.allowed_addresses)]
 
 
 def _cors(origins: tuple[str, ...]) -> list[Middleware]:
