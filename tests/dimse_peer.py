@@ -37,6 +37,7 @@ P_DATA, RELEASE_RQ, RELEASE_RP, ABORT = 4, 5, 6, 7
 
 Offer = tuple[int, str, Sequence[str]]
 DEFAULT_OFFERS: Sequence[Offer] = ((1, VERIFICATION, [IMPLICIT_LE]), (3, CT, [EXPLICIT_LE]))
+SENT_AT_ONCE = 1000
 SHORT = Timeouts(request=5.0, idle=5.0, network=5.0, linger=0.5)
 
 
@@ -229,6 +230,12 @@ class ScriptedConnection:
             raise BrokenPipeError("gone")
         self.sent += data
 
+    def sendmsg(self, parts: Sequence[bytes]) -> int:
+        """Take a part of it, as the kernel may."""
+        taken = b"".join(parts)[:SENT_AT_ONCE]
+        self.sendall(taken)
+        return len(taken)
+
     def settimeout(self, value: float | None) -> None:
         self._timeout = value
 
@@ -257,6 +264,7 @@ class Peer:
 
     def __init__(self, address: tuple[str, int]) -> None:
         self._socket = socket.create_connection(address, timeout=10)
+        self._unread = b""
 
     def send(self, *data: bytes) -> None:
         self._socket.sendall(b"".join(data))
@@ -286,17 +294,25 @@ class Peer:
         return answer
 
     def response(self) -> Dataset:
-        """The next response, whatever PDUs it comes in."""
+        """Command set of the next response, whatever PDUs it comes in; a data set is passed over."""
         encoded = b""
         while True:
+            control, value = self._read_pdv()
+            encoded += value if control & 1 else b""
+            if control == 3:
+                return read_command(encoded)
+
+    def _read_pdv(self) -> tuple[int, bytes]:
+        """Control byte and value of the next PDV."""
+        if not self._unread:
             answer = self.read_pdu()
             assert answer, "the connection was closed"
             assert answer[0] == P_DATA, answer
-            length, _, control = struct.unpack(">LBB", answer[1][:6])
-            assert length + 4 == len(answer[1])
-            encoded += answer[1][6:]
-            if control == 3:
-                return read_command(encoded)
+            self._unread = answer[1]
+        length, _, control = struct.unpack(">LBB", self._unread[:6])
+        value, self._unread = self._unread[6 : length + 4], self._unread[length + 4 :]
+        assert len(value) == length - 2
+        return control, value
 
     def store(self, data: bytes = b"", sop_uid: str = "1.2.3", *, context_id: int = 3, size: int = 4096) -> Dataset:
         """Send an instance; the response."""

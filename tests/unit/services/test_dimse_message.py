@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dimse_peer import CT, command_set, read_command
-from leanpacs.services.dimse.message import Command, command_pdus, decode, encode, response
+from leanpacs.services.dimse.message import Command, decode, encode, response
 
 uids = st.from_regex(r"[12]\.[0-9](\.[1-9][0-9]{0,9}){0,5}", fullmatch=True)
 
@@ -89,17 +89,3 @@ def test_arbitrary_bytes_are_read_or_refused(encoded: bytes) -> None:
         return
     assert sum(len(value) + 8 for value in command.elements.values()) <= len(encoded)
     response(command, 0)
-
-
-@given(encoded=st.binary(min_size=1, max_size=500), most=st.sampled_from([0, 7, 8, 16, 100, 16384]))
-def test_fragments_fit_the_peer(encoded: bytes, most: int) -> None:
-    joined = b""
-    pdus = list(command_pdus(9, encoded, most))
-    for number, pdu in enumerate(pdus, 1):
-        pdu_type, pdu_length, length, context_id, control = struct.unpack(">BxLLBB", pdu[:12])
-        assert (pdu_type, pdu_length, context_id) == (4, len(pdu) - 6, 9)
-        assert length == pdu_length - 4
-        assert control == (3 if number == len(pdus) else 1)
-        assert not most or pdu_length <= most
-        joined += pdu[12:]
-    assert joined == encoded

@@ -21,9 +21,9 @@ from leanpacs.services.dimse.negotiation import (
     accept,
     choose,
     is_storage,
-    read_request,
     refusal,
 )
+from leanpacs.services.dimse.proposal import read_request
 from leanpacs.services.dimse.transport import AbortReason, Violation
 
 TERMS = Terms("LEANPACS", 131072)

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 
 from leanpacs.services.dimse.exchange import Exchange
 from leanpacs.services.dimse.message import Command, CommandField, Element, response
-from leanpacs.services.dimse.negotiation import Context, Terms, accept, read_request, refusal
+from leanpacs.services.dimse.negotiation import Context, Terms, accept, refusal
+from leanpacs.services.dimse.proposal import read_request
 from leanpacs.services.dimse.status import Reply, Status
 from leanpacs.services.dimse.transport import (
     Aborted,
@@ -146,8 +147,13 @@ class Association:
         reply: Reply,
         data_set: bytes | None = None,
         more: Mapping[int, int | str] | None = None,
+        *,
+        hold: bool = False,
     ) -> None:
-        """Answer a request, with a data set if there is one, and with ``more`` elements of the command set."""
+        """Answer a request, with a data set if there is one, and with ``more`` elements of the command set.
+
+        With ``hold`` the answer may wait for the next message, to go with it.
+        """
         encoded = response(
             command,
             reply.status,
@@ -155,7 +161,7 @@ class Association:
             with_data_set=data_set is not None,
             more={**reply.more, **(more or {})},
         )
-        self.exchange.send(command.context_id, encoded, None if data_set is None else (data_set,))
+        self.exchange.send(command.context_id, encoded, None if data_set is None else (data_set,), hold=hold)
 
     def is_cancelled(self, command: Command) -> bool:
         """Whether the peer has asked to stop working on a request (PS3.7 section 9.3.2.3); does not wait for it.

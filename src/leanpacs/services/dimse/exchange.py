@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
 
-from leanpacs.services.dimse.message import LONGEST_COMMAND_BYTES, Command, command_pdus, decode
+from leanpacs.services.dimse.message import LONGEST_COMMAND_BYTES, Command, decode
 from leanpacs.services.dimse.negotiation import Context
+from leanpacs.services.dimse.pdus import Buffer, Pdu, message_pdus
 from leanpacs.services.dimse.transport import AbortReason, Pdv, Violation, Wire
 
-_PDV = struct.Struct(">BxLLBB")
-_PDV_HEADER_BYTES = 6
-_LARGEST_SENT_BYTES = 1 << 17
-"""Of a PDU, where the peer would take a larger one or any."""
+_SENT_TOGETHER_BYTES: Final = 1 << 19
+_SENT_TOGETHER: Final = 512
+"""Buffers; the kernel takes 1024 of them in one call (IOV_MAX)."""
 
 
 class Exchange:
@@ -33,6 +33,8 @@ class Exchange:
         self._max_pdu_bytes = max_pdu_bytes
         self._context_id = 0
         self._data_set_left = False
+        self._held: Pdu = []
+        self._held_bytes = 0
         self.contexts = contexts
 
     def receive(self, first: Pdv | None = None) -> Command:
@@ -45,6 +47,7 @@ class Exchange:
         Silence, Disconnected, Aborted, Released
             The peer did something else; let them pass, they end the association.
         """
+        self._flush()
         pdv = first or self._wire.next_pdv()
         if pdv.context_id not in self.contexts:
             raise Violation(AbortReason.INVALID_PARAMETER, f"context {pdv.context_id} is not agreed")
@@ -88,8 +91,16 @@ class Exchange:
         for _ in self.data_set():
             pass
 
-    def send(self, context_id: int, command: bytes, data_set: Iterable[bytes] | None = None) -> None:
+    def send(
+        self, context_id: int, command: bytes, data_set: Iterable[Buffer] | None = None, *, hold: bool = False
+    ) -> None:
         """Send a message: an encoded command set, and a data set in pieces of any length.
+
+        Parameters
+        ----------
+        hold : bool
+            Whether it may wait for the next message, to go with it: for small ones that others follow at once.
+            Nothing waits any more once there is more of it than is sent at a time, or an answer is awaited.
 
         Raises
         ------
@@ -98,41 +109,19 @@ class Exchange:
         Exception
             Whatever ``data_set`` raises; the message is then cut short, and nothing else can be sent.
         """
-        pdus = b"".join(command_pdus(context_id, command, self._max_pdu_bytes))
-        if data_set is None:
-            self._wire.send(pdus)
-            return
-        for pdu in data_set_pdus(context_id, data_set, self._max_pdu_bytes):
-            self._wire.send(pdus + pdu if pdus else pdu)
-            pdus = b""
+        for pdu in message_pdus(context_id, command, data_set, self._max_pdu_bytes):
+            self._held += pdu
+            self._held_bytes += sum(map(len, pdu))
+            if self._held_bytes >= _SENT_TOGETHER_BYTES or len(self._held) >= _SENT_TOGETHER:
+                self._flush()
+        if not hold:
+            self._flush()
+
+    def _flush(self) -> None:
+        held, self._held, self._held_bytes = self._held, [], 0
+        if held:
+            self._wire.send(*held)
 
     def is_answered(self) -> bool:
         """Whether the peer has sent something that is not read yet."""
         return self._wire.has_input()
-
-
-def data_set_pdus(context_id: int, pieces: Iterable[bytes], max_pdu_bytes: int) -> Iterator[bytes]:
-    """P-DATA-TF PDUs of one PDV each that carry a data set, all but the last one of full length.
-
-    Parameters
-    ----------
-    pieces : iterable of bytes
-        The data set; no more than one piece and one PDU are held.
-    max_pdu_bytes : int
-        What the peer takes, without the six bytes of PDU header; 0 means anything.
-    """
-    largest = min(max_pdu_bytes or _LARGEST_SENT_BYTES, _LARGEST_SENT_BYTES)
-    room = max(largest - _PDV_HEADER_BYTES, 2) & ~1  # fragments of even length (PS3.8 annex E.1)
-    held = b""
-    for piece in pieces:
-        view = memoryview(piece)
-        while len(held) + len(view) > room:
-            taken = room - len(held)
-            yield _header(context_id, room, last=False) + held + view[:taken]
-            held, view = b"", view[taken:]
-        held += view
-    yield _header(context_id, len(held), last=True) + held
-
-
-def _header(context_id: int, length: int, *, last: bool) -> bytes:
-    return _PDV.pack(4, length + _PDV_HEADER_BYTES, length + 2, context_id, 2 if last else 0)

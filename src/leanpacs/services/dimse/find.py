@@ -149,11 +149,12 @@ class FindService:
             encoded = collected(association.data_set())
             identifier = read_identifier((encoded,), context.transfer_syntax)
             search = read_search(identifier, model, context.extended, self._ae_title, relational=self._relational)
+            is_at_hand = not self._reads_headers(search)
             for found, is_partial in self._answers(search, encoded, identifier, context.transfer_syntax):
                 if association.is_cancelled(command):
                     return Reply(Status.CANCELLED)
                 status_of = Status.PENDING_WITHOUT_SOME_KEYS if is_partial else Status.PENDING
-                association.respond(command, Reply(status_of), found)
+                association.respond(command, Reply(status_of), found, hold=is_at_hand)
         except LeanPACSError as error:
             log.warning("query failed: %s", error, extra={"action": "query", "calling": association.calling})
             return status.of_error(error)
@@ -163,7 +164,7 @@ class FindService:
         self, search: Search, encoded: bytes, identifier: Identifier, syntax: str
     ) -> Iterator[tuple[bytes, bool]]:
         """Each match, encoded, and whether it lacks keys that were asked for."""
-        if self._headers is None or not search.unheld or search.level == "PATIENT":
+        if self._headers is None or not self._reads_headers(search):
             writer = Writer(syntax, identifier.character_set)
             for row in self._rows(search):
                 yield writer.write(answer(search, row)), search.is_partial or bool(search.unheld)
@@ -173,6 +174,10 @@ class FindService:
         for row in rows:
             completed = keys.completed(self._headers, row, answer(search, row))
             yield encode_data_set(completed, syntax, identifier.character_set), search.is_partial or not is_restricted
+
+    def _reads_headers(self, search: Search) -> bool:
+        """Whether answers need more than the catalog holds."""
+        return self._headers is not None and bool(search.unheld) and search.level != "PATIENT"
 
     def _rows(self, search: Search) -> Iterator[Found]:
         finders: Mapping[QueryLevel, Callable[[Query], Sequence[Found]]] = {

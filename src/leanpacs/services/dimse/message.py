@@ -7,7 +7,7 @@ read and written here directly.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -16,7 +16,6 @@ SOME_DATA_SET = 0x0000
 LONGEST_COMMAND_BYTES = 1 << 16
 
 _ELEMENT = struct.Struct("<HHL")
-_PDV = struct.Struct(">BxLLBB")
 _RESPONSE = 0x8000
 
 
@@ -170,21 +169,6 @@ def response(
     if comment:
         elements[Element.ERROR_COMMENT] = comment
     return encode(elements)
-
-
-def command_pdus(context_id: int, encoded: bytes, max_pdu_bytes: int) -> Iterator[bytes]:
-    """P-DATA-TF PDUs of one PDV each that carry a command set (PS3.8 annex E).
-
-    Parameters
-    ----------
-    max_pdu_bytes : int
-        What the peer takes, without the six bytes of PDU header; 0 means anything.
-    """
-    room = max(max_pdu_bytes - 6, 1) if max_pdu_bytes else len(encoded)
-    for start in range(0, len(encoded), room):
-        part = encoded[start : start + room]
-        last = start + room >= len(encoded)
-        yield _PDV.pack(4, len(part) + 6, len(part) + 2, context_id, 3 if last else 1) + part
 
 
 def _encoded(number: int, value: int | str) -> bytes:

@@ -1,43 +1,22 @@
-"""Association requests: which are taken, and on which terms (PS3.8 sections 7.1 and 9.3, PS3.7 annex D).
-
-The request is read and the acceptance is written with pynetdicom's PDU classes.
-"""
+"""Association requests: which are taken, and on which terms (PS3.8 sections 7.1 and 9.3, PS3.7 annex D)."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, IntEnum
+from functools import lru_cache
 
 from pydicom.uid import UID
-from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
-from pynetdicom.pdu_items import (
-    ApplicationContextItem,
-    PresentationContextItemAC,
-    PresentationContextItemRQ,
-    SCP_SCU_RoleSelectionSubItem,
-    SOPClassExtendedNegotiationSubItem,
-    TransferSyntaxSubItem,
-    UserInformationItem,
-)
-from pynetdicom.pdu_primitives import (
-    ImplementationClassUIDNotification,
-    ImplementationVersionNameNotification,
-    MaximumLengthNotification,
-    SCP_SCU_RoleSelectionNegotiation,
-    SOPClassExtendedNegotiation,
-)
 
-from leanpacs import __version__
 from leanpacs.dicom.uids import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, transfer_syntax
-from leanpacs.dicom.write import IMPLEMENTATION_CLASS_UID
 from leanpacs.services.dimse.identifiers import SYNTAXES
 from leanpacs.services.dimse.models import MODELS, NOTHING_EXTENDED, Extended
-from leanpacs.services.dimse.transport import AbortReason, PduType, Violation
+from leanpacs.services.dimse.proposal import APPLICATION_CONTEXT, Acceptance, Request
+from leanpacs.services.dimse.transport import PduType
 
 VERIFICATION = "1.2.840.10008.1.1"
-APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 _NOT_INSTANCES = (  # "Storage" in name, but not services that C-STORE instances (PS3.6 table A-1)
     "1.2.840.10008.1.3.10",
     "1.2.840.10008.1.20.1",
@@ -55,15 +34,6 @@ _OTHERS_WITH_PIXELS = (
     "Segmentation Storage",
 )
 _PDU_HEADER = struct.Struct(">BxL")
-
-UserItem = (
-    MaximumLengthNotification
-    | ImplementationClassUIDNotification
-    | ImplementationVersionNameNotification
-    | SCP_SCU_RoleSelectionNegotiation
-    | SOPClassExtendedNegotiation
-)
-"""User information items that are written here."""
 
 
 class ContextResult(IntEnum):
@@ -138,68 +108,6 @@ class Context:
     peer_stores: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """An association request.
-
-    Parameters
-    ----------
-    called, calling : str
-        AE titles without padding.
-    max_pdu_bytes : int
-        Largest PDU the peer takes; 0 is any.
-    offers : sequence of (context ID, abstract syntax, transfer syntaxes)
-        Proposed presentation contexts.
-    extended : mapping of str to bytes
-        Service class application information of SOP class extended negotiation, by SOP Class UID.
-    roles : mapping of str to (bool, bool)
-        Whether it proposes to be SCU, and SCP, by SOP Class UID; SCU only where it says nothing.
-    """
-
-    called: str
-    calling: str
-    application_context: str
-    protocol_version: int
-    max_pdu_bytes: int
-    offers: Sequence[tuple[int, str, Sequence[str]]]
-    extended: Mapping[str, bytes] = field(default_factory=dict)
-    roles: Mapping[str, tuple[bool, bool]] = field(default_factory=dict)
-
-
-def read_request(content: bytes) -> Request:
-    """Read an A-ASSOCIATE-RQ PDU, given without the six bytes of header.
-
-    Raises
-    ------
-    Violation
-        It is malformed.
-    """
-    pdu = A_ASSOCIATE_RQ()
-    try:
-        pdu.decode(_PDU_HEADER.pack(PduType.ASSOCIATE_RQ, len(content)) + content)
-        user = pdu.user_information
-        return Request(
-            called=pdu.called_ae_title.strip(),
-            calling=pdu.calling_ae_title.strip(),
-            application_context=str(pdu.application_context_name or ""),
-            protocol_version=pdu.protocol_version,
-            max_pdu_bytes=(user.maximum_length if user else 0) or 0,
-            offers=[_offer(i) for i in pdu.variable_items if isinstance(i, PresentationContextItemRQ)],
-            extended={
-                str(item.sop_class_uid): bytes(item.service_class_application_information or b"")
-                for item in (user.user_data if user else ())
-                if isinstance(item, SOPClassExtendedNegotiationSubItem)
-            },
-            roles={
-                str(item.sop_class_uid): (bool(item.scu_role), bool(item.scp_role))
-                for item in (user.user_data if user else ())
-                if isinstance(item, SCP_SCU_RoleSelectionSubItem)
-            },
-        )
-    except Exception as error:  # whatever hostile bytes make the decoder raise
-        raise Violation(AbortReason.INVALID_PARAMETER, f"malformed association request: {error}") from error
-
-
 def refusal(request: Request, terms: Terms, *, full: bool) -> Refusal | None:
     """Why the association is not accepted, if it is not; ``full`` when there are too many already."""
     if not request.protocol_version & 1:
@@ -218,7 +126,7 @@ def refusal(request: Request, terms: Terms, *, full: bool) -> Refusal | None:
 def accept(request: Request, terms: Terms) -> tuple[bytes, Mapping[int, Context]]:
     """Encode the A-ASSOCIATE-AC PDU, with the presentation contexts that were accepted, by ID."""
     accepted: dict[int, Context] = {}
-    items = []
+    answers: list[tuple[int, int, str]] = []
     extended = {
         uid: Extended.agreed(asked, relational=terms.relational)
         for uid, asked in request.extended.items()
@@ -231,15 +139,10 @@ def accept(request: Request, terms: Terms) -> tuple[bytes, Mapping[int, Context]
         if result is ContextResult.ACCEPTED:
             agreed = extended.get(abstract_syntax, NOTHING_EXTENDED)
             accepted[context_id] = Context(context_id, abstract_syntax, chosen, agreed, takes)
-        items.append(_context_item(context_id, result, chosen))
-    application = ApplicationContextItem()
-    application.application_context_name = UID(APPLICATION_CONTEXT)
-    pdu = A_ASSOCIATE_AC()
-    pdu.reserved_aet, pdu.reserved_aec = request.called, request.calling
-    answers: list[UserItem] = [role(uid, *both) for uid, both in roles.items()]
-    answers += [_extended(uid, agreed.encoded(len(request.extended[uid]))) for uid, agreed in extended.items()]
-    pdu.variable_items = [application, *items, _user_information(terms, answers)]
-    return pdu.encode(), accepted
+        answers.append((context_id, result, chosen))
+    flags = {uid: agreed.encoded(len(request.extended[uid])) for uid, agreed in extended.items()}
+    acceptance = Acceptance(terms.max_pdu_bytes, answers, flags, roles)
+    return acceptance.pdu(request.called, request.calling), accepted
 
 
 def choose(
@@ -269,21 +172,23 @@ def choose(
     return ContextResult.ACCEPTED, min(offered, key=_rank_to_give if gives else _rank)
 
 
+@lru_cache(maxsize=1024)
 def is_storage(abstract_syntax: str) -> bool:
     """Whether instances of this abstract syntax can be stored.
 
     True for all storage SOP classes of PS3.6, retired ones included, and for any UID that PS3.6 does not
     know: private classes and those of later editions.
     """
-    uid = UID(abstract_syntax)
+    uid = UID(abstract_syntax, validation_mode=0)
     if not uid.type:
         return bool(uid)
     return uid.type == "SOP Class" and "Storage" in uid.name and uid not in _NOT_INSTANCES
 
 
+@lru_cache(maxsize=1024)
 def may_have_pixels(abstract_syntax: str) -> bool:
     """Whether instances of a storage SOP class may have Pixel Data; so for those that PS3.6 does not know."""
-    uid = UID(abstract_syntax)
+    uid = UID(abstract_syntax, validation_mode=0)
     return not uid.type or "Image Storage" in uid.name or uid.name in _OTHERS_WITH_PIXELS
 
 
@@ -300,50 +205,3 @@ def _rank_to_give(uid: str) -> tuple[bool, bool]:
     from leanpacs.transcode.target import targets
 
     return uid not in targets() or transfer_syntax(uid).lossless is False, uid in (IMPLICIT_LE, EXPLICIT_BE)
-
-
-def _offer(item: PresentationContextItemRQ) -> tuple[int, str, Sequence[str]]:
-    if item.context_id is None or not item.context_id % 2:
-        raise ValueError(f"presentation context ID {item.context_id}")
-    return item.context_id, str(item.abstract_syntax or ""), [str(uid) for uid in item.transfer_syntax if uid]
-
-
-def _context_item(context_id: int, result: ContextResult, chosen: str) -> PresentationContextItemAC:
-    syntax = TransferSyntaxSubItem()
-    syntax.transfer_syntax_name = UID(chosen)
-    item = PresentationContextItemAC()
-    item.presentation_context_id = context_id
-    item.result_reason = int(result)
-    item.transfer_syntax_sub_item = [syntax]
-    return item
-
-
-def _extended(sop_class: str, information: bytes) -> UserItem:
-    item = SOPClassExtendedNegotiation()
-    item.sop_class_uid = UID(sop_class)
-    item.service_class_application_information = information
-    return item
-
-
-def identification(max_pdu_bytes: int) -> list[UserItem]:
-    """Maximum length and implementation, as user information items (PS3.8 annex D.1, PS3.7 annex D.3.3.2)."""
-    longest = MaximumLengthNotification()
-    longest.maximum_length_received = max_pdu_bytes
-    implementation = ImplementationClassUIDNotification()
-    implementation.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
-    version = ImplementationVersionNameNotification()
-    version.implementation_version_name = f"LEANPACS_{__version__}"[:16]
-    return [longest, implementation, version]
-
-
-def role(sop_class: str, scu: bool, scp: bool) -> UserItem:
-    """Role selection for a SOP class: what the requestor is (PS3.7 annex D.3.3.4)."""
-    item = SCP_SCU_RoleSelectionNegotiation()
-    item.sop_class_uid, item.scu_role, item.scp_role = UID(sop_class), scu, scp
-    return item
-
-
-def _user_information(terms: Terms, answers: Sequence[UserItem]) -> UserInformationItem:
-    item = UserInformationItem()
-    item.from_primitive([*identification(terms.max_pdu_bytes), *answers])
-    return item

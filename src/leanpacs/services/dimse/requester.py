@@ -10,13 +10,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
-from pydicom.uid import UID
-from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
-from pynetdicom.pdu_primitives import A_ASSOCIATE
-from pynetdicom.presentation import build_context
-
 from leanpacs.services.dimse.exchange import Exchange
-from leanpacs.services.dimse.negotiation import APPLICATION_CONTEXT, Context, identification, role
+from leanpacs.services.dimse.negotiation import Context
+from leanpacs.services.dimse.proposal import APPLICATION_CONTEXT, Request, read_acceptance
 from leanpacs.services.dimse.transport import Aborted, AbortReason, Disconnected, PduType, Silence, Violation, Wire
 
 MOST_CONTEXTS: Final = 128
@@ -85,9 +81,11 @@ def associated(
     Unreachable
         There is no association.
     """
+    contexts = [(2 * number + 1, abstract, (syntax,)) for number, (abstract, syntax) in enumerate(offers)]
+    request = Request(peer.ae_title, calling, APPLICATION_CONTEXT, 1, max_pdu_bytes, contexts, roles=roles or {})
     wire = _connect(peer, timeout_seconds)
     try:
-        wire.send(_request(peer.ae_title, calling, offers, roles or {}, max_pdu_bytes))
+        wire.send(request.pdu())
         exchange = _accepted(wire, offers)
     except _ENDS as error:
         wire.close(0.1)
@@ -131,29 +129,6 @@ def _closed_on_error(connection: socket.socket) -> Iterator[socket.socket]:
         raise
 
 
-def _request(
-    called: str,
-    calling: str,
-    offers: Sequence[tuple[str, str]],
-    roles: Mapping[str, tuple[bool, bool]],
-    max_pdu_bytes: int,
-) -> bytes:
-    primitive = A_ASSOCIATE()
-    primitive.application_context_name = UID(APPLICATION_CONTEXT)
-    primitive.calling_ae_title, primitive.called_ae_title = calling, called
-    contexts = []
-    for number, (abstract_syntax, transfer_syntax) in enumerate(offers):
-        context = build_context(abstract_syntax, transfer_syntax)
-        context.context_id = 2 * number + 1
-        contexts.append(context)
-    primitive.presentation_context_definition_list = contexts
-    primitive.user_information = [*identification(max_pdu_bytes), *(role(uid, *both) for uid, both in roles.items())]
-    pdu = A_ASSOCIATE_RQ()
-    pdu.from_primitive(primitive)
-    encoded: bytes = pdu.encode()
-    return encoded
-
-
 def _accepted(wire: Wire, offers: Sequence[tuple[str, str]]) -> Exchange:
     pdu_type, content = wire.read_pdu()
     if pdu_type == PduType.ASSOCIATE_RJ:
@@ -163,16 +138,10 @@ def _accepted(wire: Wire, offers: Sequence[tuple[str, str]]) -> Exchange:
         raise Aborted("aborted instead of an answer")
     if pdu_type != PduType.ASSOCIATE_AC:
         raise Violation(AbortReason.UNEXPECTED_PDU, f"PDU type {pdu_type:#04x} instead of an answer")
-    pdu = A_ASSOCIATE_AC()
-    try:
-        pdu.decode(struct.pack(">BxL", pdu_type, len(content)) + content)
-        accepted = {
-            number: Context(number, offers[number // 2][0], str(item.transfer_syntax))
-            for item in pdu.presentation_context
-            if item.result == 0 and (number := item.context_id or 0)
-        }
-        user = pdu.user_information
-        longest = (user.maximum_length if user else 0) or 0
-    except Exception as error:  # whatever hostile bytes make the decoder raise
-        raise Violation(AbortReason.INVALID_PARAMETER, f"malformed answer: {error}") from error
-    return Exchange(wire, accepted, longest)
+    answer = read_acceptance(content)
+    accepted = {
+        context_id: Context(context_id, offers[context_id // 2][0], uid)
+        for context_id, result, uid in answer.contexts
+        if result == 0 and context_id // 2 < len(offers)
+    }
+    return Exchange(wire, accepted, answer.max_pdu_bytes)

@@ -113,8 +113,8 @@ class _Job:
         self.cancelled = self.cancelled or self.association.is_cancelled(self.command)
         return self.cancelled
 
-    def note(self, parcel: Parcel, sent: Sent) -> None:
-        """Count an instance, and report."""
+    def note(self, parcel: Parcel, sent: Sent, *, hold: bool = False) -> None:
+        """Count an instance, and report; with ``hold`` along with the next message on the association."""
         if sent.is_success:
             self.progress.completed += 1
         elif sent.is_warning:
@@ -122,7 +122,7 @@ class _Job:
         else:
             self.progress.failed.append(parcel.sop_uid)
             self.comment = sent.reason or f"status {sent.status or 0:04X}"
-        self.report()
+        self.report(hold=hold)
 
     def goes_on(self) -> bool:
         """Tell the peer that nothing is sent yet; whether it still wants it."""
@@ -130,12 +130,12 @@ class _Job:
             self.association.respond(self.command, Reply(Status.PENDING, more=self.progress.elements(remaining=True)))
         return not self.cancelled
 
-    def report(self) -> None:
+    def report(self, *, hold: bool = False) -> None:
         """Tell the peer how far it is."""
         self.progress.remaining -= 1
         pending = Reply(Status.PENDING, more=self.progress.elements(remaining=True))
         if self.progress.remaining:
-            self.association.respond(self.command, pending)
+            self.association.respond(self.command, pending, hold=hold)
 
 
 class RetrieveService:
@@ -233,7 +233,7 @@ class RetrieveService:
         for number, parcel in enumerate(job.parcels, 1):
             if job.is_cancelled():
                 return
-            job.note(parcel, courier.send(parcel, coming=job.parcels[number:]))
+            job.note(parcel, courier.send(parcel, coming=job.parcels[number:]), hold=True)
 
     def _preferred(self, ae_title: str) -> tuple[str, ...]:
         """Transfer syntaxes that a peer prefers, where it is a known destination."""
