@@ -1,9 +1,9 @@
 """DIMSE: C-ECHO, C-STORE, C-FIND, C-GET and C-MOVE as an SCP (PS3.4 annexes A, B and C, PS3.7, PS3.8).
 
 One thread serves one association, with blocking reads; the data set of an instance goes from the socket to
-a file in the spool without being parsed, re-encoded or held. pynetdicom's PDU classes read association
-requests and write the answers. Its reactor is not used: it polls every millisecond in two threads for each
-association, and copies each fragment several times.
+a file in the spool without being parsed, re-encoded or held, and from where it is made to the socket without being
+copied. Upper layer and messages are written here: pynetdicom polls every millisecond in two threads for each
+association, and copies each fragment several times (docs/decisions/0003).
 """
 
 from leanpacs.services.dimse.association import Timeouts
