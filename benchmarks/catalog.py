@@ -351,8 +351,9 @@ def _pack(data_set: Digest, now: datetime) -> NewRepresentation:
 
 def _plan(catalog: Catalog, console: Console) -> Planned:
     began, number = perf_counter(), 0
-    for series, _ in catalog.ageing.all_series():
-        number += len(series)
+    for page in catalog.ageing.outlines():
+        number += sum(outline.instances for outline in page.outlines)
+        number += sum(len(series) for series, _ in catalog.ageing.read(page.others))
         if number >= PLANNED:
             break
     planned = Planned(number, perf_counter() - began)

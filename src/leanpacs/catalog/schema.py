@@ -28,6 +28,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     text,
+    type_coerce,
 )
 from sqlalchemy.types import TypeDecorator
 
@@ -59,6 +60,11 @@ class UtcTime(TypeDecorator[datetime]):
     def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
         """Aware UTC time."""
         return None if value is None else EPOCH + timedelta(microseconds=value)
+
+
+def plain(column: Any) -> Any:
+    """Read a time as the number it is stored as."""
+    return type_coerce(column, BigInteger)
 
 
 class DigestBytes(TypeDecorator[Digest]):

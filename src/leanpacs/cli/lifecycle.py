@@ -17,7 +17,7 @@ from leanpacs.cli.output import Column, human_bytes, print_json, print_table, pr
 from leanpacs.cli.policy import File, InDays, policy_of
 from leanpacs.config import Settings
 from leanpacs.errors import ConfigError
-from leanpacs.lifecycle.planner import Plan
+from leanpacs.lifecycle.plan import Plan
 from leanpacs.lifecycle.runner import Lifecycle, Report
 
 app = typer.Typer(

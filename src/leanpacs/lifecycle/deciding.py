@@ -70,6 +70,18 @@ class Decider:
             found = self._merged[numbers] = merged([self._rules[number] for number in numbers])
         return found
 
+    def wanted_throughout(self, low: Held, high: Held) -> Wanted | None:
+        """What is wanted for all instances between two that differ in numbers only; None when it is not the same.
+
+        Each condition on what changes depends on one number and holds from some value on, or up to one.
+        """
+        for number in self._candidates(low):
+            when = self._rules[number].when
+            for holds in self._changing[number]:
+                if holds(when, low, self._now) != holds(when, high, self._now):
+                    return None
+        return self.wanted(low)
+
     def rules(self, held: Held) -> list[tuple[Rule, list[str]]]:
         """Every rule with the conditions that do not hold for an instance (none: the rule holds)."""
         return [(rule, _failing(rule.when, held, self._now)) for rule in self._rules]

@@ -7,17 +7,16 @@ after that is in a later plan.
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
 
-from leanpacs.catalog.ageing import Form, Held, Series, Trials
+from leanpacs.catalog.ageing import Form, Held, Outline, Page, Series, Trials
 from leanpacs.lifecycle.deciding import Decider, Wanted
 from leanpacs.lifecycle.generations import generation, is_as_small
+from leanpacs.lifecycle.plan import Choice, Plan, Sketch, Step, Task, task_name
 from leanpacs.lifecycle.pricing import Prices
 
 MOVED_BYTES_PER_SECOND: Final = 50e6
@@ -30,102 +29,13 @@ _LIVE_SHARE: Final = 0.75
 """A series pack of which less is still in use is taken apart, or made anew."""
 
 
+_READ_AT_ONCE: Final = 32
+"""Series of which the best are looked for; the next ones may promise less than what was found."""
+
 _NOTHING: Final[Trials] = {}
-
-
-class Step(StrEnum):
-    """What can be done with an instance, a series or a study."""
-
-    RECOMPRESS = "recompress"
-    """Into a smaller form; the old one goes, or stays for readers."""
-    REHEAD = "rehead"
-    """Head and tail again, with the newest dictionary."""
-    WARM = "warm"
-    """A fast form beside the small one."""
-    DROP = "drop"
-    """A form that nobody wants any more."""
-    GATHER = "gather"
-    """Instances of a series into one pack."""
-    SEPARATE = "separate"
-    """An instance out of a series pack."""
-    PLACE = "place"
-    """A blob to other tiers."""
-    EXPIRE = "expire"
-    """A study that the policy keeps no longer."""
-
-
-class Task(NamedTuple):
-    """One step to be done; a named tuple because a plan makes millions.
-
-    Parameters
-    ----------
-    step : Step
-        What.
-    goal : str
-        What it leads to; with the first instance, what is claimed.
-    target : str
-        Preset or tier, where there is one.
-    rule : str
-        Why.
-    members : tuple of (Held, Form)
-        The instances, each with the form that is worked on.
-    raw_bytes, saved_bytes, seconds : int, int, float
-        Size as received; what is expected to be saved; CPU seconds that are expected.
-    wanted : Wanted
-        Everything that the policy wants of the first instance.
-    """
-
-    step: Step
-    goal: str
-    target: str
-    rule: str
-    members: tuple[tuple[Held, Form], ...]
-    raw_bytes: int
-    saved_bytes: int
-    seconds: float
-    wanted: Wanted
-
-    @property
-    def name(self) -> str:
-        """Step and target: what sums are kept by."""
-        return _name(self.step, self.target)
-
-    @property
-    def first(self) -> Held:
-        """The instance that the claim is on."""
-        return self.members[0][0]
-
-    @property
-    def score(self) -> float:
-        """Bytes saved for each CPU second."""
-        return self.saved_bytes / max(self.seconds, 1e-6)
-
-
-@dataclass(slots=True)
-class Total:
-    """What all tasks of one name by one rule come to."""
-
-    name: str
-    rule: str
-    tasks: int = 0
-    instances: int = 0
-    raw_bytes: int = 0
-    saved_bytes: int = 0
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The best of what is to be done, in order, and what all of it comes to."""
-
-    tasks: tuple[Task, ...]
-    totals: tuple[Total, ...]
-    instances: int
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether everything that is to be done is among the tasks."""
-        return sum(total.tasks for total in self.totals) == len(self.tasks)
+_Ready = tuple[Held, Form, Wanted]
+Read = Callable[[Sequence[int]], Iterable[tuple[Series, Trials]]]
+"""Reads series by their keys, with what was tried on them."""
 
 
 @dataclass(slots=True)
@@ -162,30 +72,87 @@ class Planner:
     moves: bool = True
     restored: frozenset[bytes] = frozenset()
 
-    def plan(self, all_series: Iterable[tuple[Series, Trials]], limit: int) -> Plan:
-        """Look at everything once and keep the ``limit`` best tasks; memory does not grow with the archive."""
-        best: list[tuple[float, int, Task]] = []
-        totals: dict[tuple[str, str], Total] = {}
-        studies: set[str] = set()
-        count = number = 0
-        for of_series, tried in all_series:
-            count += len(of_series)
-            for task in self.steps(of_series, tried):
-                if task.step is Step.EXPIRE:
-                    if task.first.study_uid in studies:
-                        continue
-                    if len(studies) < limit:
-                        studies.add(task.first.study_uid)
-                number += 1
-                _add(totals, task)
-                entry = (task.score, -number, task)
-                if len(best) < limit:
-                    heapq.heappush(best, entry)
-                elif entry[0] > best[0][0]:
-                    heapq.heapreplace(best, entry)
-        chosen = sorted(best, key=lambda entry: (-entry[0], -entry[1]))
-        ordered = sorted(totals.values(), key=lambda total: (total.name, total.rule))
-        return Plan(tuple(task for _, _, task in chosen), tuple(ordered), count)
+    def plan(self, pages: Iterable[Page], read: Read, limit: int) -> Plan:
+        """Look at everything once and keep the ``limit`` best tasks; memory does not grow with the archive.
+
+        What is uniform is judged by its outline, and read only when something of it is among the best: the plan is the
+        same as if all were read.
+        """
+        choice = Choice(limit)
+        for page in pages:
+            whole, sketched = set(page.others), []
+            for outline in page.outlines:
+                sketch = self.sketch(outline)
+                if sketch is None:
+                    whole.add(outline.series_id)
+                    continue
+                choice.instances += outline.instances
+                if sketch.task is not None:
+                    sketched.append((sketch.bound, outline.series_id))
+                    choice.add(sketch.task, sketch.times, outline.instances, outline.raw_bytes)
+            for of_series, tried in read(sorted(whole)):
+                choice.instances += len(of_series)
+                for place, task in enumerate(self.steps(of_series, tried)):
+                    if choice.counts(task):
+                        choice.add(task)
+                        choice.offer(task, place)
+            self._offer_best(choice, sketched, read)
+        return choice.plan()
+
+    def _offer_best(self, choice: Choice, sketched: list[tuple[float, int]], read: Read) -> None:
+        """Read those series of which something could be among the best, the most promising first."""
+        sketched.sort(key=lambda one: (-one[0], one[1]))
+        while sketched:
+            promising = [key for bound, key in sketched[:_READ_AT_ONCE] if choice.has_room_for(bound, key)]
+            del sketched[:_READ_AT_ONCE]
+            if not promising:
+                return
+            for of_series, tried in read(sorted(promising)):
+                for place, task in enumerate(self.steps(of_series, tried)):
+                    choice.offer(task, place)
+
+    def sketch(self, outline: Outline) -> Sketch | None:
+        """What a uniform series needs; None when that is not the same for all of its instances, or takes them all.
+
+        Relies on three things: conditions of rules depend on one number each, and hold from some value on (or up to
+        one); so does what tasks save and cost, in proportion to the sizes; and one instance's next step does not depend
+        on another's, but for what makes them uniform.
+        """
+        low, high = outline.low, outline.high
+        wanted = self.decider.wanted_throughout(low, high)
+        if wanted is None or wanted.is_due_for_deletion(self.decider.age_days(high)):
+            return None
+        if is_as_small(low.forms[0], wanted) != is_as_small(high.forms[0], wanted):
+            return None
+        if high.forms[0].kind != "pack":
+            return Sketch()
+        mean = _mean(outline)
+        if task := self._own_step(mean, wanted):
+            ends = [self._own_step(end, wanted) for end in (low, high)]
+            return Sketch(task, outline.instances, _bound([end for end in ends if end]))
+        return self._sketch_together(outline, mean, wanted)
+
+    def _sketch_together(self, outline: Outline, mean: Held, wanted: Wanted) -> Sketch | None:
+        """What a uniform series needs of which every instance is as it should be by itself."""
+        number, ends = outline.instances, (outline.low, outline.high)
+        if mean.forms[0].is_shared and (
+            wanted.pack == "instance" or outline.stored_bytes < _LIVE_SHARE * mean.forms[0].blob_bytes
+        ):
+            return None
+        gathered = {_may_be_gathered(end, end.forms[0]) for end in ends}
+        if wanted.pack == "series" and number > 1 and gathered != {False}:
+            if False in gathered or number > SERIES_PACK_INSTANCES or outline.stored_bytes > SERIES_PACK_BYTES:
+                return None
+            task = self._gather([(mean, mean.forms[0], wanted)] * number, outline.raw_bytes, outline.stored_bytes)
+            return Sketch(task, 1, task.score)
+        tasks = [task for one in (mean, *ends) for task in self._place([(one, one.forms[0], wanted)])]
+        if not tasks:
+            return Sketch()
+        times = 1 if mean.forms[0].is_shared else number
+        return Sketch(tasks[0], times, _bound(tasks[1:]))
+
+    def _own_step(self, held: Held, wanted: Wanted) -> Task | None:
+        return next(self._own_steps(held, [*held.forms], wanted), None)
 
     def steps(self, of_series: Series, tried: Trials = _NOTHING) -> Iterator[Task]:
         """The next step for each instance of a series, as far as one is needed.
@@ -254,13 +221,13 @@ class Planner:
             if form not in kept:
                 yield _task(Step.DROP, "", wanted.rule_for("keep_fast"), [(held, form)], form.size_bytes, 0.01, wanted)
 
-    def _together(self, ready: list[tuple[Held, Form, Wanted]], *, complete: bool) -> Iterator[Task]:
+    def _together(self, ready: list[_Ready], *, complete: bool) -> Iterator[Task]:
         """What is to be done with blobs: gather, separate, place."""
         live: dict[bytes, int] = {}
         for _, form, _ in ready:
             live[form.sha256] = live.get(form.sha256, 0) + form.size_bytes
-        loose: list[tuple[Held, Form, Wanted]] = []
-        placed: dict[bytes, list[tuple[Held, Form, Wanted]]] = {}
+        loose: list[_Ready] = []
+        placed: dict[bytes, list[_Ready]] = {}
         for held, form, wanted in ready:
             wasteful = complete and form.is_shared and live[form.sha256] < _LIVE_SHARE * form.blob_bytes
             if form.is_shared and (wanted.pack == "instance" or wasteful):
@@ -274,23 +241,22 @@ class Planner:
         for tier in sorted({form.tier for _, form, _ in loose}):
             for part in _parts([one for one in loose if one[1].tier == tier]):
                 if len(part) > 1:
-                    yield self._gather(part)
+                    raw = sum(held.length for held, _, _ in part)
+                    yield self._gather(part, raw, sum(form.size_bytes for _, form, _ in part))
                 else:
                     placed.setdefault(part[0][1].sha256, []).extend(part)
         for members in placed.values():
             yield from self._place(members)
 
-    def _gather(self, part: list[tuple[Held, Form, Wanted]]) -> Task:
+    def _gather(self, part: list[_Ready], raw_bytes: int, stored_bytes: int) -> Task:
         wanted = part[0][2]
         price = self.prices.of(f"{Step.GATHER} series")
-        stored = sum(form.size_bytes for _, form, _ in part)
-        raw = sum(held.length for held, _, _ in part)
         members = [(held, form) for held, form, _ in part]
-        saved = price.saved(stored) if price.measured else 2000 * len(part)
-        seconds = price.seconds(raw) if price.measured else _moving(stored) + 0.01 * len(part)
+        saved = price.saved(stored_bytes) if price.measured else 2000 * len(part)
+        seconds = price.seconds(raw_bytes) if price.measured else _moving(stored_bytes) + 0.01 * len(part)
         return _task(Step.GATHER, "series", wanted.rule_for("pack"), members, saved, seconds, wanted)
 
-    def _place(self, members: list[tuple[Held, Form, Wanted]]) -> Iterator[Task]:
+    def _place(self, members: list[_Ready]) -> Iterator[Task]:
         """One blob to the tier, and to those of its copies, that are wanted of the first instance in it."""
         held, form, wanted = members[0]
         copies = {one.tier for one in held.forms if one.sha256 == form.sha256}
@@ -327,7 +293,7 @@ class Planner:
         return _task(Step.EXPIRE, "", wanted.rule_for("delete_after_days"), members, size, 0.05, wanted)
 
     def _encoding(self, step: Step, held: Held, form: Form, target: str, wanted: Wanted, rule: str) -> Task:
-        price = self.prices.of(_name(step, target) if step is not Step.REHEAD else str(step))
+        price = self.prices.of(task_name(step, target) if step is not Step.REHEAD else str(step))
         saved = price.saved(form.size_bytes) if step is Step.RECOMPRESS else 200 if step is Step.REHEAD else 0
         seconds = 0.02 if step is Step.REHEAD and not price.measured else price.seconds(held.length)
         goal = _goal(step, target, str(wanted.made_since or ""))
@@ -371,19 +337,14 @@ def _moving(size_bytes: int) -> float:
 
 
 @lru_cache(maxsize=1024)
-def _name(step: Step, target: str) -> str:
-    return f"{step} {target}".strip()
-
-
-@lru_cache(maxsize=1024)
 def _goal(step: Step, target: str, since: str) -> str:
     mark = f" {generation(target)}" if step is Step.RECOMPRESS else ""
     return f"{step} {target}{mark}" + (f" since {since}" if since else "")
 
 
-def _parts(loose: list[tuple[Held, Form, Wanted]]) -> Iterator[list[tuple[Held, Form, Wanted]]]:
+def _parts(loose: list[_Ready]) -> Iterator[list[_Ready]]:
     """Instances of a series divided into packs of a bounded size."""
-    part: list[tuple[Held, Form, Wanted]] = []
+    part: list[_Ready] = []
     size = 0
     for one in loose:
         if part and (size + one[1].size_bytes > SERIES_PACK_BYTES or len(part) >= SERIES_PACK_INSTANCES):
@@ -395,12 +356,17 @@ def _parts(loose: list[tuple[Held, Form, Wanted]]) -> Iterator[list[tuple[Held, 
         yield part
 
 
-def _add(totals: dict[tuple[str, str], Total], task: Task) -> None:
-    total = totals.get((task.name, task.rule))
-    if total is None:
-        total = totals[task.name, task.rule] = Total(task.name, task.rule)
-    total.tasks += 1
-    total.instances += len(task.members)
-    total.raw_bytes += task.raw_bytes
-    total.saved_bytes += task.saved_bytes
-    total.seconds += task.seconds
+def _mean(outline: Outline) -> Held:
+    """An instance of the average length, in a form of the average size; of times and all else, the lowest."""
+    form = outline.low.forms[0]
+    size = round(outline.stored_bytes / outline.instances)
+    blob_bytes = form.blob_bytes if form.is_shared else size
+    of_average = form._replace(size_bytes=size, blob_bytes=blob_bytes)
+    return outline.low._replace(length=round(outline.raw_bytes / outline.instances), forms=(of_average,))
+
+
+def _bound(ends: list[Task]) -> float:
+    """What no task scores more than whose size and length are between those of these."""
+    saved = max(task.saved_bytes for task in ends)
+    seconds = [task.seconds for task in ends]
+    return saved / max(min(seconds) if saved > 0 else max(seconds), 1e-6)

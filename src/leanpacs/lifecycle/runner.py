@@ -31,7 +31,8 @@ from leanpacs.errors import (
 from leanpacs.lifecycle.deciding import Decider
 from leanpacs.lifecycle.executor import make_executor
 from leanpacs.lifecycle.pacing import Pace
-from leanpacs.lifecycle.planner import Plan, Planner, Step, Task
+from leanpacs.lifecycle.plan import Plan, Step, Task
+from leanpacs.lifecycle.planner import Planner
 from leanpacs.lifecycle.policy import Policy
 from leanpacs.lifecycle.pricing import Prices
 from leanpacs.lifecycle.scrub import Scrubbed, Scrubber
@@ -157,7 +158,7 @@ class Lifecycle:
             moves=bool(self._policy.tiers),
             restored=frozenset(row.form.blob.digest.raw for row in self._catalog.restores()),
         )
-        return planner.plan(ageing.all_series(), limit)
+        return planner.plan(ageing.outlines(), ageing.read, limit)
 
     # -- carrying out
 

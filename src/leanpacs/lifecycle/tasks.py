@@ -15,7 +15,7 @@ from leanpacs.catalog import RepresentationRow, Transaction
 from leanpacs.catalog.ageing import Done, Form, Held, Outcome, Swap
 from leanpacs.errors import BlobNotFound, InstanceNotFound, RefusedByPolicy
 from leanpacs.lifecycle.deciding import Decider
-from leanpacs.lifecycle.planner import Step, Task
+from leanpacs.lifecycle.plan import Step, Task
 from leanpacs.refs import HOT, BlobRef, Tier
 
 Call = tuple[Callable[..., Any], tuple[Any, ...]]

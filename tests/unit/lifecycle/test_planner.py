@@ -8,9 +8,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leanpacs.catalog.ageing import Form, Held, Outcome, Sums, Tried
+from leanpacs.catalog.ageing import Form, Held, Outcome, Page, Sums, Tried
 from leanpacs.lifecycle.deciding import Decider
-from leanpacs.lifecycle.planner import Plan, Planner, Step
+from leanpacs.lifecycle.plan import Plan, Step
+from leanpacs.lifecycle.planner import Planner
 from leanpacs.lifecycle.policy import Policy
 from leanpacs.lifecycle.pricing import Prices
 from unit.lifecycle.test_deciding import NOW, held
@@ -41,7 +42,7 @@ def planned(rules: list[dict[str, Any]], *all_series: list[Held], limit: int = 1
     decider = Decider(Policy.model_validate({"name": "x", "rules": rules}), NOW)
     tried = options.pop("tried", {})
     planner = Planner(decider, options.pop("prices", Prices()), NOW, **options)
-    return planner.plan([(one, tried) for one in all_series], limit)
+    return planner.plan([Page([], [1])], lambda _: [(one, tried) for one in all_series], limit)
 
 
 def steps(plan: Plan) -> list[tuple[Step, str]]:

@@ -8,24 +8,20 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Connection, LargeBinary, bindparam, func, select, type_coerce
+from sqlalchemy import Connection, LargeBinary, bindparam, func, select, type_coerce
 
+from leanpacs.catalog.ageing import outlines
 from leanpacs.catalog.ageing.rows import Form, Held, HoldRow, Key, ScrubRow, Sums, Tried
 from leanpacs.catalog.ageing.tables import holds, lifecycle_state, lifecycle_sums, lifecycle_work, scrubs, series_reads
 from leanpacs.catalog.engine import Database
 from leanpacs.catalog.lookup import blob_ref
-from leanpacs.catalog.schema import blobs, garbage, instances, names_of, representations, series, studies
+from leanpacs.catalog.schema import blobs, garbage, instances, names_of, plain, representations, series, studies
 from leanpacs.refs import Tier
 
 PAGE_ROWS: Final = 8_000
 """Rows that are read at a time, about; a series is never divided."""
 
-_MOST_SERIES: Final = 20_000
-
-
-def _plain(column: Any) -> Any:
-    """Read a time as the number it is stored as."""
-    return type_coerce(column, BigInteger)
+_MOST_SERIES: Final = 1_000
 
 
 _INSTANCE: Final = (
@@ -39,9 +35,9 @@ _INSTANCE: Final = (
     instances.c.sop_class,
     instances.c.transfer_syntax,
     instances.c.sender,
-    _plain(instances.c.received_at),
+    plain(instances.c.received_at),
     instances.c.data_set_length,
-    func.coalesce(_plain(series_reads.c.last_read_at), 0),
+    func.coalesce(plain(series_reads.c.last_read_at), 0),
     func.coalesce(series_reads.c.reads, 0),
 )
 _FORM: Final = (
@@ -51,7 +47,7 @@ _FORM: Final = (
     representations.c.codec,
     representations.c.fidelity,
     representations.c.evidence_preset,
-    _plain(representations.c.created_at),
+    plain(representations.c.created_at),
     representations.c.size_bytes,
     representations.c.raw_frame_bytes,
     func.coalesce(representations.c.dictionary_id, 0),
@@ -69,9 +65,7 @@ _HELD: Final = (
         .join(blobs, blobs.c.id == representations.c.blob_key)
         .outerjoin(series_reads, series_reads.c.series_key == series.c.id)
     )
-    .where(instances.c.series_key > bindparam("after"), instances.c.series_key <= bindparam("to"))
-    # Said of the series, too: PostgreSQL does not draw this conclusion, and would read all of them for each page.
-    .where(series.c.id > bindparam("after"), series.c.id <= bindparam("to"))
+    .where(instances.c.series_key.in_(bindparam("keys", expanding=True)))
     .order_by(instances.c.series_key, instances.c.instance_number, instances.c.id, representations.c.id)
 )
 _TRIED: Final = (
@@ -84,7 +78,7 @@ _TRIED: Final = (
         lifecycle_work.c.detail,
     )
     .join_from(lifecycle_work, instances, instances.c.id == lifecycle_work.c.instance_key)
-    .where(instances.c.series_key > bindparam("after"), instances.c.series_key <= bindparam("to"))
+    .where(instances.c.series_key.in_(bindparam("keys", expanding=True)))
 )
 
 _instance_id = itemgetter(0)
@@ -100,34 +94,43 @@ class AgeingView:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def all_series(self, after_id: int = 0) -> Iterator[tuple[Series, Trials]]:
-        """Every series with all its instances and forms, and what was tried on them; read by pages.
+    def outlines(self, after_id: int = 0) -> Iterator[outlines.Page]:
+        """Every series in the order of keys, by pages: summed up where it is uniform, else by its key alone.
 
-        Memory is that of a page, or of the largest series. No transaction stays open between pages.
+        Memory is that of a page. No transaction stays open between pages.
         """
-        step = 256
         while True:
             with self._database.reading() as connection:
-                to = connection.scalar(
-                    select(series.c.id).where(series.c.id > after_id).order_by(series.c.id).offset(step - 1).limit(1)
-                )
-                last = to if to is not None else connection.scalar(select(func.max(series.c.id)))
-                if last is None or last <= after_id:
+                to = outlines.last_of_page(connection, after_id)
+                if to is None:
                     return
-                bounds = {"after": after_id, "to": last}
-                rows = _rows(connection, bounds)
+                page = outlines.page(connection, after_id, to)
+            yield page
+            after_id = to
+
+    def read(self, series_ids: Sequence[int]) -> Iterator[tuple[Series, Trials]]:
+        """Series with all their instances and forms, and what was tried on them, in the order of keys.
+
+        Memory is that of a page, or of the largest series; those without instances are left out.
+        """
+        ordered = sorted(series_ids)
+        start, step = 0, 16
+        while start < len(ordered):
+            keys = {"keys": ordered[start : start + step]}
+            with self._database.reading() as connection:
+                rows = _rows(connection, keys)
                 tried: Trials = {}
-                for key, goal, *facts in connection.execute(_TRIED, bounds):
+                for key, goal, *facts in connection.execute(_TRIED, keys):
                     tried.setdefault(key, {})[goal] = Tried(*facts)
             for _, of_series in groupby(_grouped(rows), key=_series_id):
                 yield list(of_series), tried
-            after_id = last
+            start += step
             step = max(1, min(_MOST_SERIES, step * PAGE_ROWS // max(len(rows), 1)))
 
     def series_of(self, series_id: int) -> Series:
         """All instances of a series, by instance number; none when it has gone."""
         with self._database.reading() as connection:
-            return _grouped(_rows(connection, {"after": series_id - 1, "to": series_id}))
+            return _grouped(_rows(connection, {"keys": [series_id]}))
 
     def keys(self, instance_ids: Sequence[int]) -> list[Key]:
         """What names instances, and what must come out of their forms; those that are gone are left out."""
@@ -209,7 +212,7 @@ class AgeingView:
             .select_from(blobs.outerjoin(scrubs).outerjoin(garbage))
             .where(garbage.c.blob_key.is_(None))
             .where(last < before)
-            .order_by(_plain(last), blobs.c.id)
+            .order_by(plain(last), blobs.c.id)
             .limit(limit)
         )
         with self._database.reading() as connection:
@@ -227,9 +230,9 @@ class AgeingView:
             return [_scrub_row(row) for row in connection.execute(query)]
 
 
-def _rows(connection: Connection, bounds: dict[str, int]) -> list[tuple[Any, ...]]:
+def _rows(connection: Connection, keys: dict[str, list[int]]) -> list[tuple[Any, ...]]:
     """Plain rows of the driver: every column is of a plain type, and there may be millions."""
-    cursor = connection.execute(_HELD, bounds).cursor
+    cursor = connection.execute(_HELD, keys).cursor
     assert cursor is not None
     rows: list[tuple[Any, ...]] = list(cursor.fetchall())
     return rows
