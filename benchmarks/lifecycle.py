@@ -12,27 +12,43 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from tests.postgres_server import PostgresServer, programs
+
+from benchmarks.catalog import SERVER
+from benchmarks.catalogfill import SERIES_EACH, STUDY_INSTANCES
+from benchmarks.catalogfill import fill as fill_postgresql
 from benchmarks.load import lossless_files
 from benchmarks.meter import disk_of, machine
 from benchmarks.report import Sheet, of_machine
 from benchmarks.servers import CannotRun
 from benchmarks.size import natives
-from leanpacs.archive.archive import CATALOG_FILE, Archive, open_archive
+from leanpacs.archive.archive import Archive, open_archive
 from leanpacs.archive.intake.ingest import Incoming
+from leanpacs.catalog import open_catalog
 from leanpacs.config import Settings
+from leanpacs.lifecycle.deciding import Decider
+from leanpacs.lifecycle.planner import Planner
 from leanpacs.lifecycle.policy import Policy, load_policy
-from leanpacs.lifecycle.runner import Lifecycle
+from leanpacs.lifecycle.pricing import Prices
+from leanpacs.lifecycle.runner import WINDOW, Lifecycle
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 TARGET: Final = 0.55
 MODALITIES: Final = ("CT", "MR", "US", "MG")
+INSTANCES_EACH: Final = 100
+FEW_EACH: Final = 4
+"""Instances of a series of the generated catalogs; such as CT, such as mammograms."""
+
+DAYS_AHEAD: Final = 40
 POLICY: Final = Policy.model_validate(
     {
         "name": "benchmark",
@@ -187,62 +203,102 @@ def sheet(result: Result) -> Sheet:
     )
 
 
-def planner_sheet(planned: Planned) -> Sheet:
-    """One line."""
-    row = (
-        f"{planned.instances:,}",
-        f"{planned.tasks:,}",
-        f"{planned.seconds:.1f}",
-        f"{planned.grown_bytes / 1e6:.0f}",
+def planner_sheet(planned: Sequence[Planned]) -> Sheet:
+    """One line for each plan."""
+    rows = tuple(
+        (
+            one.database,
+            f"{one.instances:,}",
+            f"{one.each}",
+            f"{one.tasks:,}",
+            f"{one.seconds:.1f}",
+            f"{one.grown_bytes / 1e6:.0f}",
+        )
+        for one in planned
     )
     return Sheet(
-        "A plan over a large catalog",
-        ("instances", "tasks found", "seconds", "memory grown, MB"),
-        (row,),
+        "Plans over large catalogs",
+        ("catalog", "instances", "a series", "tasks found", "seconds", "memory grown, MB"),
+        rows,
         (
             of_machine(machine()),
-            "Generated catalog in SQLite, 100 instances a series; the default policy, a day on which all are due.",
+            "Generated catalogs; the default policy, a day on which all are due. Each plan is made by a process of its "
+            "own; memory is by how much this process was larger at its largest. Targets: 1,000,000 instances in less "
+            "than 10 seconds, memory that does not grow with them.",
         ),
     )
 
 
-def record(result: Result, planned: Planned) -> dict[str, Any]:
+def record(result: Result, planned: Sequence[Planned]) -> dict[str, Any]:
     """Everything that was measured, with the machine."""
-    return {"machine": asdict(machine()), **asdict(result), "planned": asdict(planned)}
+    return {"machine": asdict(machine()), **asdict(result), "planned": [asdict(one) for one in planned]}
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
     """A plan over a generated catalog; ``grown_bytes`` is by how much the process was larger at its largest."""
 
+    database: str
     instances: int
+    each: int
     tasks: int
     seconds: float
     grown_bytes: int
 
 
-def plan_large(instances: int, work: Path, *, console: Console) -> Planned:
-    """Plan over a catalog of so many instances, all of them due."""
+def plan_large(instances: int, work: Path, *, console: Console) -> list[Planned]:
+    """Plan over catalogs of a tenth of so many instances, and of so many, in SQLite and, where it is, PostgreSQL."""
+    sizes = (instances // 10, instances)
+    found = [_plan_in_sqlite(size, INSTANCES_EACH, work, console) for size in sizes]
+    found.append(_plan_in_sqlite(instances, FEW_EACH, work, console))
+    if programs() is not None:
+        found += [_plan_in_postgresql(size, console) for size in sizes]
+    return found
+
+
+def _plan_in_sqlite(instances: int, each: int, work: Path, console: Console) -> Planned:
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    settings = Settings(storage={"minimum_free_bytes": 0})
-    with open_archive(work / "archive", settings) as archive:
-        with console.status(f"a catalog of {instances:,} instances"):
-            fill(work / "archive" / CATALOG_FILE, instances)
-        lifecycle = Lifecycle(archive, load_policy(None), now=lambda: datetime.now(UTC) + timedelta(days=40))
-        before, started = _largest(), time.perf_counter()
-        plan = lifecycle.plan()
-        seconds = time.perf_counter() - started
-        grown = _largest() - before
+    place = work / "catalog.sqlite"
+    open_catalog(place).close()
+    with console.status(f"a catalog of {instances:,} instances"):
+        fill(place, instances, each)
+    planned = _planned("SQLite", str(place), each)
     shutil.rmtree(work)
-    tasks = sum(total.tasks for total in plan.totals)
-    return Planned(plan.instances, tasks, seconds, grown)
+    return planned
 
 
-def fill(catalog: Path, instances: int) -> None:
-    """Write rows of settled instances straight into a SQLite catalog, 100 to a series, 4 series to a study."""
+def _plan_in_postgresql(instances: int, console: Console) -> Planned:
+    with PostgresServer(SERVER) as server:
+        url = server.url.render_as_string(hide_password=False)
+        with console.status(f"a catalog of {instances:,} instances"):
+            fill_postgresql(url, instances, lambda _: None)
+        return _planned("PostgreSQL", url, STUDY_INSTANCES // SERIES_EACH)
+
+
+def _planned(database: str, place: str, each: int) -> Planned:
+    """A plan made by a process of its own."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        return Planned(database, *process.submit(plan_alone, place, each).result())
+
+
+def plan_alone(place: str, each: int) -> tuple[int, int, int, float, int]:
+    """Plan over a catalog: instances, instances of a series, tasks, seconds, bytes grown."""
+    now = datetime.now(UTC) + timedelta(days=DAYS_AHEAD)
+    with contextlib.closing(open_catalog(place)) as catalog:
+        view = catalog.ageing
+        planner = Planner(Decider(load_policy(None), now), Prices(view.sums()), now)
+        before, started = _largest(), time.perf_counter()
+        plan = planner.plan(view.outlines(), view.read, WINDOW)
+        seconds = time.perf_counter() - started
+        tasks = sum(total.tasks for total in plan.totals)
+        return plan.instances, each, tasks, seconds, _largest() - before
+
+
+def fill(catalog: Path, instances: int, each: int = INSTANCES_EACH) -> None:
+    """Write rows of settled instances straight into a SQLite catalog, so many to a series, 4 series to a study."""
     now = int(datetime.now(UTC).timestamp() * 1e6)
-    series = -(-instances // 100)
+    series = -(-instances // each)
     with contextlib.closing(sqlite3.connect(catalog)) as database, database:
         database.execute("PRAGMA synchronous = OFF")
         database.execute("INSERT INTO patients (id, patient_id) VALUES (1, 'P')")
@@ -262,7 +318,7 @@ def fill(catalog: Path, instances: int) -> None:
             "INSERT INTO instances (id, series_key, sop_uid, sop_class, instance_number, transfer_syntax,"
             " data_set_length, data_set_digest, sender, received_at)"
             " VALUES (?, ?, ?, '1.2.840.10008.5.1.4.1.1.2', ?, '1.2.840.10008.1.2.1', 526000, ?, 'CT1', ?)",
-            ((n, 1 + (n - 1) // 100, f"1.2.3.4.{n}", n % 100, n.to_bytes(32, "big"), now) for n in numbers),
+            ((n, 1 + (n - 1) // each, f"1.2.3.4.{n}", n % 100, n.to_bytes(32, "big"), now) for n in numbers),
         )
         database.executemany(
             "INSERT INTO blobs (id, digest, tier, size_bytes, created_at) VALUES (?, ?, 'hot', ?, ?)",

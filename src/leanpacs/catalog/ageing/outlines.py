@@ -19,6 +19,9 @@ from leanpacs.refs import Tier
 PAGE_SERIES: Final = 1_000
 """Series that are summed up at a time."""
 
+LEAST_INSTANCES: Final = 8
+"""So many instances a series has in a page that is summed up, on average; of smaller ones, rows are read as fast."""
+
 
 class Outline(NamedTuple):
     """A series whose instances have one form each and are alike in all but their lengths, sizes and times.
@@ -36,7 +39,7 @@ class Outline(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Some series: those that are uniform, and the keys of the others, which must be read whole."""
+    """Some series: outlines of those that are uniform, and the keys of the others, which are to be read whole."""
 
     outlines: list[Outline]
     others: list[int]
@@ -67,10 +70,13 @@ _BETWEEN: Final = (
 )
 _OF_SERIES: Final = (
     series.c.id,
+    studies.c.study_uid,
     series.c.series_uid,
     series.c.modality,
     series.c.body_part_examined,
     series.c.institution_name,
+    func.coalesce(plain(series_reads.c.last_read_at), 0),
+    func.coalesce(series_reads.c.reads, 0),
 )
 
 
@@ -79,9 +85,6 @@ def _sum(column: Any) -> Any:
 
 
 _COUNTED: Final = (
-    func.min(studies.c.study_uid),
-    func.min(func.coalesce(plain(series_reads.c.last_read_at), 0)),
-    func.min(func.coalesce(series_reads.c.reads, 0)),
     func.count(),
     func.count(representations.c.instance_key.distinct()),
     func.count(representations.c.blob_key.distinct()),
@@ -92,38 +95,42 @@ _COUNTED: Final = (
 
 def _summed_up() -> Select[Any]:
     bounds = [extreme(column) for extreme in (func.min, func.max) for column in (*_SAME, *_BETWEEN)]
+    values = [value.label(f"value_{number}") for number, value in enumerate((*_COUNTED, *bounds))]
+    summed = (
+        select(instances.c.series_key, *values)
+        .select_from(instances.join(representations).join(blobs))
+        .where(instances.c.series_key > bindparam("after"), instances.c.series_key <= bindparam("to"))
+        .group_by(instances.c.series_key)
+        .subquery("summed")
+    )
     return (
-        select(*_OF_SERIES, *_COUNTED, *bounds)
-        .select_from(
-            series.join(studies, series.c.study_key == studies.c.id)
-            .join(instances, instances.c.series_key == series.c.id)
-            .join(representations, representations.c.instance_key == instances.c.id)
-            .join(blobs, blobs.c.id == representations.c.blob_key)
-            .outerjoin(series_reads, series_reads.c.series_key == series.c.id)
-        )
-        .where(*_between())
-        .group_by(series.c.id)
+        select(*_OF_SERIES, *(summed.c[value.name] for value in values))
+        .select_from(summed.join(series, series.c.id == summed.c.series_key).join(studies).outerjoin(series_reads))
+        # Said of the series, too: PostgreSQL does not draw this conclusion, and would read all of them for each page.
+        .where(series.c.id > bindparam("after"), series.c.id <= bindparam("to"))
     )
 
 
-def _between() -> list[Any]:
-    # Said of both tables: PostgreSQL does not draw this conclusion, and would read all instances for each page.
-    keys = (series.c.id, instances.c.series_key)
-    return [column > bindparam("after") for column in keys] + [column <= bindparam("to") for column in keys]
-
-
 _SUMMED_UP: Final = _summed_up()
+_KEYS: Final = (
+    select(series.c.id).where(series.c.id > bindparam("after"), series.c.id <= bindparam("to")).order_by(series.c.id)
+)
+_WITHIN: Final = (instances.c.series_key > bindparam("after"), instances.c.series_key <= bindparam("to"))
+_NUMBER: Final = select(func.count()).select_from(instances).where(*_WITHIN)
 _TRIED: Final = (
     select(instances.c.series_key)
     .distinct()
     .join_from(lifecycle_work, instances, instances.c.id == lifecycle_work.c.instance_key)
-    .where(instances.c.series_key > bindparam("after"), instances.c.series_key <= bindparam("to"))
+    .where(*_WITHIN)
 )
 
 
 def page(connection: Connection, after_id: int, to: int) -> Page:
     """The series with keys above ``after_id`` up to ``to``."""
     bounds = {"after": after_id, "to": to}
+    keys = list(connection.scalars(_KEYS, bounds))
+    if (connection.scalar(_NUMBER, bounds) or 0) < LEAST_INSTANCES * len(keys):
+        return Page([], keys)
     tried = set(connection.scalars(_TRIED, bounds))
     cursor = connection.execute(_SUMMED_UP, bounds).cursor
     assert cursor is not None
@@ -154,23 +161,23 @@ _HALF: Final = len(_SAME) + len(_BETWEEN)
 
 def _outline(row: tuple[Any, ...]) -> Outline | None:
     """The outline of a series; None when it is not uniform."""
-    study_uid, last_read_at, reads, forms, holders, held_in, raw, stored = row[len(_OF_SERIES) : _HEAD]
+    forms, holders, held_in, raw, stored = row[len(_OF_SERIES) : _HEAD]
     low, high = row[_HEAD : _HEAD + _HALF], row[_HEAD + _HALF :]
     if forms != holders or low[:_FACTS] != high[:_FACTS]:
         return None
     is_shared = low[-1] > 0
     if held_in != (1 if is_shared else forms) or (high[-1] > 0) != is_shared:
         return None
-    read = (last_read_at, reads)
-    ends = (_made_up(row[0], (study_uid, *row[1 : len(_OF_SERIES)]), end, read) for end in (low, high))
+    ends = (_made_up(row[: len(_OF_SERIES)], end) for end in (low, high))
     return Outline(row[0], forms, raw, stored, *ends)
 
 
-def _made_up(key: int, of_series: Sequence[Any], end: Sequence[Any], read: Sequence[Any]) -> Held:
+def _made_up(of_series: Sequence[Any], end: Sequence[Any]) -> Held:
+    *keys_and_words, last_read_at, reads = of_series
     sop_class, transfer_syntax, sender, kind, form, codec, fidelity, preset, dictionary, tier = end[:_FACTS]
     received_at, length, made_at, size, raw_frames, blob_bytes, _ = end[_FACTS:]
     only = Form(
         0, kind, form, codec, fidelity, preset, made_at, size, raw_frames, dictionary, Tier(tier), b"", blob_bytes
     )
-    facts = (sop_class, transfer_syntax, sender, received_at, length)
-    return Held._make((0, key, *of_series, *facts, *read, (only,)))
+    facts = (sop_class, transfer_syntax, sender, received_at, length, last_read_at, reads)
+    return Held._make((0, *keys_and_words, *facts, (only,)))

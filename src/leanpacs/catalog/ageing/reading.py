@@ -21,8 +21,8 @@ from leanpacs.refs import Tier
 PAGE_ROWS: Final = 8_000
 """Rows that are read at a time, about; a series is never divided."""
 
+_FIRST_SERIES: Final = 64
 _MOST_SERIES: Final = 1_000
-
 
 _INSTANCE: Final = (
     instances.c.id,
@@ -114,7 +114,7 @@ class AgeingView:
         Memory is that of a page, or of the largest series; those without instances are left out.
         """
         ordered = sorted(series_ids)
-        start, step = 0, 16
+        start, step = 0, _FIRST_SERIES
         while start < len(ordered):
             keys = {"keys": ordered[start : start + step]}
             with self._database.reading() as connection:
