@@ -15,6 +15,7 @@ from leanpacs.archive.care.delete import Deleter
 from leanpacs.archive.care.placing import Placer
 from leanpacs.archive.care.verify import Verifier
 from leanpacs.archive.giveback.cache import DiskCache
+from leanpacs.archive.giveback.kept import Kept
 from leanpacs.archive.giveback.passing import SYNTAX_OF
 from leanpacs.archive.giveback.reads import Reads
 from leanpacs.archive.giveback.restoring import Restorer
@@ -46,6 +47,8 @@ AUDIT_FOLDER = "audit"
 WORKLIST_FOLDER = "worklist"
 CACHE_FOLDER = "cache"
 IN_USE_FILE = "in-use.lock"
+AHEAD_SHARE = 4
+"""So large a part of what is kept in memory may be made for one reader before it is asked for."""
 
 
 class Archive:
@@ -59,8 +62,8 @@ class Archive:
         What is held; queries go there.
     retriever : Retriever
         Gives instances back.
-    cache : DiskCache
-        What was costly to make for receivers.
+    cache : Kept
+        What was made for receivers lately.
     host : str
         Name of this host's part of the archive; those who claim work have names that begin with it.
     reads : Reads
@@ -106,11 +109,12 @@ class Archive:
             memory_limit_bytes=settings.workers.memory_bytes,
             time_limit_seconds=settings.workers.frame_seconds,
         )
-        self.cache = DiskCache(
+        disk = DiskCache(
             data / CACHE_FOLDER,
             limit_bytes=settings.delivery.cache_bytes,
             minimum_free_bytes=settings.storage.minimum_free_bytes,
         )
+        self.cache = Kept(disk, memory_bytes=settings.delivery.memory_bytes)
         self.reads = Reads(self.catalog)
         self.retriever = Retriever(
             self.stores,
@@ -124,6 +128,7 @@ class Archive:
             cache=self.cache,
             any_syntax=[SYNTAX_OF[codec] for codec in settings.delivery.any_syntax],
             verify_one_in=settings.delivery.verify_one_in,
+            ahead_bytes=settings.delivery.memory_bytes // AHEAD_SHARE,
             on_read=lambda instance: self.reads.note(instance.series_id),
         )
         self.searcher = Searcher(self.catalog, self.retriever)
@@ -188,7 +193,7 @@ class Archive:
 
     def close(self) -> None:
         """Close the catalog and stop the workers; safe to call twice."""
-        self.retriever.lookahead.close()
+        self.retriever.close()
         self.reads.close()
         self._decoders.shutdown()
         self.cache.close()

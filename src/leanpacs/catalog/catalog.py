@@ -20,9 +20,11 @@ from leanpacs.catalog.engine import Database, Pool, database_url
 from leanpacs.catalog.keys import KeyRow, all_keys, find_key
 from leanpacs.catalog.lookup import (
     LEVELS,
+    REPRESENTATIONS_OF_INSTANCE,
     SELECT_INSTANCES,
     SELECT_REPRESENTATIONS,
     blob_ref,
+    instances_by,
     narrowed,
     select_instances,
     select_representations,
@@ -55,7 +57,6 @@ from leanpacs.catalog.schema import (
     names_of,
     quarantine,
     representations,
-    series,
     series_choices,
     tombstones,
 )
@@ -208,10 +209,12 @@ class Catalog:
         """The instances that have all the UIDs given, by series, instance number and arrival."""
         if (study_uid, series_uid, sop_uid) == (None, None, None):
             raise ValueError("name a study, a series or an instance, or use all_instances")
-        order = (series.c.id, instances.c.instance_number, instances.c.id)
-        query = narrowed(SELECT_INSTANCES, study_uid, series_uid, sop_uid).order_by(*order)
+        query = instances_by(
+            study_uid=study_uid is not None, series_uid=series_uid is not None, sop_uid=sop_uid is not None
+        )
+        given = {"study_uid": study_uid, "series_uid": series_uid, "sop_uid": sop_uid}
         with self._database.reading() as connection:
-            return select_instances(connection, query)
+            return select_instances(connection, query, {name: uid for name, uid in given.items() if uid is not None})
 
     def ends(self, *, study_uid: str, series_uid: str | None = None) -> list[InstanceRow]:
         """The instances of a study, or of a series, that came first and last; one when there is only one."""
@@ -234,9 +237,8 @@ class Catalog:
 
     def representations(self, instance_id: int) -> list[RepresentationRow]:
         """The stored forms of an instance, oldest first; none when it has been deleted."""
-        query = SELECT_REPRESENTATIONS.where(representations.c.instance_key == instance_id)
         with self._database.reading() as connection:
-            return select_representations(connection, query.order_by(representations.c.id))
+            return select_representations(connection, REPRESENTATIONS_OF_INSTANCE, {"instance_key": instance_id})
 
     def representations_of(self, instance_ids: Sequence[int]) -> dict[int, list[RepresentationRow]]:
         """As :meth:`representations`, for many instances at once, by their keys; absent where there are none."""

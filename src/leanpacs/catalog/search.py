@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import BindParameter, Connection, Select, bindparam, func, select
 
 from leanpacs.catalog.lookup import INSTANCE_COLUMNS, LEVELS, instance_row
 from leanpacs.catalog.query import Query, conditions
@@ -35,6 +35,17 @@ _STUDIES: Final = select(studies.c.id, studies.c.study_uid, studies.c.received_a
 _SERIES: Final = select(
     series.c.id, studies.c.study_uid, series.c.series_uid, series.c.received_at, *_ABOVE, *_OF_SERIES
 ).join_from(series, studies)
+_KEYS: Final[BindParameter[Any]] = bindparam("keys", expanding=True)
+_SERIES_OF_STUDIES: Final = select(
+    series.c.study_key,
+    series.c.modality,
+    select(func.count()).where(instances.c.series_key == series.c.id).correlate(series).scalar_subquery(),
+).where(series.c.study_key.in_(_KEYS))
+_COUNTS: Final = (
+    select(instances.c.series_key, func.count())
+    .where(instances.c.series_key.in_(_KEYS))
+    .group_by(instances.c.series_key)
+)
 _INSTANCES: Final = select(*INSTANCE_COLUMNS, *_ABOVE, *_OF_SERIES, *_OF_INSTANCE).select_from(LEVELS)
 
 
@@ -150,12 +161,10 @@ def _held(connection: Connection, patient_keys: list[int]) -> dict[int, tuple[in
 
 def _series_of(connection: Connection, study_keys: list[int]) -> dict[int, list[tuple[str, int]]]:
     """Modality and number of instances of each series, by study."""
-    number = select(func.count()).where(instances.c.series_key == series.c.id).correlate(series).scalar_subquery()
     found: dict[int, list[tuple[str, int]]] = defaultdict(list)
     for start in range(0, len(study_keys), _CHUNK):
-        chunk = study_keys[start : start + _CHUNK]
-        statement = select(series.c.study_key, series.c.modality, number)
-        for key, modality, count in connection.execute(statement.where(series.c.study_key.in_(chunk))):
+        keys = study_keys[start : start + _CHUNK]
+        for key, modality, count in connection.execute(_SERIES_OF_STUDIES, {"keys": keys}):
             found[key].append((modality, count))
     return found
 
@@ -163,8 +172,6 @@ def _series_of(connection: Connection, study_keys: list[int]) -> dict[int, list[
 def _counts(connection: Connection, series_keys: list[int]) -> dict[int, int]:
     found: dict[int, int] = {}
     for start in range(0, len(series_keys), _CHUNK):
-        chunk = series_keys[start : start + _CHUNK]
-        statement = select(instances.c.series_key, func.count()).group_by(instances.c.series_key)
-        rows = connection.execute(statement.where(instances.c.series_key.in_(chunk)))
+        rows = connection.execute(_COUNTS, {"keys": series_keys[start : start + _CHUNK]})
         found.update((key, count) for key, count in rows)
     return found

@@ -17,6 +17,7 @@ from leanpacs import telemetry
 from leanpacs.cli import exposure
 from leanpacs.config import Settings
 from leanpacs.errors import ConfigError, UnsupportedTransferSyntax
+from leanpacs.workers.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     import ssl
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from leanpacs.services.ledger import Ledger
     from leanpacs.services.server import TlsFiles
     from leanpacs.services.ui import ViewerOptions
+
+_KEPT_BYTES: Final = 32 << 20
+_ARENAS: Final = 2
+"""Threads of a door work in turns: with few arenas, one takes over what another has freed."""
 
 
 def serve_dimse(settings: Settings, listener: socket.socket, lifeline: Connection) -> None:
@@ -225,6 +230,7 @@ def _begin(settings: Settings, lifeline: Connection) -> threading.Event:
     # Ctrl-C goes to all processes of the terminal; only the supervisor decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     telemetry.configure_logging(level=settings.log.level, format=settings.log.format)
+    keep_freed_memory(_KEPT_BYTES, arenas=_ARENAS)
     stop = threading.Event()
 
     def wait_for_the_end() -> None:

@@ -91,6 +91,11 @@ class DeliverySettings(Section):
         description="Room on disk, for each process that answers HTTP, for frames and metadata that were costly to "
         "make; nothing is added while the file system has less than storage.minimum_free_bytes. 0 keeps none.",
     )
+    memory_bytes: Bytes = Field(
+        default=64 << 20,
+        description="Memory, for each process that gives back, for frames and instances that were made lately, so that "
+        "those who ask for the same or the next ones have them at once. 0 keeps none.",
+    )
     any_syntax: tuple[Literal["htj2k", "jpegls", "jpeg2000", "jpegxl"], ...] = Field(
         default=("htj2k", "jpegls", "jpeg2000"),
         description="Who accepts any transfer syntax of several instances (multipart/related, transfer-syntax=*) gets "

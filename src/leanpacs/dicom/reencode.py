@@ -76,6 +76,8 @@ _PIXEL_DATA: Final = 0x7FE00010
 _PIXEL_DATA_MARK: Final = b"\xe0\x7f\x10\x00"
 _PIXEL_REPRESENTATION: Final = 0x00280103
 _SPECIFIC_CHARACTER_SET: Final = 0x00080005
+_PLAIN_VRS: Final = VRS - {"SQ", "UN"}
+"""What explicit elements may say of themselves, and need no look inside."""
 _IMAGE_PIXEL: Final = (
     "SamplesPerPixel",
     "PhotometricInterpretation",
@@ -162,13 +164,21 @@ class _Reencoder:
         """One data set or item in the order of its tags; ``changes`` are encoded, b'' removes an element."""
         creators: dict[int, str] = {}
         encoded = list(changes.items())
+        encoding, is_as_wanted = self.target, not self.target.implicit_vr
         for element in found:
             tag = element.tag
             if tag == _PIXEL_REPRESENTATION:
                 is_signed = 1 in self._value(element)
             elif is_private_creator(tag):
                 creators[private_block(tag)] = text.decode_ascii(self._value(element)).strip(" \0")
-            if tag & 0xFFFF and tag not in changes:
+            if not tag & 0xFFFF or tag in changes:
+                continue
+            if element.encoding is not encoding:
+                encoding = element.encoding
+                is_as_wanted = encoding == self.target and not encoding.implicit_vr
+            if is_as_wanted and element.vr in _PLAIN_VRS and not element.undefined:
+                encoded.append((tag, self.data[element.offset : element.end]))
+            else:
                 vr = actual_vr(element.vr, tag, creator=creator_of(tag, creators), is_signed=is_signed)
                 encoded.append((tag, self._element(element, vr, is_signed=is_signed, depth=depth)))
         encoded.sort(key=itemgetter(0))

@@ -66,7 +66,7 @@ def actual_vr(encoded: str | None, tag: int, *, creator: str = "", is_signed: bo
 
 def is_private_creator(tag: int) -> bool:
     """Whether a tag is (gggg,0010-00FF) of an odd group (PS3.5 7.8.1)."""
-    return bool(tag >> 16 & 1) and 0x10 <= tag & 0xFFFF <= 0xFF
+    return tag >> 16 & 1 == 1 and 0x10 <= tag & 0xFFFF <= 0xFF
 
 
 def private_block(tag: int) -> int:

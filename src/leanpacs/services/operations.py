@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import groupby
@@ -15,7 +15,7 @@ from starlette.routing import Route
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-Answer = Callable[["Request"], Awaitable[Response]]
+Answer = Callable[["Request"], Coroutine[Any, Any, Response]]
 """What answers a request."""
 
 OPERATION: Final = "leanpacs.operation"

@@ -16,8 +16,10 @@ COPY_BYTES = 1 << 20
 class OpenInstance(Protocol):
     """What a file, and every form in which an archive keeps an instance, can give."""
 
-    layout: Layout
-    """Encoding, elements and kind of Pixel Data; its offsets are of no use to others."""
+    @property
+    def layout(self) -> Layout:
+        """Encoding, elements and kind of Pixel Data; its offsets are of no use to others."""
+        ...
 
     def preface(self) -> bytes:
         """Preamble and file meta as received, or b''."""
@@ -74,7 +76,7 @@ class OpenFile:
     def __init__(self, content: Content) -> None:
         self._content = content
         self._parts = parts(content)
-        self.layout = content.layout
+        self.layout: Layout = content.layout
 
     def preface(self) -> bytes:
         """See `OpenInstance`."""

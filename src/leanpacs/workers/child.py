@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import pickle
 import resource
@@ -17,12 +16,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from leanpacs.workers.exchange import Exchange, Lengths
+from leanpacs.workers.memory import keep_freed_memory
 
 _ALARM_SECONDS = 5.0
 """How long after its time limit a worker ends by itself, should nobody be there to end it."""
 
-# mallopt(3)
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEPT_BYTES = 128 << 20
 
 
@@ -75,7 +73,7 @@ def _settle_in(nice: int) -> None:
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     if nice:
         _give_way(nice)
-    _keep_freed_memory()
+    keep_freed_memory(_KEPT_BYTES)
     threading.Thread(target=_end_with_parent, name="end with parent", daemon=True).start()
 
 
@@ -87,17 +85,6 @@ def _give_way(nice: int) -> None:
     os.nice(nice)
     with contextlib.suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc keep what large arrays leave for the next ones, instead of asking the system for each page anew.
-
-    That is a sixth of the time to decode a frame of 10 MB with HTJ2K. Other C libraries are left as they are.
-    """
-    with contextlib.suppress(AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES // 2)
-        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 def _end_with_parent() -> None:

@@ -10,12 +10,17 @@ from pathlib import Path
 import pytest
 
 from leanpacs.archive.giveback.cache import DiskCache
+from leanpacs.archive.giveback.kept import Kept
 
 KEYS = [f"{number:040x}" for number in range(200)]
 
 
 def _cache(folder: Path, limit: int = 100_000, free: int = 0) -> DiskCache:
     return DiskCache(folder, limit_bytes=limit, minimum_free_bytes=free)
+
+
+def _kept(folder: Path, memory: int = 100_000) -> Kept:
+    return Kept(_cache(folder), memory_bytes=memory)
 
 
 def _files(folder: Path) -> int:
@@ -63,7 +68,6 @@ def test_damage_is_found_and_made_good(tmp_path: Path) -> None:
     (path,) = tmp_path.glob("*/??/*")
     path.write_bytes(path.read_bytes()[:-1] + b"!")
     assert cache.get(KEYS[0]) is None
-    assert cache.fetch(KEYS[0], lambda: b"again") == b"again"
     (path.parent / "left-over").write_bytes(b"half")
     cache.close()
     assert _cache(tmp_path).get(KEYS[1]) is None
@@ -78,7 +82,7 @@ def test_nothing_is_kept_without_room(tmp_path: Path) -> None:
 
 
 def test_a_hundred_who_ask_cost_one_making(tmp_path: Path) -> None:
-    cache, made, all_there = _cache(tmp_path), [], threading.Barrier(100)
+    cache, made, all_there = _kept(tmp_path), [], threading.Barrier(100)
 
     def make() -> bytes:
         made.append(1)
@@ -96,7 +100,7 @@ def test_a_hundred_who_ask_cost_one_making(tmp_path: Path) -> None:
 
 
 def test_failure_is_told_to_all_and_not_kept(tmp_path: Path) -> None:
-    cache = _cache(tmp_path)
+    cache = _kept(tmp_path)
 
     def fail() -> bytes:
         raise ValueError("no")
@@ -104,3 +108,25 @@ def test_failure_is_told_to_all_and_not_kept(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no"):
         cache.fetch(KEYS[0], fail)
     assert cache.fetch(KEYS[0], lambda: b"yes") == b"yes"
+
+
+def test_what_was_costly_is_on_disk_and_the_rest_in_memory(tmp_path: Path) -> None:
+    cache = _kept(tmp_path)
+    cache.put(KEYS[0], b"costly", 1.0)
+    cache.put(KEYS[1], b"cheap", 0.0)
+    assert [cache.get(key) for key in KEYS[:3]] == [b"costly", b"cheap", None]
+    assert [cache.has(key) for key in KEYS[:3]] == [True, True, False]
+    cache.close()
+    again = _kept(tmp_path)
+    assert [again.get(key) for key in KEYS[:2]] == [b"costly", None]
+    again.close()
+
+
+def test_memory_is_bounded_and_what_was_used_last_stays(tmp_path: Path) -> None:
+    cache = _kept(tmp_path, memory=10_000)
+    for key in KEYS[:5]:
+        cache.put(key, bytes(2000), 0.0)
+    assert cache.get(KEYS[0]) is not None
+    cache.put(KEYS[5], bytes(2000), 0.0)
+    cache.put(KEYS[6], bytes(3000), 0.0)  # more than its share
+    assert [number for number, key in enumerate(KEYS[:7]) if cache.has(key)] == [0, 2, 3, 4, 5]

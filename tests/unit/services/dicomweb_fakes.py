@@ -18,6 +18,7 @@ import pydicom
 from data import Recipe, make_instance
 from leanpacs.archive.giveback.ahead import Lookahead
 from leanpacs.archive.giveback.cache import DiskCache
+from leanpacs.archive.giveback.kept import Kept
 from leanpacs.archive.giveback.retrieve import FrameBytes, Part10
 from leanpacs.archive.intake.ingest import Incoming, Outcome, Receipt
 from leanpacs.archive.status import ArchiveStatus
@@ -75,6 +76,12 @@ class FakeRetriever:
 
     def soon(self, row: InstanceRow, _transfer_syntax: str, make: Callable[[], Part10]) -> Callable[[], Part10]:
         return make
+
+    def follow_instance(self, row: InstanceRow, transfer_syntax: str) -> None:
+        pass
+
+    def follow_frame(self, row: InstanceRow, number: int, transfer_syntax: str) -> None:
+        pass
 
     def frame(self, row: InstanceRow, number: int, transfer_syntax: str | None = None) -> FrameBytes:
         if row.sop_uid in self.broken:
@@ -155,7 +162,7 @@ class FakeArchive:
         self.spool_folder = folder
         self.catalog = FakeCatalog()
         self.retriever = FakeRetriever()
-        self.cache = DiskCache(folder / "cache", limit_bytes=0, minimum_free_bytes=0)
+        self.cache = Kept(DiskCache(folder / "cache", limit_bytes=0, minimum_free_bytes=0), memory_bytes=0)
         self.landed: list[bytes] = []
         self.batches: list[int] = []
         self.incoming: list[Incoming] = []

@@ -1,4 +1,4 @@
-"""What was costly to make is kept on disk for the next one who asks, within a bound; who asks meanwhile, waits for it.
+"""What was costly to make is kept on disk for the next one who asks, within a bound.
 
 References
 ----------
@@ -15,10 +15,7 @@ import re
 import shutil
 import tempfile
 import threading
-import time
 import zlib
-from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +25,8 @@ _log = logging.getLogger(__name__)
 
 _LEAST_SECONDS: Final = 0.001
 """What is made in less is not worth a file."""
+_BYTES_A_SECOND: Final = 50_000_000
+"""Nor is what is made faster than this: reading and writing it is work, too."""
 _LARGEST_SHARE: Final = 8
 """Nothing larger than this part of the bound is kept."""
 _CHECKSUM_BYTES: Final = 4
@@ -69,39 +68,8 @@ class DiskCache:
         self._heap: list[tuple[float, str]] = []
         self._size = 0
         self._inflation = 0.0
-        self._making: dict[str, Future[bytes]] = {}
         self._folder: Path | None = None
         self._claim = -1
-
-    def fetch(self, key: str, make: Callable[[], bytes]) -> bytes:
-        """Give what is kept under a key (40 hexadecimal digits), else make it, once for all who ask meanwhile."""
-        kept = self.get(key)
-        if kept is not None:
-            return kept
-        mine: Future[bytes] = Future()
-        with self._lock:
-            first = self._making.setdefault(key, mine)
-        if first is not mine:
-            return first.result()
-        try:
-            made = self._made(key, make)
-            mine.set_result(made)
-        except BaseException as error:
-            mine.set_exception(error)
-            raise
-        finally:
-            with self._lock:
-                del self._making[key]
-        return made
-
-    def _made(self, key: str, make: Callable[[], bytes]) -> bytes:
-        kept = self.get(key)  # by one who was done between our look and our turn
-        if kept is not None:
-            return kept
-        started = time.perf_counter()
-        made = make()
-        self.put(key, made, time.perf_counter() - started)
-        return made
 
     def get(self, key: str) -> bytes | None:
         """Give what is kept under a key; None when nothing is."""
@@ -122,10 +90,20 @@ class DiskCache:
             self._forget(key)
         return None
 
+    def has(self, key: str) -> bool:
+        """Whether something is kept under a key."""
+        with self._lock:
+            return key in self._opened()
+
+    def takes(self, size_bytes: int, seconds: float) -> bool:
+        """Whether it is worth while to keep so many bytes that took ``seconds`` to make."""
+        is_costly = seconds >= _LEAST_SECONDS and seconds * _BYTES_A_SECOND >= size_bytes
+        return is_costly and size_bytes * _LARGEST_SHARE <= self._limit_bytes
+
     def put(self, key: str, data: bytes, seconds: float) -> None:
         """Keep what took ``seconds`` to make, if that is worth while and there is room."""
         size = len(data) + _CHECKSUM_BYTES
-        if seconds < _LEAST_SECONDS or size * _LARGEST_SHARE > self._limit_bytes:
+        if not self.takes(size, seconds):
             return
         with self._lock:
             self._opened()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
 from itertools import chain
@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from leanpacs import __version__
-from leanpacs.archive.giveback.cache import DiskCache
 from leanpacs.archive.giveback.checks import SpotChecks
 from leanpacs.archive.giveback.given import FrameBytes, Held, Part10
 from leanpacs.archive.giveback.holding import Holdings
+from leanpacs.archive.giveback.kept import Kept
 from leanpacs.archive.giveback.opened import SettledInstance
 from leanpacs.archive.giveback.passing import syntax_of_held
 from leanpacs.archive.manifest import Form
@@ -52,7 +52,7 @@ class Maker:
         Folder for what does not fit into memory.
     workers : Executor, optional
         Where frames are decoded and written; in this process by default.
-    cache : DiskCache, optional
+    cache : Kept, optional
         Where what was costly to make is kept.
     """
 
@@ -62,7 +62,7 @@ class Maker:
         checks: SpotChecks,
         spool: Path,
         workers: Executor | None,
-        cache: DiskCache | None,
+        cache: Kept | None,
     ) -> None:
         self._holdings = holdings
         self._checks = checks
@@ -89,18 +89,25 @@ class Maker:
         meta = file_meta(instance.sop_class, instance.sop_uid, uid) if with_meta else b""
         return Part10(uid, len(meta) + len(data_set), iter([meta, data_set]))
 
-    def received(self, instance: InstanceRow) -> Iterator[bytes] | None:
-        """The data set as received, kept or to be kept, where decoding it is costly; None where it is only read."""
+    def received(self, instance: InstanceRow) -> tuple[bytes, bytes] | None:
+        """What came before the data set, and the data set, kept or to be kept; None where decoding is not needed."""
+        if self._cache is None or instance.data_set_length > KEPT_BYTES:
+            return None
         known = self._holdings.known(instance)
-        if self._cache is None or known is None or instance.data_set_length > KEPT_BYTES:
+        if known is None:
+            with self._holdings.opened(instance) as opened:
+                if not isinstance(opened, SettledInstance):
+                    return None
+                known = opened.known
+        manifest = known.contents.manifest
+        if manifest.form not in (Form.FRAMES, Form.RECODED):
             return None
-        if known.contents.manifest.form not in (Form.FRAMES, Form.RECODED):
-            return None
-        return iter([self._cache.fetch(_cache_key(instance, 0, RECEIVED), lambda: self._rebuilt(instance))])
+        rebuilt = self._cache.fetch(_cache_key(instance, 0, RECEIVED), lambda: self._rebuilt(instance))
+        return rebuilt[: manifest.preface], rebuilt[manifest.preface :]
 
     def _rebuilt(self, instance: InstanceRow) -> bytes:
         with self._holdings.opened(instance) as opened:
-            return b"".join(opened.data_set())
+            return b"".join([opened.preface(), *opened.data_set()])
 
     def _named_data_set(self, instance: InstanceRow, wanted: str) -> tuple[bytes, bytes]:
         chunks = self._transcoded(instance, wanted, with_meta=False)
@@ -121,6 +128,29 @@ class Maker:
                 return Part10(wanted, length, iter(list(pieces)))
             return Part10(wanted, length, Held(pieces, stack.pop_all()))
 
+    def keep_frame(self, instance: InstanceRow, number: int, wanted: str) -> None:
+        """Make a frame that somebody will ask for."""
+        if self._cache is None or (wanted != EXPLICIT_LE and self.is_held(instance, wanted)):
+            return
+        key = _cache_key(instance, number, wanted)
+        if not self._cache.has(key):
+            self._cache.fetch(key, lambda: self._one(instance, number, wanted))
+
+    def keep_instance(self, instance: InstanceRow, wanted: str) -> None:
+        """Make an instance that somebody will ask for."""
+        key = _cache_key(instance, 0, RECEIVED if wanted == instance.transfer_syntax else wanted)
+        if self._cache is None or self._cache.has(key):
+            return
+        if wanted == instance.transfer_syntax:
+            self.received(instance)
+        else:
+            self.instance(instance, wanted, with_meta=False)
+
+    def keep_picture(self, instance: InstanceRow, number: int, view: View) -> None:
+        """Make a picture that somebody will ask for."""
+        if self._cache is not None and not self._cache.has(_cache_key(instance, number, repr(view))):
+            self.picture(instance, number, view)
+
     def picture(self, instance: InstanceRow, number: int, view: View) -> bytes:
         """One frame as people look at it; see `Retriever.rendered`."""
 
@@ -134,14 +164,19 @@ class Maker:
 
         return self._cache.fetch(_cache_key(instance, number, repr(view)), made) if self._cache else made()
 
-    def syntax_of_held(self, instance: InstanceRow) -> str:
-        """UID of the transfer syntax that code streams are held in; '' where it is none that a receiver knows."""
+    def syntax_at_hand(self, instance: InstanceRow, among: Collection[str]) -> str:
+        """UID of the one of these transfer syntaxes in which code streams are held as they may go out; '' for none."""
         known = self._holdings.known(instance)
-        if known is not None:
-            return syntax_of_held(known.contents.manifest) or ""
-        with self._holdings.opened(instance) as opened:
-            found = syntax_of_held(opened.known.contents.manifest) if isinstance(opened, SettledInstance) else None
-        return found or ""
+        if known is None:
+            with self._holdings.opened(instance) as opened:
+                if not isinstance(opened, SettledInstance):
+                    return ""
+                known = opened.known
+                uid = syntax_of_held(known.contents.manifest)
+                if uid in among:
+                    self.envelope(opened, uid)
+        uid = syntax_of_held(known.contents.manifest)
+        return uid if uid in among and self.is_held(instance, uid) else ""
 
     def is_held(self, instance: InstanceRow, wanted: str) -> bool:
         """Whether code streams of this transfer syntax only need to be read."""
@@ -194,7 +229,7 @@ class Maker:
             yield from self._kept_or_made(self._cache, instance, numbers, wanted)
 
     def _kept_or_made(
-        self, cache: DiskCache, instance: InstanceRow, numbers: Sequence[int], wanted: str
+        self, cache: Kept, instance: InstanceRow, numbers: Sequence[int], wanted: str
     ) -> Iterator[FrameBytes]:
         """Frames of which some are in the cache; the others are made together, several at a time."""
         keys = {number: _cache_key(instance, number, wanted) for number in numbers}
@@ -227,10 +262,9 @@ class Maker:
             for number in numbers:
                 if not 1 <= number <= count:
                     raise FrameNotFound(number, count)
-            encapsulated = opened.layout.pixel is not None and opened.layout.pixel.encapsulated
+            encapsulated = _holds_streams(opened)
             if encapsulated and wanted == instance.transfer_syntax:
-                for number in numbers:
-                    yield FrameBytes(wanted, opened.frame(number))
+                yield from (FrameBytes(wanted, opened.frame(number)) for number in numbers)
                 return
             with told_as_unsupported(wanted, encapsulated=encapsulated):
                 yield from self._frames_in(instance, opened, numbers, wanted)
@@ -238,6 +272,9 @@ class Maker:
     def _frames_in(
         self, instance: InstanceRow, opened: OpenInstance, numbers: Sequence[int], wanted: str
     ) -> Iterator[FrameBytes]:
+        if wanted == EXPLICIT_LE and isinstance(opened, SettledInstance) and opened.is_native_in_little_endian:
+            yield from (FrameBytes(wanted, opened.frame(number)) for number in numbers)
+            return
         transcoder, target = self.transcoder(), _target(wanted, self._checks.are_due(instance, wanted))
         if not (isinstance(opened, SettledInstance) and opened.passes(wanted)):
             yield from (FrameBytes(wanted, frame.data) for frame in transcoder.frames(opened, target, numbers))
@@ -245,6 +282,13 @@ class Maker:
         for number in numbers:
             stream = opened.stream_as_demanded(number)
             yield FrameBytes(wanted, transcoder.frame(opened, target, number).data if stream is None else stream)
+
+
+def _holds_streams(opened: OpenInstance) -> bool:
+    """Whether frames are code streams as they came."""
+    if isinstance(opened, SettledInstance):
+        return opened.holds_streams
+    return opened.layout.pixel is not None and opened.layout.pixel.encapsulated
 
 
 def _cache_key(instance: InstanceRow, number: int, wanted: str) -> str:

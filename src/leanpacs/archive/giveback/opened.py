@@ -15,7 +15,7 @@ from leanpacs.archive.giveback.rebuild import PackedInstance
 from leanpacs.archive.giveback.seriespack import SeriesMember, packed_instance
 from leanpacs.archive.giveback.shelf import Opened, Shelf
 from leanpacs.archive.manifest import Form
-from leanpacs.dicom.instance import scan
+from leanpacs.dicom.instance import Layout, scan
 from leanpacs.errors import UnsupportedTransferSyntax
 from leanpacs.refs import Digest
 from leanpacs.storage.dictionary import Dictionary
@@ -39,25 +39,44 @@ class SettledInstance:
 
     def __init__(self, packed: PackedInstance, known: Opened | None = None) -> None:
         self._packed = packed
-        if known is None:
-            preface, head = packed.preface_and_head()
+        self.known = known or Opened(packed.contents)
+
+    @property
+    def layout(self) -> Layout:
+        """See `OpenInstance`."""
+        if self.known.layout is None:
             # A head alone looks as if its Pixel Data were cut off; what is damaged is packed whole.
-            layout = scan(io.BytesIO(head), transfer_syntax=packed.manifest.transfer_syntax)
-            known = Opened(packed.contents, preface, head, replace(layout, problem=None))
-        self.known = known
-        self.layout = known.layout
+            layout = scan(io.BytesIO(self.head()), transfer_syntax=self._packed.manifest.transfer_syntax)
+            self.known.layout = replace(layout, problem=None)
+        return self.known.layout
+
+    @property
+    def holds_streams(self) -> bool:
+        """Whether Pixel Data came encapsulated."""
+        return self._packed.manifest.form is not Form.FRAMES
+
+    @property
+    def is_native_in_little_endian(self) -> bool:
+        """Whether frames came as they stand in Explicit VR Little Endian."""
+        coding = self._packed.manifest.pixel
+        return not self.holds_streams and coding is not None and not coding.big_endian
 
     def preface(self) -> bytes:
         """See `OpenInstance`."""
-        return self.known.preface
+        return self._start()[: self._packed.manifest.preface]
 
     def data_set(self) -> Iterator[bytes]:
         """See `OpenInstance`."""
-        return self._packed.data_set(self.known.head)
+        return self._packed.data_set(self.head())
 
     def head(self) -> bytes:
         """See `OpenInstance`."""
-        return self.known.head
+        return self._start()[self._packed.manifest.preface :]
+
+    def _start(self) -> bytes:
+        if self.known.start is None:
+            self.known.start = self._packed.start()
+        return self.known.start
 
     def tail(self) -> bytes:
         """See `OpenInstance`."""

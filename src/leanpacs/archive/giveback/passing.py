@@ -49,10 +49,10 @@ def passes(manifest: Manifest, transfer_syntax: str) -> bool:
     return is_plain and has_its_sign and coding.codec == CODEC_OF.get(transfer_syntax)
 
 
-def syntax_of_held(manifest: Manifest) -> str | None:
-    """UID of the transfer syntax that the frames of a pack may be frames of as they are, None when there is none."""
-    uid = SYNTAX_OF.get(manifest.pixel.codec) if manifest.pixel else None
-    return uid if uid is not None and passes(manifest, uid) else None
+def syntax_of_held(manifest: Manifest) -> str:
+    """UID of the transfer syntax that the frames of a pack may be frames of as they are, '' when there is none."""
+    uid = SYNTAX_OF.get(manifest.pixel.codec, "") if manifest.pixel else ""
+    return uid if passes(manifest, uid) else ""
 
 
 def is_as_demanded(codec: str, stream: bytes, spec: FrameSpec) -> bool:

@@ -92,10 +92,9 @@ class PackedInstance:
         """Bytes of the data set before the value of Pixel Data (all forms but ``whole``)."""
         return self.unpacked(HEAD)[self.manifest.preface :]
 
-    def preface_and_head(self) -> tuple[bytes, bytes]:
-        """Preamble and file meta as received, and :meth:`head`."""
-        both = self.unpacked(HEAD)
-        return both[: self.manifest.preface], both[self.manifest.preface :]
+    def start(self) -> bytes:
+        """Preamble and file meta as received, and :meth:`head` (all forms but ``whole``)."""
+        return self.unpacked(HEAD)
 
     def trailing(self) -> bytes:
         """Bytes of the value of Pixel Data after the last frame."""

@@ -9,10 +9,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from leanpacs.archive.giveback.ahead import Lookahead
-from leanpacs.archive.giveback.cache import DiskCache
 from leanpacs.archive.giveback.checks import SpotChecks
+from leanpacs.archive.giveback.foresight import Foresight
 from leanpacs.archive.giveback.given import FrameBytes, Part10
 from leanpacs.archive.giveback.holding import Holdings
+from leanpacs.archive.giveback.kept import Kept
 from leanpacs.archive.giveback.making import Maker
 from leanpacs.catalog import Catalog, InstanceRow
 from leanpacs.dicom.uids import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE
@@ -45,12 +46,14 @@ class Retriever:
         Deflated data sets that inflate to more are only given as received.
     workers : Executor, optional
         Where frames are decoded; in this process by default.
-    cache : DiskCache, optional
+    cache : Kept, optional
         Where frames and instances that were costly to make are kept.
     any_syntax : collection of str
         UIDs of the transfer syntaxes in which one who takes any gets an instance that is held in it.
     verify_one_in : int
         How many of the instances that are written anew are read back (:class:`SpotChecks`).
+    ahead_bytes : int
+        What may be made and put into the cache for each reader before it is asked for (:class:`Foresight`).
     on_read : callable, optional
         Told of each instance of which pixels, or all, are given to somebody.
 
@@ -67,17 +70,28 @@ class Retriever:
         *,
         limit_inflated_bytes: int,
         workers: Executor | None = None,
-        cache: DiskCache | None = None,
+        cache: Kept | None = None,
         any_syntax: Collection[str] = (),
         verify_one_in: int = 1,
+        ahead_bytes: int = 0,
         on_read: Callable[[InstanceRow], None] = lambda _: None,
     ) -> None:
         self._on_read = on_read
         self._holdings = Holdings(stores, catalog, limit_inflated_bytes=limit_inflated_bytes)
         checks = SpotChecks(verify_one_in)
         self._maker = Maker(self._holdings, checks, stores.hot.spool_folder(), workers, cache)
+        self._foresight = Foresight(
+            lambda row: catalog.instances(study_uid=row.study_uid, series_uid=row.series_uid),
+            self._holdings.expect,
+            room_bytes=ahead_bytes if cache is not None else 0,
+        )
         self._any_syntax = any_syntax
         self.lookahead = Lookahead()
+
+    def close(self) -> None:
+        """Make nothing ahead any more; what is being made is finished."""
+        self._foresight.close()
+        self.lookahead.close()
 
     def expect(self, instances: Sequence[InstanceRow]) -> None:
         """Prepare for giving all of these, one after the other."""
@@ -94,7 +108,7 @@ class Retriever:
     def as_received(self, instance: InstanceRow) -> Part10:
         """The exact bytes that were received, preamble and file meta included if there were any."""
         self._on_read(instance)
-        return self._file(instance, lambda opened: opened.preface())
+        return self._file(instance, lambda preface: preface)
 
     def part10(self, instance: InstanceRow, transfer_syntax: str | None = None) -> Part10:
         """A PS3.10 file of the instance.
@@ -115,14 +129,14 @@ class Retriever:
         """
         self._on_read(instance)
         if transfer_syntax in (None, instance.transfer_syntax):
-            return self._file(instance, lambda opened: _file_meta_of(opened, instance))
+            return self._file(instance, lambda preface: _file_meta_of(preface, instance))
         return self._maker.instance(instance, transfer_syntax or "", with_meta=True)
 
     def syntax_at_hand(self, instance: InstanceRow) -> str:
         """UID of the transfer syntax for one who takes any: as it is held, where that may go out, else as received."""
         if self._any_syntax and not syntax_of(instance.transfer_syntax).encapsulated:
-            held = self._maker.syntax_of_held(instance)
-            if held in self._any_syntax and self._maker.is_held(instance, held):
+            held = self._maker.syntax_at_hand(instance, self._any_syntax)
+            if held:
                 return held
         return EXPLICIT_LE if instance.transfer_syntax in NOT_FOR_ANYBODY else instance.transfer_syntax
 
@@ -150,6 +164,30 @@ class Retriever:
             return next(frames)
         finally:
             frames.close()
+
+    def follow_instance(self, instance: InstanceRow, transfer_syntax: str) -> None:
+        """Follow one who asks for single instances, so that the next ones are at hand; nothing is given here."""
+
+        def make(row: InstanceRow, _: int) -> None:
+            self._maker.keep_instance(row, transfer_syntax)
+
+        self._foresight.saw(instance, 0, transfer_syntax, make, instance.data_set_length)
+
+    def follow_frame(self, instance: InstanceRow, number: int, transfer_syntax: str) -> None:
+        """Follow one who asks for single frames; see :meth:`follow_instance`."""
+
+        def make(row: InstanceRow, frame: int) -> None:
+            self._maker.keep_frame(row, frame, transfer_syntax)
+
+        self._foresight.saw(instance, number, transfer_syntax, make, _frame_bytes(instance))
+
+    def follow_picture(self, instance: InstanceRow, number: int, view: View) -> None:
+        """Follow one who looks at single frames; see :meth:`follow_instance`."""
+
+        def make(row: InstanceRow, frame: int) -> None:
+            self._maker.keep_picture(row, frame, view)
+
+        self._foresight.saw(instance, number, view, make, _frame_bytes(instance))
 
     def frames(
         self, instance: InstanceRow, numbers: Sequence[int], transfer_syntax: str | None = None
@@ -253,25 +291,30 @@ class Retriever:
                 little_endian=opened.layout.little_endian,
             ).data
 
-    def _file(self, instance: InstanceRow, preface_of: Callable[[OpenInstance], bytes]) -> Part10:
-        chunks = self._streamed(instance, preface_of)
+    def _file(self, instance: InstanceRow, preface_of: Callable[[bytes], bytes]) -> Part10:
+        """As received; ``preface_of`` makes what is in front of the data set of what was there."""
+        kept = self._maker.received(instance)
+        chunks = self._streamed(instance, preface_of) if kept is None else iter([preface_of(kept[0]), kept[1]])
         first = next(chunks)  # what is in front of the data set, perhaps b''
         return Part10(instance.transfer_syntax, len(first) + instance.data_set_length, _rejoined(first, chunks))
 
-    def _streamed(self, instance: InstanceRow, preface_of: Callable[[OpenInstance], bytes]) -> Iterator[bytes]:
+    def _streamed(self, instance: InstanceRow, preface_of: Callable[[bytes], bytes]) -> Iterator[bytes]:
         with self.opened(instance) as opened:
-            yield preface_of(opened)
-            kept = self._maker.received(instance)
-            yield from opened.data_set() if kept is None else kept
+            yield preface_of(opened.preface())
+            yield from opened.data_set()
 
     def opened(self, instance: InstanceRow) -> AbstractContextManager[OpenInstance]:
         """Open an instance in whichever form it is kept."""
         return self._holdings.opened(instance)
 
 
-def _file_meta_of(opened: OpenInstance, instance: InstanceRow) -> bytes:
+def _frame_bytes(instance: InstanceRow) -> int:
+    """What a native frame takes, about."""
+    return instance.raw_bytes // max(instance.number_of_frames or 1, 1)
+
+
+def _file_meta_of(preface: bytes, instance: InstanceRow) -> bytes:
     """Preamble and file meta as received if they make a PS3.10 file, else new ones."""
-    preface = opened.preface()
     if preface[128:132] == b"DICM":
         return preface
     from leanpacs.dicom.write import file_meta

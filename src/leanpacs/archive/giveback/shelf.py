@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from leanpacs.archive.giveback.rebuild import PackContents
+from leanpacs.archive.manifest import HEAD
 from leanpacs.dicom.instance import Layout
 from leanpacs.refs import Digest
 from leanpacs.transcode.envelope import Envelope
@@ -15,37 +16,38 @@ from leanpacs.transcode.envelope import Envelope
 _BESIDE_BYTES = 6 << 10
 """What an entry takes beside its head, about: parsed manifest, layout, positions of some frames."""
 _OF_A_FRAME_BYTES = 400
+_OF_A_HEAD = 16
+"""Times its compressed length: it is there twice, a tenth of its length compressed."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Opened:
-    """A pack as it was found when it was opened last.
+    """A pack as it was found when it was opened last. What is not needed is not read.
 
     Attributes
     ----------
     contents : PackContents
         What it holds, and where.
-    preface : bytes
-        Preamble and file meta information as received, if there were any.
-    head : bytes
-        The data set before the value of Pixel Data.
-    layout : Layout
-        Of the data set.
+    start : bytes, optional
+        Preamble and file meta information as received, if there were any, and the data set before the value of Pixel
+        Data; filled as needed.
+    layout : Layout, optional
+        Of the data set; filled as needed.
     envelopes : dict
         What stands around its code streams when they go out as they are, by transfer syntax UID; filled as needed.
     """
 
     contents: PackContents
-    preface: bytes
-    head: bytes
-    layout: Layout
+    start: bytes | None = None
+    layout: Layout | None = None
     envelopes: dict[str, Envelope | None] = field(default_factory=dict)
 
     @property
     def size_bytes(self) -> int:
-        """Memory that it takes, about, with one envelope."""
+        """Memory that it takes when all is filled, about, with one envelope."""
+        head = self.contents.entries.get(HEAD)
         frames = len(self.contents.entries)
-        return 2 * len(self.head) + _BESIDE_BYTES + _OF_A_FRAME_BYTES * frames
+        return _OF_A_HEAD * (head.length if head else 0) + _BESIDE_BYTES + _OF_A_FRAME_BYTES * frames
 
 
 class Shelf:

@@ -281,6 +281,8 @@ async def _begin(
                 raise  # then it is not the sender's code stream that does not decode, but ours
             reason = str(error)
         else:
+            if len(numbers) == 1:
+                source.retriever.follow_frame(source.row, numbers[0], form.transfer_syntax)
             return _Begun(form, etag, first.data, found)
     raise Problem(
         406,

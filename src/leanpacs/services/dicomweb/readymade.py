@@ -17,7 +17,7 @@ import zstandard
 from leanpacs import __version__
 
 if TYPE_CHECKING:
-    from leanpacs.archive.giveback.cache import DiskCache
+    from leanpacs.archive.giveback.kept import Kept
     from leanpacs.catalog import InstanceRow
 
 SERVICE: Final = "\x01service\x01"
@@ -35,9 +35,7 @@ Models = Callable[[Sequence["InstanceRow"]], Iterator[dict[str, Any]]]
 """DICOM JSON Model objects of instances, with `SERVICE` for the URL of the service."""
 
 
-def compressed_metadata(
-    rows: Sequence[InstanceRow], etag: str, models: Models, cache: DiskCache, service: str
-) -> bytes:
+def compressed_metadata(rows: Sequence[InstanceRow], etag: str, models: Models, cache: Kept, service: str) -> bytes:
     """Return the JSON of all instances as one Zstandard frame.
 
     Parameters
@@ -48,7 +46,7 @@ def compressed_metadata(
         Stands for the whole body.
     models : callable
         Makes the JSON of instances.
-    cache : DiskCache
+    cache : Kept
         Where it is kept.
     service : str
         URL of the service.
@@ -61,7 +59,7 @@ def compressed_metadata(
     return cache.fetch(hashlib.sha256(f"study {etag}".encode()).hexdigest()[:40], whole)
 
 
-def make_ready(rows: Sequence[InstanceRow], models: Models, cache: DiskCache) -> None:
+def make_ready(rows: Sequence[InstanceRow], models: Models, cache: Kept) -> None:
     """Make what is missing of the metadata of these instances, before anybody asks."""
     for _ in _pieces(rows, models, cache):
         pass
@@ -72,7 +70,7 @@ def expanded(body: bytes) -> bytes:
     return zstandard.ZstdDecompressor().decompress(body)
 
 
-def _pieces(rows: Sequence[InstanceRow], models: Models, cache: DiskCache) -> Iterator[bytes]:
+def _pieces(rows: Sequence[InstanceRow], models: Models, cache: Kept) -> Iterator[bytes]:
     for together in _together(rows):
         yield cache.fetch(_key(together), lambda some=together: _made(some, models))  # type: ignore[misc]
 

@@ -122,6 +122,7 @@ async def images(
         return unchanged
     headers = caching.fields(etag) | _warning(ignored)
     if not is_multipart:
+        retriever.follow_picture(shown[0].row, shown[0].number, view)
         image = await threads.run(_image, retriever, shown[0], view)
         return whole(request, image, headers, view.media_type)
     boundary = multipart.new_boundary()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import TYPE_CHECKING, Final, Self
 
 import anyio
@@ -61,8 +62,8 @@ class ChunkedResponse(Response):
         self.status_code = status
         self.media_type = media_type
         self.background = None
-        self._chunks = evened(chunks)
         self._source = chunks
+        self._chunks = evened(chunks)
         self._threads = threads
         self._turn = threading.Lock()
         self._first = _END
@@ -80,23 +81,24 @@ class ChunkedResponse(Response):
         """
         self._send_body = request.method != "HEAD"
         if self._send_body:
-            try:
-                await self._threads.run(self._begin)
-            except BaseException:
-                await self._finish()
-                raise
+            await self._threads.run(self._begin)
         return self
 
     def _begin(self) -> None:
         """Make chunks until the body ends, or is too long to be sent in one piece."""
         made, size = [], 0
-        while size <= _AT_ONCE_BYTES and (chunk := self._next()):
-            made.append(chunk)
-            size += len(chunk)
-        self._first = b"".join(made)
-        if size <= _AT_ONCE_BYTES:
-            self._close()
+        try:
+            for chunk in self._source:
+                made.append(chunk)
+                size += len(chunk)
+                if size > _AT_ONCE_BYTES:
+                    self._chunks = evened(chain(made, self._source))
+                    return
+            self._first = b"".join(made)
             self._is_whole = True
+        except BaseException:
+            close(self._source)
+            raise
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Send the answer (ASGI)."""
@@ -127,10 +129,8 @@ class ChunkedResponse(Response):
 
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        chunk, self._first = self._first, _END
-        while self._send_body and (chunk := chunk or await self._threads.run(self._next)):
+        while self._send_body and (chunk := await self._threads.run(self._next)):
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            chunk = _END
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _finish(self) -> None:

@@ -162,6 +162,7 @@ async def _single(
     threads: Threads,
     etag: str,
 ) -> Response:
+    retriever.follow_instance(row, form.transfer_syntax)
     part = await threads.run(_open, retriever, row, form, alone=True)
     chunks, length, headers = part.chunks, part.length, caching.fields(etag)
     span = wanted_range(request, length, etag)
@@ -194,6 +195,7 @@ async def _multipart(
     alone = len(found) == 1
     if alone:
         row, form = found[0]
+        retriever.follow_instance(row, form.transfer_syntax)
         opened = await threads.run(_open, retriever, row, form, alone=True)
         part = _as_body_part(row, opened, urls)
         length = multipart.body_length(part, boundary)

@@ -1,0 +1,231 @@
+"""What will be asked for next is made before: who reads a series goes from one image to the next.
+
+Where somebody is going shows from the last few positions asked for: viewers go up or down one by one, leave some out,
+or ask over several connections at a time, so that neighbours change places.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from leanpacs.errors import LeanPACSError
+
+if TYPE_CHECKING:
+    from leanpacs.catalog import InstanceRow
+
+_log = logging.getLogger(__name__)
+
+MOST_AHEAD: Final = 4
+_REMEMBERED: Final = 4
+"""Positions from which the way is told."""
+_FAR: Final = 64
+"""Who goes further than that has gone elsewhere."""
+_MOST_TRAILS: Final = 64
+_SERIES_SECONDS: Final = 30.0
+_LOOKED_UP: Final = 32
+"""Instances of which is looked up together where they are held."""
+
+Make = Callable[["InstanceRow", int], None]
+"""Makes the frame with this number of an instance, or the instance, unless it is kept already."""
+
+
+@dataclass(slots=True)
+class Trail:
+    """The way of one reader through one series, or through the frames of one instance."""
+
+    positions: deque[int] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
+    looked_up: frozenset[int] = frozenset()
+
+    def went_to(self, position: int) -> None:
+        """Remember where the reader is."""
+        if self.positions and abs(position - self.positions[-1]) > _FAR:
+            self.positions.clear()
+        if position not in self.positions:
+            self.positions.append(position)
+
+    def ahead(self, count: int) -> list[int]:
+        """The next positions, soonest first; none as long as there is no direction."""
+        if len(self.positions) < 2:
+            return []
+        places = sorted(self.positions)
+        step = min(later - earlier for earlier, later in pairwise(places))
+        if self.positions[-1] < self.positions[0]:
+            return [places[0] - step * turn for turn in range(1, count + 1)]
+        return [places[-1] + step * turn for turn in range(1, count + 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What somebody has just asked for."""
+
+    instance: InstanceRow
+    number: int
+    make: Make
+    size_bytes: int
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether the way leads through frames of one instance."""
+        return self.number > 0 and (self.instance.number_of_frames or 1) > 1
+
+
+class Foresight:
+    """Follows readers, in one thread, as long as the machine has nothing else to do. Thread-safe.
+
+    Parameters
+    ----------
+    series : callable
+        All instances of the series of an instance, in order.
+    expect : callable
+        Told of instances that are about to be opened.
+    room_bytes : int
+        What may be made for one reader beyond what is asked for; 0 makes nothing.
+    """
+
+    def __init__(
+        self,
+        series: Callable[[InstanceRow], Sequence[InstanceRow]],
+        expect: Callable[[Sequence[InstanceRow]], None],
+        *,
+        room_bytes: int,
+    ) -> None:
+        self._series = series
+        self._expect = expect
+        self._room_bytes = room_bytes
+        self._changed = threading.Condition()
+        self._waiting: OrderedDict[Hashable, list[_Seen]] = OrderedDict()
+        self._trails: OrderedDict[Hashable, Trail] = OrderedDict()
+        self._orders: OrderedDict[int, _Order] = OrderedDict()
+        self._thread: threading.Thread | None = None
+        self._stopped = False
+
+    def saw(self, instance: InstanceRow, number: int, form: Hashable, make: Make, size_bytes: int) -> None:
+        """Note what somebody asks for.
+
+        Parameters
+        ----------
+        instance : InstanceRow
+            Which one.
+        number : int
+            Of the frame, from 1; 0 for the instance as a whole.
+        form : hashable
+            In which form; who wants another one is another reader.
+        make : callable
+            Makes what comes next in this form.
+        size_bytes : int
+            What one of them takes in memory, about.
+        """
+        if size_bytes > self._room_bytes:
+            return
+        seen = _Seen(instance, number, make, max(size_bytes, 1))
+        key = (form, number > 0, instance.id if seen.has_frames else -instance.series_id)
+        with self._changed:
+            self._waiting.setdefault(key, []).append(seen)
+            self._waiting.move_to_end(key)
+            if self._thread is None and not self._stopped:
+                self._thread = threading.Thread(target=self._follow, name="foresight", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Follow nobody any more; what is being made is finished."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+            thread = self._thread
+        if thread is not None:
+            thread.join()
+
+    def _follow(self) -> None:
+        while True:
+            with self._changed:
+                while not (self._waiting or self._stopped):
+                    self._changed.wait()
+                if self._stopped:
+                    return
+                key, seen = self._waiting.popitem()
+            try:
+                self._go_ahead(key, seen)
+            except LeanPACSError as error:  # who asks for it will be told
+                _log.debug("nothing is made ahead: %s", error, extra={"action": "foresee"})
+            except Exception:  # noqa: BLE001 -- a fault here must not end what only saves time
+                _log.exception("nothing is made ahead", extra={"action": "foresee"})
+
+    def _go_ahead(self, key: Hashable, seen: Sequence[_Seen]) -> None:
+        """Make what comes next for one reader, until something else is asked for."""
+        trail, last = _recent(self._trails, key, Trail), seen[-1]
+        for one in seen:
+            trail.went_to(one.number if one.has_frames else self._position(one.instance))
+        count = min(MOST_AHEAD, self._room_bytes // last.size_bytes)
+        for instance, number in self._ahead(trail, last, count):
+            with self._changed:
+                is_wanted = not (self._waiting or self._stopped)
+            if not is_wanted or is_busy():
+                return
+            last.make(instance, number)
+
+    def _ahead(self, trail: Trail, last: _Seen, count: int) -> list[tuple[InstanceRow, int]]:
+        """The next ``count`` instances and frames."""
+        if last.has_frames:
+            frames = last.instance.number_of_frames or 1
+            return [(last.instance, position) for position in trail.ahead(count) if 1 <= position <= frames]
+        order = self._order(last.instance).instances
+        places = [position for position in trail.ahead(_LOOKED_UP) if 0 <= position < len(order)]
+        if not trail.looked_up.issuperset(places[:count]):
+            self._expect([order[position] for position in places])
+            trail.looked_up = frozenset(places)
+        return [(order[position], last.number) for position in places[:count]]
+
+    def _position(self, instance: InstanceRow) -> int:
+        order = self._order(instance)
+        if instance.id not in order.positions:  # it came later
+            del self._orders[instance.series_id]
+            order = self._order(instance)
+        return order.positions.get(instance.id, 0)
+
+    def _order(self, instance: InstanceRow) -> _Order:
+        known = self._orders.get(instance.series_id)
+        if known is None or time.monotonic() > known.until:
+            found = self._series(instance)
+            positions = {row.id: position for position, row in enumerate(found)}
+            known = _Order(found, positions, time.monotonic() + _SERIES_SECONDS)
+            self._orders[instance.series_id] = known
+            if len(self._orders) > _MOST_TRAILS:
+                self._orders.popitem(last=False)
+        return known
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """The instances of a series, and for how long that may be believed."""
+
+    instances: Sequence[InstanceRow]
+    positions: dict[int, int]
+    until: float
+
+
+def _recent(trails: OrderedDict[Hashable, Trail], key: Hashable, make: Callable[[], Trail]) -> Trail:
+    """The trail of this key, which was used last from now on."""
+    trail = trails.pop(key, None) or make()
+    trails[key] = trail
+    if len(trails) > _MOST_TRAILS:
+        trails.popitem(last=False)
+    return trail
+
+
+def is_busy() -> bool:
+    """Whether more wants to run now than there are cores and one, the thread that asks included (proc(5))."""
+    try:
+        running = Path("/proc/loadavg").read_text(encoding="ascii").split()[3].partition("/")[0]
+    except (OSError, IndexError):
+        return False
+    return int(running) > (os.cpu_count() or 1) + 1

@@ -1,0 +1,155 @@
+"""What was made for receivers lately: in memory, and on disk what was costly; who asks meanwhile, waits for it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Final
+
+from leanpacs.archive.giveback.cache import DiskCache
+
+_LARGEST_SHARE: Final = 4
+"""Nothing larger than this part of the bound is kept in memory."""
+_WAITING_BYTES: Final = 64 << 20
+"""What may wait to be written; beyond that nothing more is, as the disk has other things to do."""
+
+
+class Kept:
+    """Results by key (40 hexadecimal digits). Thread-safe.
+
+    Nobody waits for the disk to take something: that happens in a thread of its own, and may be left out.
+
+    Parameters
+    ----------
+    disk : DiskCache
+        For what was costly; closed with this.
+    memory_bytes : int
+        Bound of what is kept in memory; 0 keeps nothing there.
+    """
+
+    def __init__(self, disk: DiskCache, *, memory_bytes: int) -> None:
+        self._disk = disk
+        self._memory = _Memory(memory_bytes)
+        self._writer = _Writer(disk)
+        self._lock = threading.Lock()
+        self._making: dict[str, Future[bytes]] = {}
+
+    def fetch(self, key: str, make: Callable[[], bytes]) -> bytes:
+        """Give what is kept, else make it, once for all who ask meanwhile."""
+        kept = self._memory.get(key)
+        if kept is not None:
+            return kept
+        mine: Future[bytes] = Future()
+        with self._lock:
+            first = self._making.setdefault(key, mine)
+        if first is not mine:
+            return first.result()
+        try:
+            made = self._kept_or_made(key, make)
+            mine.set_result(made)
+        except BaseException as error:
+            mine.set_exception(error)
+            raise
+        finally:
+            with self._lock:
+                del self._making[key]
+        return made
+
+    def _kept_or_made(self, key: str, make: Callable[[], bytes]) -> bytes:
+        kept = self.get(key)  # also by one who was done between our look and our turn
+        if kept is not None:
+            return kept
+        started = time.perf_counter()
+        made = make()
+        self.put(key, made, time.perf_counter() - started)
+        return made
+
+    def get(self, key: str) -> bytes | None:
+        """Give what is kept; None when nothing is."""
+        kept = self._memory.get(key)
+        if kept is None:
+            kept = self._disk.get(key)
+            if kept is not None:
+                self._memory.put(key, kept)
+        return kept
+
+    def has(self, key: str) -> bool:
+        """Whether something is kept, or being made."""
+        return key in self._making or self._memory.get(key) is not None or self._disk.has(key)
+
+    def put(self, key: str, data: bytes, seconds: float) -> None:
+        """Keep what took ``seconds`` to make."""
+        self._memory.put(key, data)
+        if self._disk.takes(len(data), seconds):
+            self._writer.put(key, data, seconds)
+
+    def close(self) -> None:
+        """Write what waits, and let others have the folder on disk."""
+        self._writer.close()
+        self._disk.close()
+
+
+class _Memory:
+    """What was used last, within a bound."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._lock = threading.Lock()
+        self._held: OrderedDict[str, bytes] = OrderedDict()
+        self._size = 0
+
+    def get(self, key: str) -> bytes | None:
+        with self._lock:
+            data = self._held.get(key)
+            if data is not None:
+                self._held.move_to_end(key)
+            return data
+
+    def put(self, key: str, data: bytes) -> None:
+        if len(data) * _LARGEST_SHARE > self._limit_bytes:
+            return
+        with self._lock:
+            self._size += len(data) - len(self._held.pop(key, b""))
+            self._held[key] = data
+            while self._size > self._limit_bytes:
+                self._size -= len(self._held.popitem(last=False)[1])
+
+
+class _Writer:
+    """Writes to the disk in a thread that ends when nothing is left to be written."""
+
+    def __init__(self, disk: DiskCache) -> None:
+        self._disk = disk
+        self._lock = threading.Lock()
+        self._waiting: deque[tuple[str, bytes, float]] = deque()
+        self._size = 0
+        self._thread: threading.Thread | None = None
+
+    def put(self, key: str, data: bytes, seconds: float) -> None:
+        with self._lock:
+            if self._size + len(data) > _WAITING_BYTES:
+                return
+            self._waiting.append((key, data, seconds))
+            self._size += len(data)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._write, name="cache", daemon=True)
+                self._thread.start()
+
+    def close(self) -> None:
+        with self._lock:
+            thread = self._thread
+        if thread is not None:
+            thread.join()
+
+    def _write(self) -> None:
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self._thread = None
+                    return
+                key, data, seconds = self._waiting.popleft()
+                self._size -= len(data)
+            self._disk.put(key, data, seconds)
