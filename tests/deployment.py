@@ -375,6 +375,16 @@ def descendants(pids: Sequence[int]) -> list[psutil.Process]:
     return found
 
 
+def users_of(path: Path) -> list[psutil.Process]:
+    """Processes that have a file open."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if any(Path(one.path) == path for one in process.open_files()):
+                found.append(process)
+    return found
+
+
 def _kill_one(processes: list[psutil.Process], chance: random.Random) -> None:
     if processes:
         with suppress(psutil.NoSuchProcess):

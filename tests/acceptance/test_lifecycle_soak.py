@@ -7,7 +7,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -18,12 +18,12 @@ from pydicom.filebase import DicomBytesIO
 
 import data
 import postgres_server
-from deployment import Clients, Cluster, Deployment, Instance, Shape, digest
-from leanpacs.archive.archive import open_archive
+from deployment import Clients, Cluster, Deployment, Instance, Shape, digest, users_of
+from leanpacs.archive.archive import IN_USE_FILE, Archive, open_archive
 from leanpacs.lifecycle.policy import load_policy
 from postgres_server import PostgresServer, schema_of_its_own
 from s3_server import S3Server, weed
-from soundness import come_to_rest, holds_all, is_at_rest, is_consistent, is_whole
+from soundness import come_to_rest, holds_all, is_at_rest, is_consistent, is_whole, settle_all
 
 pytest.importorskip("distributed", reason="Dask is not installed: pip install 'leanpacs[dask]'")
 
@@ -151,17 +151,29 @@ def lived(deployment: Deployment, killed: Counter[str], kills: int, chance: rand
     return looked_at(deployment, clients)
 
 
+@contextmanager
+def opened_alone(deployment: Deployment) -> Iterator[Archive]:
+    """Open the archive once the last process that was killed has let go of it."""
+    deadline = time.monotonic() + 30
+    while True:
+        with open_archive(deployment.data, deployment.settings) as archive:
+            if archive.was_alone:
+                yield archive
+                return
+        assert time.monotonic() < deadline, [process.cmdline() for process in users_of(deployment.data / IN_USE_FILE)]
+        time.sleep(0.5)
+
+
 def looked_at(deployment: Deployment, clients: Clients) -> Counter[tuple[str, str]]:
     """All invariants: as the last kill has left it, and after all work is done."""
     acknowledged = {uid: digest(one.content) for uid, one in clients.acknowledged.items()}
     mortal = {uid for uid, one in clients.acknowledged.items() if one.is_mortal}
     policy = load_policy(deployment.settings.lifecycle.policy)
     assert acknowledged
-    with open_archive(deployment.data, deployment.settings) as archive:
-        assert archive.was_alone
+    with opened_alone(deployment) as archive:
         is_consistent(archive)
         holds_all(archive, acknowledged, mortal)
-        archive.settler().drain()
+        settle_all(archive)
         come_to_rest(archive, policy, days=1)
         archive.reads.flush()
         time.sleep(1.1)  # S3 tells times in seconds

@@ -119,8 +119,8 @@ def test_a_catalog_that_goes_away_ends_a_run_and_the_next_one_goes_on_at_once(tm
 
         def step(name: str) -> None:
             nonlocal proven
-            proven += name == "proven"
-            if name == "proven" and proven == 2:
+            proven += name == "recompress: proven"
+            if name == "recompress: proven" and proven == 2:
                 server.stop(crash=True)
 
         lifecycle = Lifecycle(

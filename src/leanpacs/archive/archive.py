@@ -74,6 +74,8 @@ class Archive:
         Finds by any attribute.
     worklist : WorklistFolder
         Scheduled procedure steps, for modalities.
+    step : callable
+        Called with a name between every two steps of what changes the archive; tests stop the process there.
     was_alone : bool
         Whether no other process had the archive open when it was opened here.
     """
@@ -81,7 +83,7 @@ class Archive:
     def __init__(self, data: Path, settings: Settings, step: Callable[[str], None] = lambda _: None) -> None:
         data.mkdir(parents=True, exist_ok=True)
         self.settings = settings
-        self._step = step
+        self.step = step
         self._in_use = _InUse(data / IN_USE_FILE)
         self.stores = open_stores(data, settings)
         self.catalog = catalog_of(data, settings)
@@ -166,7 +168,7 @@ class Archive:
             limit_inflated_bytes=self.settings.ingest.largest_inflated_bytes,
             host=self.host,
             metrics=metrics,
-            step=self._step,
+            step=self.step,
         )
 
     def verifier(self) -> Verifier:
@@ -176,7 +178,7 @@ class Archive:
     def placer(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Placer:
         """Copies and moves stored forms between tiers."""
         copies = {Tier(name): tuple(map(Tier, tier.copies)) for name, tier in self.settings.tiers.items()}
-        return Placer(self.stores, self.catalog, copies=copies, grace=self.grace, now=now, step=self._step)
+        return Placer(self.stores, self.catalog, copies=copies, grace=self.grace, now=now, step=self.step)
 
     def restorer(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Restorer:
         """Brings back what somebody wants from archive classes."""
@@ -185,7 +187,7 @@ class Archive:
 
     def deleter(self) -> Deleter:
         """Deletes instances, series and studies."""
-        return Deleter(self.stores, self.catalog, self.audit, grace=self.grace)
+        return Deleter(self.stores, self.catalog, self.audit, grace=self.grace, step=self.step)
 
     def status(self) -> ArchiveStatus:
         """What is held, raw against stored."""

@@ -51,11 +51,10 @@ def ask(connection: Connection, keys: Sequence[int], now: datetime) -> int:
     for chunk in (keys[start : start + _CHUNK] for start in range(0, len(keys), _CHUNK)):
         alive = select(representations.c.id, literal(now, UtcTime)).where(representations.c.id.in_(chunk))
         statement = engine.insert(connection.dialect.name, restores)
-        added += connection.execute(
-            statement.from_select(["representation_key", "requested_at"], alive).on_conflict_do_nothing(
-                index_elements=["representation_key"]
-            )
-        ).rowcount
+        asked_for = statement.from_select(["representation_key", "requested_at"], alive).on_conflict_do_nothing(
+            index_elements=["representation_key"]
+        )
+        added += len(connection.scalars(asked_for.returning(restores.c.representation_key)).all())
     return added
 
 

@@ -298,7 +298,8 @@ class Lifecycle:
         with self._catalog.writing() as transaction:
             works = {_work(task): task for task in chosen}
             claimed = transaction.ageing.claim(list(works), self._owner, now=now, until=now + LEASE)
-        self._step("claimed")
+        for work in claimed:
+            self._step(f"{works[work].step}: claimed")
         for work in works.keys() - set(claimed):
             self._let_go(works[work], queue)
         for work in claimed:
@@ -356,7 +357,7 @@ class Lifecycle:
 
     def _commit(self, task: Task, future: Future[Any]) -> Done:
         now, work = self._now(), _work(task)
-        self._step("proven")
+        self._step(f"{task.step}: proven")
         try:
             with self._catalog.writing() as transaction:
                 done = self._steps[task.step].commit(task, future.result(), transaction, now)
@@ -365,10 +366,10 @@ class Lifecycle:
                 else:
                     transaction.ageing.remember(work, self._owner, Tried(Outcome.KEPT.value, now + FOR_EVER))
                 transaction.ageing.add_up(done, now=now)
-                self._step("swapped")
+                self._step(f"{task.step}: swapped")
         except (LeanPACSError, OSError) as error:
             return self._failed(task, error)
-        self._step("swap committed")
+        self._step(f"{task.step}: swap committed")
         return done
 
     def _failed(self, task: Task, error: BaseException) -> Done:

@@ -33,13 +33,24 @@ class Deleter:
         Told of what is deleted.
     grace : timedelta
         How long blobs of deleted instances stay.
+    step : callable, optional
+        Called with a name between every two steps; tests stop the process there.
     """
 
-    def __init__(self, stores: Stores, catalog: Catalog, audit: AuditTrail, *, grace: timedelta) -> None:
+    def __init__(
+        self,
+        stores: Stores,
+        catalog: Catalog,
+        audit: AuditTrail,
+        *,
+        grace: timedelta,
+        step: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._stores = stores
         self._catalog = catalog
         self._audit = audit
         self._grace = grace
+        self._step = step
 
     def delete(
         self,
@@ -68,6 +79,7 @@ class Deleter:
                 grace_seconds=self._grace.total_seconds(),
             )
         )
+        self._step("deleted")
         event = AuditEvent(
             at=datetime.now(UTC),
             actor=actor,
@@ -93,6 +105,8 @@ class Deleter:
         while True:
             with self._catalog.writing() as transaction:
                 swept = sweep(store, transaction, now)
+                self._step("set aside")
+            self._step("forgotten")
             unlink_all(swept.files)
             removed += swept.count
             if not swept.count:

@@ -42,7 +42,9 @@ def _from_another_tier(archive: Archive, blob: BlobRef) -> bool:
                     writer.file.write(piece)
                 # What is there under this name is damaged, and a put of a name that is there would leave it.
                 target.delete(blob.digest)
+                archive.step("damaged bytes deleted")
                 writer.commit()
+                archive.step("repaired bytes durable")
             target.check(blob.digest)
             return True
     return False
@@ -76,7 +78,9 @@ def _remade(
         archive.settings.ingest.largest_inflated_bytes,
         scopes=(instance.sop_class,),
     )
-    made = remake(work)
+    made = remake(work, archive.step)
     assert made.new is not None
     with archive.catalog.writing() as transaction:
         transaction.ageing.swap(Swap(instance.id, broken.id, made.new), now=now, due_at=now)
+        archive.step("swapped")
+    archive.step("swap committed")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -97,8 +97,10 @@ class Remade:
     choice: SeriesChoice | None = None
 
 
-def remake(task: Again) -> Remade:
+def remake(task: Again, step: Callable[[str], None] = lambda _: None) -> Remade:
     """Make another pack, read it back, rebuild the data set, compare it with what was received, make it durable.
+
+    ``step`` is called with a name between every two steps; tests stop the process there.
 
     Raises
     ------
@@ -117,12 +119,15 @@ def remake(task: Again) -> Remade:
             made, choice = _encoded(task, packed, file, folder)
             file.seek(0)
             digest = Digest(hashlib.file_digest(file, "sha256").digest())
+        step("encoded")
         if task.below_bytes is not None and made.size_bytes >= task.below_bytes:
             path.unlink()
             return Remade(None, made.size_bytes, process_time() - cpu, choice)
         with path.open("rb") as file:
             prove(file, known, task.source.data_set_digest)
+        step("compared")
         blob = task.target.adopt(path, digest)
+        step("durable")
     except BaseException:
         path.unlink(missing_ok=True)
         raise

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -67,8 +67,10 @@ class Gathered:
     cpu_seconds: float
 
 
-def gather(task: Gather) -> Gathered:
+def gather(task: Gather, step: Callable[[str], None] = lambda _: None) -> Gathered:
     """Write a series pack, read it back, rebuild every data set, compare, make it durable.
+
+    ``step`` is called with a name between every two steps; tests stop the process there.
 
     Raises
     ------
@@ -85,13 +87,16 @@ def gather(task: Gather) -> Gathered:
             size = _write(task, file)
             file.seek(0)
             digest = Digest(hashlib.file_digest(file, "sha256").digest())
+            step("encoded")
             if size >= task.below_bytes:
                 path.unlink()
                 return Gathered((), size, process_time() - cpu)
             _prove(task, file)
+            step("compared")
             blob = BlobRef(task.target.tier, digest, size)
             made = forms_of(SeriesPack(file), blob, seconds=(perf_counter() - began) / len(task.sources))
         task.target.adopt(path, digest)
+        step("durable")
     except BaseException:
         path.unlink(missing_ok=True)
         raise
