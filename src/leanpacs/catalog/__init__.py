@@ -7,6 +7,7 @@ from leanpacs.catalog.matching import AnyOf, Between, Match, Universal, Wildcard
 from leanpacs.catalog.outgoing import CommitmentRow, DestinationRow, Outbound, OutboxRow, Outgoing
 from leanpacs.catalog.query import Query, matchable
 from leanpacs.catalog.rows import (
+    DERIVED,
     Action,
     Arrival,
     Backlog,
@@ -40,6 +41,7 @@ from leanpacs.catalog.traffic import TrafficKey, Volume
 from leanpacs.catalog.transaction import Transaction
 
 __all__ = [
+    "DERIVED",
     "Action",
     "AnyOf",
     "Arrival",

@@ -197,6 +197,10 @@ class RestoreRow:
     ready_at: datetime | None
 
 
+DERIVED: Final = "derived"
+"""In place of a door: a lossy copy that was made here."""
+
+
 @dataclass(frozen=True, slots=True)
 class Arrival:
     """Facts of what was received, whatever form it is kept in.

@@ -96,6 +96,7 @@ class Transaction:
         at = landing.arrival.received_at
         self._parents.clear()
         deletion = removal.Deletion(clean_text(actor), clean_text(reason), at, due_at, Action.REPLACED)
+        self._delete_copies(deletion, None, None, index.sop_uid)
         removal.delete_instances(self._connection, deletion, sop_uid=index.sop_uid)
         return self.land(index, landing)
 
@@ -112,7 +113,8 @@ class Transaction:
     ) -> Deleted:
         """Delete the instances of a study, a series or one of them; UIDs given together must all hold.
 
-        Each leaves a tombstone and a change record; blobs may be collected when the grace is over.
+        Lossy copies of them that were made here go along. Each leaves a tombstone and a change record; blobs may be
+        collected when the grace is over.
 
         Raises
         ------
@@ -125,9 +127,24 @@ class Transaction:
         due_at = now + timedelta(seconds=grace_seconds)
         self._parents.clear()
         deletion = removal.Deletion(clean_text(actor), clean_text(reason), now, due_at)
-        return removal.delete_instances(
+        copies = self._delete_copies(deletion, study_uid, series_uid, sop_uid)
+        deleted = removal.delete_instances(
             self._connection, deletion, study_uid=study_uid, series_uid=series_uid, sop_uid=sop_uid
         )
+        return Deleted(deleted.studies, deleted.series + copies.series, deleted.instances + copies.instances)
+
+    def _delete_copies(
+        self, deletion: removal.Deletion, study_uid: str | None, series_uid: str | None, sop_uid: str | None
+    ) -> Deleted:
+        """Delete the lossy copies of what is about to be deleted; those of a whole study stand in it."""
+        if series_uid is None and sop_uid is None:
+            return Deleted(0, 0, 0)
+        series_gone = instances_gone = 0
+        for uid in self.ageing.copies_of(study_uid=study_uid, series_uid=series_uid, sop_uid=sop_uid):
+            self._refuse_held(None, None, uid)
+            gone = removal.delete_instances(self._connection, deletion, sop_uid=uid)
+            series_gone, instances_gone = series_gone + gone.series, instances_gone + gone.instances
+        return Deleted(0, series_gone, instances_gone)
 
     def enqueue(self, entries: Sequence[Outbound], now: datetime) -> int:
         """Let instances wait to be sent (`Outgoing.enqueue`)."""

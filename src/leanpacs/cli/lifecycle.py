@@ -17,6 +17,7 @@ from leanpacs.cli.output import Column, human_bytes, print_json, print_table, pr
 from leanpacs.cli.policy import File, InDays, policy_of
 from leanpacs.config import Settings
 from leanpacs.errors import ConfigError
+from leanpacs.lifecycle.pacing import MUCH_HAS_LANDED
 from leanpacs.lifecycle.plan import Plan
 from leanpacs.lifecycle.runner import Lifecycle, Report
 
@@ -126,6 +127,12 @@ def run(
 
         _stop_on_signals(stop)
         report = lifecycle.run(stop.is_set, most_tasks=most, told=told)
+        while report.added_bytes and archive.catalog.backlog().count and not stop.is_set():
+            archive.settler().drain(stop.is_set)  # lossy copies, which have landed; others may have done it
+            if report.ended != MUCH_HAS_LANDED:
+                break
+            left = most - sum(report.outcomes.values()) if most else None
+            report.join(lifecycle.run(stop.is_set, most_tasks=left, told=told))
         archive.deleter().sweep(datetime.now(UTC))
     if json:
         print_json(_report_record(report))
@@ -140,6 +147,8 @@ def run(
             f"({ratio(report.bytes_after, report.bytes_before)}) in {report.seconds:.1f} CPU seconds; "
             f"ended because {report.ended}"
         )
+        if report.added_bytes:
+            print(f"{human_bytes(report.added_bytes)} of lossy copies were made beside their originals")
     if report.failed:
         raise typer.Exit(1)
 
@@ -386,6 +395,7 @@ def _report_record(report: Report) -> dict[str, object]:
         ],
         "bytes_before": report.bytes_before,
         "bytes_after": report.bytes_after,
+        "added_bytes": report.added_bytes,
         "cpu_seconds": report.seconds,
         "ended": report.ended,
     }

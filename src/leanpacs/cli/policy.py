@@ -15,6 +15,7 @@ from leanpacs.cli.options import Config, Data, Json, settings_of
 from leanpacs.cli.output import Column, human_bytes, print_json, print_table
 from leanpacs.errors import ConfigError, InstanceNotFound
 from leanpacs.lifecycle.deciding import Decider, Wanted
+from leanpacs.lifecycle.lossy import lossy_copies
 from leanpacs.lifecycle.policy import Policy, load_policy, shipped
 
 app = typer.Typer(
@@ -45,6 +46,7 @@ _PARTS = (
     "minimum_copies",
     "keep_days",
     "delete_after_days",
+    "lossy_copy",
 )
 
 
@@ -64,7 +66,7 @@ def check(
     settings = settings_of(data, config)
     policy = load_policy(file or settings.lifecycle.policy, tiers=frozenset({"hot", *settings.tiers}))
     if json:
-        print_json(policy.model_dump(mode="json", exclude_defaults=True))
+        print_json({**policy.model_dump(mode="json", exclude_defaults=True), "warnings": policy.warnings()})
         return
     print(f"{policy.name}: {policy.note}" if policy.note else policy.name)
     print_table(
@@ -72,6 +74,8 @@ def check(
         [Column("rule"), Column("when"), Column("then")],
         [(rule.name, _words(rule.when) or "always", _words(rule.then)) for rule in policy.rules],
     )
+    for warning in policy.warnings():
+        print(f"note: {warning}")
 
 
 @app.command("show")
@@ -113,9 +117,11 @@ def explain(
         if found is None:
             raise InstanceNotFound(uid)
         held = next(one for one in archive.catalog.ageing.series_of(found.series_id) if one.instance_id == found.id)
+        tried = archive.catalog.ageing.tried(found.id)
     wanted = decider.wanted(held)
+    copies = lossy_copies(held, wanted, tried)
     if json:
-        print_json(_record(found.sop_uid, chosen, decider, held, wanted))
+        print_json({**_record(found.sop_uid, chosen, decider, held, wanted), "lossy_copies": copies})
         return
     print(f"{found.sop_uid}: {held.modality or 'no modality'}, {human_bytes(held.length)}, from {held.source or '-'}")
     print(f"{decider.age_days(held):.1f} days old, read {held.reads} times; policy {chosen.name}")
@@ -138,6 +144,8 @@ def explain(
         [Column("what"), Column("value"), Column("because of")],
         [(part, _value(getattr(wanted, part)), wanted.rule_for(part) or "(default)") for part in _PARTS],
     )
+    if copies:
+        print_table("Lossy copies", [Column("how"), Column("state")], list(copies.items()))
     print_table(
         "Rules",
         [Column("rule"), Column("holds"), Column("why not")],
@@ -175,8 +183,8 @@ def _record(sop_uid: str, policy: Policy, decider: Decider, held: Held, wanted: 
 
 
 def _words(part: object) -> str:
-    values = part.model_dump(exclude_none=True, exclude_defaults=True)  # type: ignore[attr-defined]
-    return ", ".join(f"{name} {_value(value)}" for name, value in values.items())
+    named = part.model_dump(exclude_none=True, exclude_defaults=True)  # type: ignore[attr-defined]
+    return ", ".join(f"{name} {_value(getattr(part, name))}" for name in named)
 
 
 def _value(value: object) -> str:

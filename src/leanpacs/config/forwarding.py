@@ -22,7 +22,10 @@ class ForwardRule(Section):
     )
     name: str = Field(default="", description="What the outbox calls it.")
     sender: tuple[str, ...] = Field(default=(), description=f"Calling AE title: {_PATTERNS}.")
-    door: tuple[str, ...] = Field(default=(), description="Over what it came: dimse, stow or import.")
+    door: tuple[str, ...] = Field(
+        default=(),
+        description="Over what it came: dimse, stow or import; derived for lossy copies, which no other rule sends.",
+    )
     modality: tuple[str, ...] = Field(default=(), description="Modality (0008,0060), in the same way.")
     sop_class: tuple[str, ...] = Field(default=(), description="SOP Class UID (0008,0016).")
     station_name: tuple[str, ...] = Field(default=(), description="Station Name (0008,1010).")

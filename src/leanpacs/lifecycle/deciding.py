@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from leanpacs.catalog.ageing import Held
+from leanpacs.lifecycle.lossy import LossyCopy
 from leanpacs.lifecycle.policy import Policy, Rule, When, days
 
 _HOT: Final = "hot"
@@ -30,6 +31,7 @@ class Wanted:
     minimum_copies: int = 1
     keep_days: float = 0.0
     delete_after_days: float | None = None
+    lossy_copy: LossyCopy | None = None
     because: Mapping[str, str] = field(default_factory=dict)
 
     def rule_for(self, part: str) -> str:
@@ -163,11 +165,15 @@ def _failing(when: When, held: Held, now: int) -> list[str]:
         if not _matches(getattr(when, name), value)
     ]
     changing = [
-        f"not {name} {getattr(when, name):g}"
+        f"not {name} {_said(getattr(when, name))}"
         for name, holds in _CHANGING
         if getattr(when, name) is not None and not holds(when, held, now)
     ]
     return fixed + changing
+
+
+def _said(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}"
 
 
 def _last_used(held: Held) -> int:
@@ -186,4 +192,5 @@ _CHANGING: Final[tuple[tuple[str, _Condition], ...]] = (
     ),
     ("read_at_least", lambda when, held, now: held.reads >= when.read_at_least),
     ("read_at_most", lambda when, held, now: held.reads <= when.read_at_most),
+    ("derived", lambda when, held, now: held.is_derived == when.derived),
 )

@@ -6,9 +6,12 @@ import os
 import time
 from collections.abc import Callable
 from datetime import datetime
+from typing import Final
 
 from leanpacs.catalog import Catalog
 from leanpacs.config import LifecycleSettings
+
+MUCH_HAS_LANDED: Final = "much has landed that is to be settled first"
 
 
 class Pace:
@@ -58,7 +61,7 @@ class Pace:
         if not self._is_in_window():
             return f"the time is outside its windows ({', '.join(settings.windows)})"
         if self._catalog.backlog().size_bytes > settings.busy_backlog_bytes:
-            return "much has landed that is to be settled first"
+            return MUCH_HAS_LANDED
         if self._load is not None and self._load() > settings.busy_load:
             return "the machine is busy"
         return ""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from leanpacs.catalog.ageing import Form, Held
+from leanpacs.lifecycle import lossy
 from leanpacs.lifecycle.deciding import Wanted
 
 
@@ -27,10 +30,17 @@ class Step(StrEnum):
     """Instances of a series into one pack."""
     SEPARATE = "separate"
     """An instance out of a series pack."""
+    DERIVE = lossy.DERIVE
+    """A lossy copy, another instance, beside an original that stays."""
     PLACE = "place"
     """A blob to other tiers."""
     EXPIRE = "expire"
-    """A study that the policy keeps no longer."""
+    """What the policy keeps no longer: a study, or lossy copies."""
+
+
+STUDY: Final = ""
+LOSSY_COPIES: Final = "lossy copies"
+"""What expires."""
 
 
 class Task(NamedTuple):
@@ -100,6 +110,8 @@ class Plan:
     tasks: tuple[Task, ...]
     totals: tuple[Total, ...]
     instances: int
+    short: Mapping[str, int] = field(default_factory=dict)
+    """Instances, by rule, for which the rules name fewer tiers than the copies that they want."""
 
     @property
     def is_complete(self) -> bool:
@@ -132,10 +144,11 @@ class Choice:
         self._totals: dict[tuple[str, str], Total] = {}
         self._studies: set[str] = set()
         self.instances = 0
+        self.short: Counter[str] = Counter()
 
     def counts(self, task: Task) -> bool:
         """Whether a task is one of its own: a study that is due has one task, whatever series it has."""
-        if task.step is Step.EXPIRE:
+        if task.step is Step.EXPIRE and task.target == STUDY:
             if task.first.study_uid in self._studies:
                 return False
             if len(self._studies) < self._limit:
@@ -174,7 +187,7 @@ class Choice:
         """What was chosen."""
         chosen = sorted(self._best, key=lambda entry: entry[:4], reverse=True)
         ordered = sorted(self._totals.values(), key=lambda total: (total.name, total.rule))
-        return Plan(tuple(entry[-1] for entry in chosen), tuple(ordered), self.instances)
+        return Plan(tuple(entry[-1] for entry in chosen), tuple(ordered), self.instances, dict(self.short))
 
 
 @lru_cache(maxsize=1024)

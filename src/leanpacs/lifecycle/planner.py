@@ -16,7 +16,8 @@ from typing import Final
 from leanpacs.catalog.ageing import Form, Held, Outline, Page, Series, Trials
 from leanpacs.lifecycle.deciding import Decider, Wanted
 from leanpacs.lifecycle.generations import generation, is_as_small
-from leanpacs.lifecycle.plan import Choice, Plan, Sketch, Step, Task, task_name
+from leanpacs.lifecycle.lossy import NEVER, LossyCopy
+from leanpacs.lifecycle.plan import LOSSY_COPIES, STUDY, Choice, Plan, Sketch, Step, Task, task_name
 from leanpacs.lifecycle.pricing import Prices
 
 MOVED_BYTES_PER_SECOND: Final = 50e6
@@ -120,7 +121,7 @@ class Planner:
         """
         low, high = outline.low, outline.high
         wanted = self.decider.wanted_throughout(low, high)
-        if wanted is None or wanted.is_due_for_deletion(self.decider.age_days(high)):
+        if wanted is None or wanted.lossy_copy or wanted.is_due_for_deletion(self.decider.age_days(high)):
             return None
         if is_as_small(low.forms[0], wanted) != is_as_small(high.forms[0], wanted):
             return None
@@ -179,6 +180,7 @@ class Planner:
                 and not wanted.keep_fast
                 and is_as_small(packs[0], wanted)
                 and not wanted.newest_dictionary
+                and not wanted.lossy_copy
             ):
                 ready.append((held, packs[0], wanted))
                 continue
@@ -218,8 +220,10 @@ class Planner:
             yield self._encoding(Step.WARM, held, main, "fast", wanted, wanted.rule_for("keep_fast"))
         kept = fast if wanted.keep_fast else []
         for form in others:
-            if form not in kept:
+            if form not in kept and leaves_enough(packs, form, wanted.minimum_copies):
                 yield _task(Step.DROP, "", wanted.rule_for("keep_fast"), [(held, form)], form.size_bytes, 0.01, wanted)
+        if wanted.lossy_copy and main.raw_frame_bytes and not held.is_derived and held.sop_class not in NEVER:
+            yield self._copying(held, main, wanted, wanted.lossy_copy)
 
     def _together(self, ready: list[_Ready], *, complete: bool) -> Iterator[Task]:
         """What is to be done with blobs: gather, separate, place."""
@@ -280,7 +284,15 @@ class Planner:
             wanted,
         )
 
+    def _copying(self, held: Held, form: Form, wanted: Wanted, copy: LossyCopy) -> Task:
+        goal = task_name(Step.DERIVE, copy.name)
+        price = self.prices.of(goal)
+        added, seconds = round(held.length * price.ratio), price.seconds(held.length)
+        rule = wanted.rule_for("lossy_copy")
+        return Task(Step.DERIVE, goal, copy.name, rule, ((held, form),), held.length, -added, seconds, wanted)
+
     def _is_due(self, of_series: list[Held], wanted: list[Wanted]) -> bool:
+        """Whether a series is to be deleted: alone if it holds lossy copies only, else as a part of its study."""
         return all(
             one.is_due_for_deletion(self.decider.age_days(held)) and held.study_uid not in self.held_studies
             for held, one in zip(of_series, wanted, strict=True)
@@ -290,7 +302,8 @@ class Planner:
         wanted = settled[0][2]
         members = [(held, packs[0]) for held, packs, _ in settled]
         size = sum(form.size_bytes for _, packs, _ in settled for form in packs)
-        return _task(Step.EXPIRE, "", wanted.rule_for("delete_after_days"), members, size, 0.05, wanted)
+        target = LOSSY_COPIES if all(held.is_derived for held, _, _ in settled) else STUDY
+        return _task(Step.EXPIRE, target, wanted.rule_for("delete_after_days"), members, size, 0.05, wanted)
 
     def _encoding(self, step: Step, held: Held, form: Form, target: str, wanted: Wanted, rule: str) -> Task:
         price = self.prices.of(task_name(step, target) if step is not Step.REHEAD else str(step))

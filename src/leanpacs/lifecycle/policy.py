@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tomllib
 from datetime import UTC, date, datetime, time
+from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -17,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from leanpacs.codecs import presets
 from leanpacs.errors import ConfigError
+from leanpacs.lifecycle.lossy import MAMMOGRAMS, LossyCopy
 
 DEFAULT: Final = "default"
 """The policy that holds when none is given: nothing lossy, nothing deleted."""
@@ -65,6 +67,7 @@ class When(_Checked):
     read_within_days: Days | None = Field(default=None, description="Its series was read within so many days.")
     read_at_least: int | None = Field(default=None, ge=1, description="So many reads of its series.")
     read_at_most: int | None = Field(default=None, ge=0, description="No more reads of its series.")
+    derived: bool | None = Field(default=None, description="It is, or is not, a lossy copy that a rule has made.")
 
 
 class Then(_Checked):
@@ -99,7 +102,15 @@ class Then(_Checked):
     )
     keep_days: Days | None = Field(default=None, description="Days for which it is not deleted by any rule.")
     delete_after_days: Days | None = Field(
-        default=None, description="Days after which its study is deleted, once this holds for all its instances."
+        default=None,
+        description="Days after which its study is deleted, once this holds for all its instances that were received; "
+        "of lossy copies, their series.",
+    )
+    lossy_copy: LossyCopy | None = Field(
+        default=None,
+        description="A lossy copy is made beside it, once: a new instance in a new series of its study, marked as "
+        "lossy and derived. The original stays as it is. None is made of what is lossy already, of images for "
+        "processing, segmentations, parametric maps and doses, nor where it would not be smaller than what is held.",
     )
 
 
@@ -138,6 +149,26 @@ class Policy(_Checked):
             tier for rule in self.rules for tier in rule.then.copies or ()
         }
         return frozenset(tier for tier in named if tier)
+
+    @property
+    def lossy_rules(self) -> tuple[Rule, ...]:
+        """The rules that make lossy copies."""
+        return tuple(rule for rule in self.rules if rule.then.lossy_copy)
+
+    def warnings(self) -> list[str]:
+        """What whoever puts this policy into force should know."""
+        said = []
+        for rule in self.lossy_rules:
+            said.append(
+                f"rule {rule.name!r} makes lossy copies ({rule.then.lossy_copy}): new instances in new series, marked "
+                "as lossy; the originals stay as they are"
+            )
+            if _may_match(rule.when.modality, MAMMOGRAMS):
+                said.append(
+                    f"rule {rule.name!r} may make lossy copies of mammograms: in many places these are not to be read, "
+                    "nor kept as the record"
+                )
+        return said
 
 
 def load_policy(place: Path | str | None, *, tiers: frozenset[str] | None = None) -> Policy:
@@ -197,6 +228,10 @@ def _parsed(name: str, text: str) -> Policy:
             for fault in error.errors(include_url=False)
         ]
         raise ConfigError("policy", name, "\n".join(faults)) from error
+
+
+def _may_match(patterns: tuple[str, ...], text: str) -> bool:
+    return not patterns or any(fnmatchcase(text, pattern.upper()) for pattern in patterns)
 
 
 def begin_of(day: date) -> int:

@@ -12,6 +12,8 @@ _ASSUMED_SECONDS_PER_GB: Final = {"fast": 25.0, "balanced": 200.0, "dense": 1500
 _ASSUMED_RATIO: Final = {"fast": 1.0, "balanced": 0.9, "dense": 0.82}
 _OTHER_SECONDS_PER_GB: Final = 300.0
 _OTHER_RATIO: Final = 0.9
+_DERIVED_RATIO: Final = 0.05
+"""Of lossy copies to what was received: what they add."""
 _LEAST_TASKS: Final = 20
 _LEAST_BYTES: Final = 50_000_000
 _OVERHEAD_SECONDS: Final = 0.005
@@ -63,8 +65,10 @@ class Prices:
 
     def _reckoned(self, task: str) -> Price:
         tasks, raw, before, after, seconds = self._totals.get(task, [0, 0, 0, 0, 0.0])
-        if raw and before and (tasks >= _LEAST_TASKS or raw >= _LEAST_BYTES):
-            return Price(seconds * 1e9 / raw, after / before, measured=True)
+        if raw and (before or after) and (tasks >= _LEAST_TASKS or raw >= _LEAST_BYTES):
+            return Price(seconds * 1e9 / raw, after / (before or raw), measured=True)
+        if task.startswith("derive "):
+            return Price(_OTHER_SECONDS_PER_GB, _DERIVED_RATIO)
         preset = task.rpartition(" ")[2]
         return Price(
             _ASSUMED_SECONDS_PER_GB.get(preset, _OTHER_SECONDS_PER_GB), _ASSUMED_RATIO.get(preset, _OTHER_RATIO)

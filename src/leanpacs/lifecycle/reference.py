@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from leanpacs.lifecycle.lossy import LossyCopy
 from leanpacs.lifecycle.policy import Policy, Rule, Then, When, load_policy, shipped
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def reference_page() -> str:
         ("`[[rules]]`", Rule),
         ("`[rules.when]`", When),
         ("`[rules.then]`", Then),
+        ("`lossy_copy`", LossyCopy),
     ):
         lines += ["", f"## {heading}", "", *_table(model)]
     lines += ["", "## Policies that come along", ""]

@@ -58,11 +58,15 @@ _LEARNING: Final = frozenset({Step.RECOMPRESS, Step.WARM})
 
 @dataclass(slots=True)
 class Report:
-    """What a run has done: tasks by name and outcome, bytes, CPU seconds; and why it ended."""
+    """What a run has done: tasks by name and outcome, bytes, CPU seconds; and why it ended.
+
+    ``added_bytes`` are those of what was made beside what is held, and is not settled yet.
+    """
 
     outcomes: dict[tuple[str, str], int] = field(default_factory=dict)
     bytes_before: int = 0
     bytes_after: int = 0
+    added_bytes: int = 0
     seconds: float = 0.0
     ended: str = "nothing is left to do"
 
@@ -71,9 +75,21 @@ class Report:
         key = (done.task, done.outcome.value)
         self.outcomes[key] = self.outcomes.get(key, 0) + 1
         self.seconds += done.seconds
-        if done.outcome is Outcome.DONE:
+        if done.outcome is Outcome.DONE and not done.bytes_before:
+            self.added_bytes += done.bytes_after
+        elif done.outcome is Outcome.DONE:
             self.bytes_before += done.bytes_before
             self.bytes_after += done.bytes_after
+
+    def join(self, later: Report) -> None:
+        """Count what another run has done after this one."""
+        for key, count in later.outcomes.items():
+            self.outcomes[key] = self.outcomes.get(key, 0) + count
+        self.bytes_before += later.bytes_before
+        self.bytes_after += later.bytes_after
+        self.added_bytes += later.added_bytes
+        self.seconds += later.seconds
+        self.ended = later.ended
 
     @property
     def failed(self) -> int:
@@ -361,10 +377,12 @@ class Lifecycle:
         try:
             with self._catalog.writing() as transaction:
                 done = self._steps[task.step].commit(task, future.result(), transaction, now)
-                if done.outcome is Outcome.OVERTAKEN or self._steps[task.step].shows(task, future.result()):
+                note = self._steps[task.step].note(task, future.result())
+                if done.outcome is Outcome.OVERTAKEN or note is None:
                     transaction.ageing.finish(work, self._owner)
                 else:
-                    transaction.ageing.remember(work, self._owner, Tried(Outcome.KEPT.value, now + FOR_EVER))
+                    tried = Tried(done.outcome.value, now + FOR_EVER, detail=note)
+                    transaction.ageing.remember(work, self._owner, tried)
                 transaction.ageing.add_up(done, now=now)
                 self._step(f"{task.step}: swapped")
         except (LeanPACSError, OSError) as error:

@@ -8,15 +8,18 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
 
 from leanpacs.archive.archive import Archive
+from leanpacs.archive.intake.forwarding import Forwarding
 from leanpacs.archive.settle.again import Again, Remade, Source, remake
+from leanpacs.archive.settle.deriving import Derive, Derived, derive, uid_of
 from leanpacs.archive.settle.encode import Preferences, SeriesChoices
 from leanpacs.archive.settle.gathering import Gather, Gathered, gather
-from leanpacs.catalog import RepresentationRow, Transaction
+from leanpacs.catalog import DERIVED, DuplicateInstance, RepresentationRow, Transaction
 from leanpacs.catalog.ageing import Done, Form, Held, Outcome, Swap
 from leanpacs.errors import BlobNotFound, InstanceNotFound, RefusedByPolicy
 from leanpacs.lifecycle.deciding import Decider
-from leanpacs.lifecycle.plan import Step, Task
+from leanpacs.lifecycle.plan import STUDY, Step, Task
 from leanpacs.refs import HOT, BlobRef, Tier
+from leanpacs.transcode.target import Identity, Target
 
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
 """A module-level function and its arguments: what goes to a worker."""
@@ -39,8 +42,8 @@ class Steps(Protocol):
         """Write what came of it into the catalog; called within one transaction for each task."""
         ...
 
-    def shows(self, task: Task, result: Any) -> bool:
-        """Whether what is stored now tells that the task is done; if not, that is to be remembered."""
+    def note(self, task: Task, result: Any) -> str | None:
+        """What is to be remembered of it; None where what is stored now tells that it is done."""
         ...
 
 
@@ -87,13 +90,14 @@ class Encoding:
         outcome = Outcome.DONE if swapped else Outcome.OVERTAKEN
         return _done(task, outcome, form.size_bytes, after, result.cpu_seconds)
 
-    def shows(self, task: Task, result: Remade) -> bool:
+    def note(self, task: Task, result: Remade) -> str | None:
         """An instance without frames of ours does not name a preset, whatever was tried."""
         if result.new is None:
-            return False
+            return ""
         if task.step is Step.REHEAD:
-            return str(result.new.dictionary_id) == task.target
-        return task.step is not Step.RECOMPRESS or result.new.evidence.preset == task.target
+            return None if str(result.new.dictionary_id) == task.target else ""
+        is_shown = task.step is not Step.RECOMPRESS or result.new.evidence.preset == task.target
+        return None if is_shown else ""
 
     def _source(self, held: Held, form: Form) -> Source:
         return sources(self.archive, [(held, form)])[0]
@@ -140,9 +144,9 @@ class Gathering:
         outcome = Outcome.DONE if any(swapped) else Outcome.OVERTAKEN
         return _done(task, outcome, before, result.size_bytes, result.cpu_seconds)
 
-    def shows(self, task: Task, result: Gathered) -> bool:
+    def note(self, task: Task, result: Gathered) -> str | None:
         """See `Steps`."""
-        return bool(result.forms)
+        return None if result.forms else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,14 +165,76 @@ class Dropping:
         dropped = transaction.ageing.drop_form(held.instance_id, form.id, now=now, due_at=now + self.grace)
         return _done(task, Outcome.DONE if dropped else Outcome.OVERTAKEN, form.size_bytes, 0, 0.0)
 
-    def shows(self, task: Task, result: Any) -> bool:
+    def note(self, task: Task, result: Any) -> str | None:
         """See `Steps`."""
-        return True
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Deriving:
+    """A lossy copy made by a worker, which lands here as what is received does; its original is only read."""
+
+    archive: Archive
+    now: Callable[[], datetime]
+
+    def call(self, task: Task) -> Call:
+        """See `Steps`."""
+        held, form = task.members[0]
+        copy = task.wanted.lossy_copy
+        assert copy is not None
+        (source,) = sources(self.archive, task.members)
+        identity = Identity(
+            held.study_uid,
+            uid_of(held.series_uid, copy.name),
+            uid_of(source.data_set_digest.hex, copy.name),
+            f"lossy, {copy.name}",
+        )
+        work = Derive(
+            source,
+            self.archive.store,
+            Target(copy.transfer_syntax, copy.options, identity=identity),
+            sender=f"policy:{task.rule}",
+            at=self.now(),
+            dictionary_names=tuple(self.archive.store.kept_names()),
+            limit_inflated_bytes=self.archive.settings.ingest.largest_inflated_bytes,
+            below_bytes=form.size_bytes,
+        )
+        return derive, (work,)
+
+    def commit(self, task: Task, result: Derived, transaction: Transaction, now: datetime) -> Done:
+        """See `Steps`."""
+        held, form = task.members[0]
+        if result.landing is None or result.index is None:
+            return _done(task, Outcome.KEPT, 0, 0, result.cpu_seconds)
+        blob = result.landing.blob
+        if not transaction.ageing.holds_form(held.instance_id, form.id):
+            transaction.discard(blob, now=now, due_at=now)
+            return _done(task, Outcome.OVERTAKEN, 0, 0, result.cpu_seconds)
+        try:
+            transaction.land(result.index, result.landing)
+        except DuplicateInstance:  # made before, by somebody whose note of it is lost
+            transaction.discard(blob, now=now, due_at=now)
+            return _done(task, Outcome.DONE, 0, 0, result.cpu_seconds)
+        if not self.archive.store.exists(blob.digest):
+            raise BlobNotFound(blob.digest.hex)
+        # Who sends on what arrives does not mean lossy copies, unless the rule says so.
+        forwarding = Forwarding([rule for rule in self.archive.settings.forward if rule.door])
+        entries = forwarding(result.index, sender=result.landing.arrival.sender, door=DERIVED)
+        if entries:
+            transaction.enqueue(entries, now)
+        return _done(task, Outcome.DONE, 0, blob.size_bytes, result.cpu_seconds)
+
+    def note(self, task: Task, result: Derived) -> str | None:
+        """The copy's UID, or why there is none: it is not made twice, not even after it was deleted."""
+        return result.index.sop_uid if result.index else result.reason
 
 
 @dataclass(frozen=True, slots=True)
 class Expiring:
-    """A study that the policy keeps no longer: looked at again as a whole, then deleted with a tombstone."""
+    """What the policy keeps no longer: looked at again as a whole, then deleted with a tombstone.
+
+    A study goes by what its received instances say, and takes lossy copies along; a series of copies goes by itself.
+    """
 
     archive: Archive
     decider: Callable[[], Decider]
@@ -182,14 +248,19 @@ class Expiring:
         size = sum(form.size_bytes for _, form in task.members)
         return _done(task, Outcome.DONE if result else Outcome.OVERTAKEN, size, 0 if result else size, 0.0)
 
-    def shows(self, task: Task, result: Any) -> bool:
+    def note(self, task: Task, result: Any) -> str | None:
         """See `Steps`."""
-        return True
+        return None
 
     def _expire(self, task: Task) -> int:
-        decider, study_uid = self.decider(), task.first.study_uid
-        for of_series in self.archive.catalog.ageing.study(study_uid):
+        decider, study_uid, ageing = self.decider(), task.first.study_uid, self.archive.catalog.ageing
+        is_study = task.target == STUDY
+        for of_series in ageing.study(study_uid) if is_study else [ageing.series_of(task.first.series_id)]:
             for held in of_series:
+                if held.is_derived and is_study:
+                    continue
+                if not held.is_derived and not is_study:
+                    return 0
                 wanted = decider.wanted(held)
                 if not wanted.is_due_for_deletion(decider.age_days(held)):
                     return 0
@@ -201,7 +272,10 @@ class Expiring:
                     )
         try:
             deleted = self.archive.deleter().delete(
-                study_uid=study_uid, actor=f"policy:{task.rule}", reason="the policy keeps it no longer"
+                study_uid=study_uid,
+                series_uid=None if is_study else task.first.series_uid,
+                actor=f"policy:{task.rule}",
+                reason="the policy keeps it no longer",
             )
         except InstanceNotFound:
             return 0
@@ -224,9 +298,9 @@ class Placing:
         size = task.members[0][1].blob_bytes
         return _done(task, Outcome.DONE if result else Outcome.OVERTAKEN, size, size, 0.0)
 
-    def shows(self, task: Task, result: Any) -> bool:
+    def note(self, task: Task, result: Any) -> str | None:
         """See `Steps`."""
-        return True
+        return None
 
     def _place(self, task: Task) -> int:
         forms = [row for held, form in task.members for row in self._rows(held, form)]
@@ -273,6 +347,7 @@ def steps(
         Step.SEPARATE: encoding,
         Step.GATHER: Gathering(archive, grace),
         Step.DROP: Dropping(grace),
+        Step.DERIVE: Deriving(archive, now),
         Step.PLACE: Placing(archive, now),
         Step.EXPIRE: Expiring(archive, decider),
     }

@@ -192,7 +192,7 @@ class Assembly:
     def _newly_lossy(self, pixels: SourcePixels, spool: StreamSpool) -> dict[str, Any]:
         native_bytes = pixels.spec.frame_bits * pixels.count / 8
         ratio = native_bytes / max(1, sum(spool.lengths))
-        changes = lossy_changes(self._head(), self._target.transfer_syntax, self._target.options.lossy, ratio)
+        changes = lossy_changes(self._head(), self._target, ratio)
         self._account.sop_uid = changes["SOPInstanceUID"]
         return changes
 

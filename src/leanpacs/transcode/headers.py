@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from leanpacs.codecs.writing import Lossy
+from leanpacs import __version__
 from leanpacs.dicom import uids
 from leanpacs.dicom.frames import FrameSpec
+from leanpacs.transcode.target import Identity, Target
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -43,9 +44,11 @@ _ATTRIBUTES: Final = (
     ("PixelRepresentation", "pixel_representation"),
 )
 _LONGEST_DESCRIPTION: Final = 1024
+_LONGEST_NAME: Final = 64
 _LOSSY_COMPRESSION: Final = ("113040", "Lossy Compression")
 _UNCOMPRESSED_PREDECESSOR: Final = ("121320", "Uncompressed predecessor")
 _SOURCE_IMAGE: Final = ("121322", "Source image for image processing operation")
+_MODIFYING_EQUIPMENT: Final = ("109103", "Modifying Equipment")
 
 
 def image_pixel_changes(before: FrameSpec, after: FrameSpec) -> dict[str, Any]:
@@ -71,30 +74,28 @@ def once_lossy_changes(head: Dataset, transfer_syntax: str) -> dict[str, Any]:
     return changes
 
 
-def lossy_changes(head: Dataset, transfer_syntax: str, lossy: Lossy | None, ratio: float) -> dict[str, Any]:
+def lossy_changes(head: Dataset, target: Target, ratio: float) -> dict[str, Any]:
     """What a data set must say after lossy compression: it is another instance, derived from the one received.
 
     Parameters
     ----------
     head : Dataset
         As received.
-    transfer_syntax : str
-        UID of the new one.
-    lossy : Lossy or None
-        What was asked for.
+    target : Target
+        The new transfer syntax, what was asked for, and what the instance is called.
     ratio : float
         Native bytes to compressed bytes.
 
     References
     ----------
-    PS3.3 C.7.6.1.1.2 (Image Type), C.7.6.1.1.5 (lossy image compression), C.12.4.1 (derivation); PS3.16 CID 7202
-    and CID 7203.
+    PS3.3 C.7.6.1.1.2 (Image Type), C.7.6.1.1.5 (lossy image compression), C.12.1 (contributing equipment), C.12.4.1
+    (derivation); PS3.16 CID 7202 and CID 7203.
     """
     was_lossy = head.get("LossyImageCompression") == "01"
     source = _coded_item(_SOURCE_IMAGE if was_lossy else _UNCOMPRESSED_PREDECESSOR)
-    method = LOSSY_METHODS[transfer_syntax]
+    method, lossy = LOSSY_METHODS[target.transfer_syntax], target.options.lossy
     asked = f", {lossy.kind} {getattr(lossy, lossy.kind):g}" if lossy else ""
-    text = f"{uids.transfer_syntax(transfer_syntax).name}{asked}, ratio {ratio:.4g}"
+    text = f"{uids.transfer_syntax(target.transfer_syntax).name}{asked}, ratio {ratio:.4g}"
     return {
         "SOPInstanceUID": f"2.25.{uuid.uuid4().int}",
         "ImageType": ["DERIVED", *(_values(head, "ImageType")[1:] or ["PRIMARY"])],
@@ -107,6 +108,23 @@ def lossy_changes(head: Dataset, transfer_syntax: str, lossy: Lossy | None, rati
         # What the extremes were is no longer sure.
         "SmallestImagePixelValue": None,
         "LargestImagePixelValue": None,
+        **(_named(head, target.identity) if target.identity else {}),
+    }
+
+
+def _named(head: Dataset, identity: Identity) -> dict[str, Any]:
+    """UIDs of a copy in a series of its own: what made the source's series did not make this (PS3.3 A.1.2.3)."""
+    described = str(head.get("SeriesDescription") or "")
+    note = f"({identity.note})"[:_LONGEST_NAME]
+    equipment = _coded_item(_MODIFYING_EQUIPMENT)
+    equipment.Manufacturer, equipment.SoftwareVersions = "LeanPACS", __version__
+    equipment.ContributionDescription = "Lossy compression"
+    return {
+        "StudyInstanceUID": identity.study_uid,
+        "SeriesInstanceUID": identity.series_uid,
+        "SOPInstanceUID": identity.sop_uid,
+        "SeriesDescription": f"{described[: _LONGEST_NAME - len(note) - 1]} {note}".strip(),
+        "ContributingEquipmentSequence": [*(head.get("ContributingEquipmentSequence") or []), equipment],
     }
 
 

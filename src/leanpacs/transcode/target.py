@@ -47,6 +47,19 @@ class Verify(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Identity:
+    """What a lossy copy is called, so that a second one is not made: study as before, series and instance of its own.
+
+    ``note`` is added to the Series Description.
+    """
+
+    study_uid: str
+    series_uid: str
+    sop_uid: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """What is wanted.
 
@@ -60,6 +73,8 @@ class Target:
         How written frames are checked.
     anew : bool
         Write again what is in this transfer syntax already, instead of passing it on as it is.
+    identity : Identity, optional
+        What a lossy copy is called; by default a new SOP Instance UID in the same series.
 
     Raises
     ------
@@ -71,6 +86,7 @@ class Target:
     options: WriteOptions = field(default_factory=WriteOptions)
     verify: Verify = Verify.FIRST
     anew: bool = False
+    identity: Identity | None = None
 
     def __post_init__(self) -> None:
         if self.transfer_syntax not in targets():

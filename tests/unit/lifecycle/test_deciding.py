@@ -31,6 +31,7 @@ def held(*, age: float = 0.0, unread: float | None = None, reads: int = 0, **fac
         "sop_class": "1.2.840.10008.5.1.4.1.1.2",
         "transfer_syntax": "1.2.840.10008.1.2.1",
         "source": "CT1",
+        "door": "dimse",
         "received_at": ago[age],
         "length": 500_000,
         "last_read_at": 0 if unread is None else ago[unread],

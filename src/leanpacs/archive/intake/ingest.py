@@ -33,7 +33,7 @@ from leanpacs.storage.store import BlobStore
 
 log = logging.getLogger(__name__)
 
-Door = Literal["dimse", "stow", "import"]
+Door = Literal["dimse", "stow", "import", "derived"]
 READ_BYTES = 1 << 20
 LOOK_SECONDS = 0.25
 

@@ -9,10 +9,11 @@ from typing import Any
 from sqlalchemy import Connection, and_, bindparam, delete, exists, func, or_, select, true, update
 
 from leanpacs.catalog import engine
-from leanpacs.catalog.ageing.rows import Done, Swap, Tried, Work
+from leanpacs.catalog.ageing.rows import Done, Outcome, Swap, Tried, Work
 from leanpacs.catalog.ageing.tables import holds, lifecycle_state, lifecycle_sums, lifecycle_work, scrubs, series_reads
 from leanpacs.catalog.landing import clean_text, discard, keep_blob, keep_representation, note_change
-from leanpacs.catalog.rows import Action, Kind
+from leanpacs.catalog.lookup import narrowed
+from leanpacs.catalog.rows import DERIVED, Action, Kind
 from leanpacs.catalog.schema import blobs, instances, representations, series, studies
 from leanpacs.catalog.statements import Statements
 from leanpacs.refs import BlobRef
@@ -154,6 +155,30 @@ class Ageing:
         discard(self._connection, self._statements, blob_key, due_at)
         note_change(self._connection, self._statements, now, Action.RECODED, instance_id)
         return True
+
+    def holds_form(self, instance_id: int, form_id: int) -> bool:
+        """Whether a stored form is there; where the database can, it stays there until this transaction ends."""
+        query = select(representations.c.id).where(
+            representations.c.id == form_id, representations.c.instance_key == instance_id
+        )
+        return self._connection.scalar(query.with_for_update()) is not None
+
+    def copies_of(self, *, study_uid: str | None, series_uid: str | None, sop_uid: str | None) -> list[str]:
+        """SOP Instance UIDs of the lossy copies that are there of what is named."""
+        copy = instances.alias("copy")
+        made = (
+            select(lifecycle_work.c.detail)
+            .join_from(lifecycle_work, instances)
+            .join(series)
+            .join(studies)
+            .where(lifecycle_work.c.goal.startswith("derive "), lifecycle_work.c.outcome == Outcome.DONE)
+        )
+        found = select(copy.c.sop_uid).where(copy.c.door == DERIVED)
+        return list(
+            self._connection.scalars(
+                found.where(copy.c.sop_uid.in_(narrowed(made, study_uid, series_uid, sop_uid))).order_by(copy.c.id)
+            )
+        )
 
     # -- holds
 

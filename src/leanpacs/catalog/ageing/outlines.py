@@ -49,6 +49,7 @@ _SAME: Final = (
     instances.c.sop_class,
     instances.c.transfer_syntax,
     instances.c.sender,
+    instances.c.door,
     representations.c.kind,
     representations.c.form,
     representations.c.codec,
@@ -174,10 +175,10 @@ def _outline(row: tuple[Any, ...]) -> Outline | None:
 
 def _made_up(of_series: Sequence[Any], end: Sequence[Any]) -> Held:
     *keys_and_words, last_read_at, reads = of_series
-    sop_class, transfer_syntax, sender, kind, form, codec, fidelity, preset, dictionary, tier = end[:_FACTS]
+    sop_class, transfer_syntax, sender, door, kind, form, codec, fidelity, preset, dictionary, tier = end[:_FACTS]
     received_at, length, made_at, size, raw_frames, blob_bytes, _ = end[_FACTS:]
     only = Form(
         0, kind, form, codec, fidelity, preset, made_at, size, raw_frames, dictionary, Tier(tier), b"", blob_bytes
     )
-    facts = (sop_class, transfer_syntax, sender, received_at, length, last_read_at, reads)
+    facts = (sop_class, transfer_syntax, sender, door, received_at, length, last_read_at, reads)
     return Held._make((0, *keys_and_words, *facts, (only,)))

@@ -39,6 +39,7 @@ _INSTANCE: Final = (
     instances.c.data_set_length,
     func.coalesce(plain(series_reads.c.last_read_at), 0),
     func.coalesce(series_reads.c.reads, 0),
+    instances.c.door,
 )
 _FORM: Final = (
     representations.c.id,
@@ -137,6 +138,13 @@ class AgeingView:
         query = select(instances.c.id, instances.c.sop_uid, instances.c.data_set_digest)
         with self._database.reading() as connection:
             return [Key(*row) for row in connection.execute(query.where(instances.c.id.in_(list(instance_ids))))]
+
+    def tried(self, instance_id: int) -> dict[str, Tried]:
+        """What was tried on an instance, by goal."""
+        query = select(*[lifecycle_work.c[name] for name in ("goal", "outcome", "claimed_until", "attempts", "detail")])
+        query = query.where(lifecycle_work.c.instance_key == instance_id).order_by(lifecycle_work.c.goal)
+        with self._database.reading() as connection:
+            return {row[0]: Tried(*row[1:]) for row in connection.execute(query)}
 
     def study(self, study_uid: str) -> list[Series]:
         """All series of a study."""

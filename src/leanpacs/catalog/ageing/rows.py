@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from leanpacs.catalog.rows import NewRepresentation
+from leanpacs.catalog.rows import DERIVED, NewRepresentation
 from leanpacs.refs import BlobRef, Digest, Tier
 
 
@@ -56,11 +56,17 @@ class Held(NamedTuple):
     sop_class: str
     transfer_syntax: str
     source: str
+    door: str
     received_at: int
     length: int
     last_read_at: int
     reads: int
     forms: tuple[Form, ...]
+
+    @property
+    def is_derived(self) -> bool:
+        """Whether it is a lossy copy that was made here."""
+        return self.door == DERIVED
 
 
 class Key(NamedTuple):
