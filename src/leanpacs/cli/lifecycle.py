@@ -311,6 +311,8 @@ def status(policy: File = None, data: Data = None, config: Config = None, json: 
             for one in left.totals
         ],
     )
+    for rule, count in left.short.items():
+        print(f"{count} instances have fewer copies than rule {rule!r} wants: its rules name too few tiers")
     if problems:
         print_table(
             "Failed",
@@ -373,6 +375,7 @@ def _stop_on_signals(stop: threading.Event) -> None:
 def _plan_record(made: Plan, limit: int) -> dict[str, object]:
     return {
         "instances": made.instances,
+        "too_few_copies": dict(made.short),
         "totals": [asdict(total) for total in made.totals],
         "tasks": [
             {

@@ -55,12 +55,18 @@ class Decider:
         Its rules.
     now : datetime
         The moment that ages are reckoned from.
+
+    Attributes
+    ----------
+    wants_copies : bool
+        Whether some rule wants more than one copy.
     """
 
     def __init__(self, policy: Policy, now: datetime) -> None:
         self._rules = policy.rules
         self._now = int(now.timestamp() * 1_000_000)
         self._changing = [_changing_conditions(rule.when) for rule in policy.rules]
+        self.wants_copies = any((rule.then.minimum_copies or 1) > 1 for rule in policy.rules)
         self._matching: dict[tuple[str, ...], tuple[int, ...]] = {}
         self._merged: dict[tuple[int, ...], Wanted] = {}
 

@@ -7,7 +7,7 @@ after that is in a later plan.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -88,11 +88,14 @@ class Planner:
                     whole.add(outline.series_id)
                     continue
                 choice.instances += outline.instances
+                self._count_short(choice, outline.low, outline.instances)
                 if sketch.task is not None:
                     sketched.append((sketch.bound, outline.series_id))
                     choice.add(sketch.task, sketch.times, outline.instances, outline.raw_bytes)
             for of_series, tried in read(sorted(whole)):
                 choice.instances += len(of_series)
+                for held in of_series if self.decider.wants_copies else ():
+                    self._count_short(choice, held)
                 for place, task in enumerate(self.steps(of_series, tried)):
                     if choice.counts(task):
                         choice.add(task)
@@ -264,14 +267,14 @@ class Planner:
         """One blob to the tier, and to those of its copies, that are wanted of the first instance in it."""
         held, form, wanted = members[0]
         copies = {one.tier for one in held.forms if one.sha256 == form.sha256}
-        homes = (wanted.tier,) if self.moves else sorted(copies)
-        kept = (copy for tier in homes for copy in self.tier_copies.get(tier, ()))
-        tiers = tuple(dict.fromkeys((*homes, *kept, *wanted.copies)))
+        tiers = self._tiers(copies, wanted)
+        least = max(one.minimum_copies for _, _, one in members)
+        tiers += tuple(sorted(copies - set(tiers)))[: max(least - len(tiers), 0)]
         if form.sha256 in self.restored and copies > set(tiers):
             return
         if copies == set(tiers):
             return
-        is_there = homes[0] in copies
+        is_there = tiers[0] in copies
         rule = wanted.rule_for("copies") if is_there else wanted.rule_for("tier")
         size = form.blob_bytes
         yield _task(
@@ -283,6 +286,20 @@ class Planner:
             _moving(size),
             wanted,
         )
+
+    def _tiers(self, copies: Collection[str], wanted: Wanted) -> tuple[str, ...]:
+        """The tiers that the policy names for what stands on some, its own one first."""
+        homes = (wanted.tier,) if self.moves else sorted(copies)
+        kept = (copy for tier in homes for copy in self.tier_copies.get(tier, ()))
+        return tuple(dict.fromkeys((*homes, *kept, *wanted.copies)))
+
+    def _count_short(self, choice: Choice, held: Held, instances: int = 1) -> None:
+        """Count instances that no step will bring to as many copies as are wanted."""
+        if self.decider.wants_copies:
+            wanted = self.decider.wanted(held)
+            there = {form.tier for form in held.forms if form.kind == "pack"}
+            if there and len({*self._tiers(there, wanted), *there}) < wanted.minimum_copies:
+                choice.short[wanted.rule_for("minimum_copies")] += instances
 
     def _copying(self, held: Held, form: Form, wanted: Wanted, copy: LossyCopy) -> Task:
         goal = task_name(Step.DERIVE, copy.name)
@@ -311,6 +328,12 @@ class Planner:
         seconds = 0.02 if step is Step.REHEAD and not price.measured else price.seconds(held.length)
         goal = _goal(step, target, str(wanted.made_since or ""))
         return Task(step, goal, target, rule, ((held, form),), held.length, saved, seconds, wanted)
+
+
+def leaves_enough(packs: list[Form], form: Form, least: int) -> bool:
+    """Whether a form may go: enough tiers hold the instance without it, or no fewer than with it."""
+    without = {one.tier for one in packs if one.id != form.id}
+    return len(without) >= least or form.tier in without
 
 
 def smallest(packs: list[Form]) -> Form:

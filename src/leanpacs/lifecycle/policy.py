@@ -39,6 +39,13 @@ def _known_preset(text: str) -> str:
     return text
 
 
+def _offered(value: Any) -> Any:
+    if value in ("pixels", "lossy"):
+        raise ValueError(f"{value!r} is not offered: every stored form gives the received bytes back; write 'bytes'")
+    return value
+
+
+Fidelity = Annotated[Literal["bytes"], BeforeValidator(_offered)]
 Patterns = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 PresetName = Annotated[str, BeforeValidator(_known_preset)]
 Days = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -78,8 +85,10 @@ class Then(_Checked):
         description="At least as small as this preset makes it: 'fast' < 'balanced' < 'dense'; or one codec, such as "
         "'jpegxl:9'. Nothing is ever made larger again.",
     )
-    fidelity: Literal["bytes", "pixels"] | None = Field(
-        default=None, description="What must be rebuilt from every stored form, at least. Forms made here are 'bytes'."
+    fidelity: Fidelity | None = Field(
+        default=None,
+        description="What every stored form must give back, at least. Only 'bytes' is offered: the data set as "
+        "received, bit for bit, which is what holds without any rule. (Lossy copies are other instances.)",
     )
     made_since: date | None = Field(
         default=None, description="What was encoded before this day is encoded again; smaller results are kept."
@@ -98,7 +107,11 @@ class Then(_Checked):
         default=None, description="Whether a form of the preset 'fast' is held on the hot tier as well, for readers."
     )
     minimum_copies: int | None = Field(
-        default=None, ge=1, le=9, description="Copies that must be there, verified, before one is given up."
+        default=None,
+        ge=1,
+        le=9,
+        description="Tiers that must hold it, verified: no copy is given up below this. The tiers are those of 'tier' "
+        "and 'copies'; where these are too few, copies elsewhere stay, and `lifecycle status` says what is missing.",
     )
     keep_days: Days | None = Field(default=None, description="Days for which it is not deleted by any rule.")
     delete_after_days: Days | None = Field(
@@ -158,6 +171,13 @@ class Policy(_Checked):
     def warnings(self) -> list[str]:
         """What whoever puts this policy into force should know."""
         said = []
+        for rule in self.rules:
+            there = len({"hot", *self.tiers})
+            if (rule.then.minimum_copies or 0) > there:
+                said.append(
+                    f"rule {rule.name!r} wants {rule.then.minimum_copies} copies, and all rules together name {there} "
+                    "tiers: add 'copies'"
+                )
         for rule in self.lossy_rules:
             said.append(
                 f"rule {rule.name!r} makes lossy copies ({rule.then.lossy_copy}): new instances in new series, marked "

@@ -162,7 +162,8 @@ class Dropping:
     def commit(self, task: Task, result: Any, transaction: Transaction, now: datetime) -> Done:
         """See `Steps`."""
         held, form = task.members[0]
-        dropped = transaction.ageing.drop_form(held.instance_id, form.id, now=now, due_at=now + self.grace)
+        least = task.wanted.minimum_copies
+        dropped = transaction.ageing.drop_form(held.instance_id, form.id, least, now=now, due_at=now + self.grace)
         return _done(task, Outcome.DONE if dropped else Outcome.OVERTAKEN, form.size_bytes, 0, 0.0)
 
     def note(self, task: Task, result: Any) -> str | None:

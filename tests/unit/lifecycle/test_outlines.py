@@ -47,6 +47,12 @@ RULES: dict[str, list[dict[str, Any]]] = {
         {"name": "end", "when": {"older_than_days": 35}, "then": {"delete_after_days": 36}},
         {"name": "warm", "when": {"older_than_days": 5}, "then": {"tier": "warm"}},
     ],
+    "copies": [
+        {"name": "two", "when": {"older_than_days": 30}, "then": {"minimum_copies": 2}},
+        {"name": "old", "when": {"older_than_days": 45}, "then": {"tier": "cold", "copies": "warm"}},
+        {"name": "lossy", "when": {"modality": "CT"}, "then": {"lossy_copy": {"to": "JPEG2000", "ratio": 9}}},
+        {"name": "copies end", "when": {"derived": True}, "then": {"delete_after_days": 36}},
+    ],
 }
 MEASURED = [
     Sums("recompress dense", "r", Outcome.DONE, 100, 10**9, 400_000_000, 300_000_000, 70.0, NOW),
@@ -89,6 +95,7 @@ class Made:
             "sop_class": draw.choice([CT, MR]),
             "transfer_syntax": "1.2.840.10008.1.2.1",
             "sender": draw.choice(["A", "B"]),
+            "door": draw.choice(["dimse", "stow", "derived"]),
         }
         form: dict[str, Any] = {
             "kind": "landed" if draw.random() < 0.05 else "pack",
@@ -103,7 +110,7 @@ class Made:
         pack = self._blob(form["tier"], 100_000 * number) if shared else None
         for _ in range(number):
             if draw.random() < 0.04:  # one that is not as the others
-                other = draw.choice(["sop_class", "sender", "evidence_preset", "kind", "dictionary_id", "tier"])
+                other = draw.choice(["sop_class", "sender", "door", "evidence_preset", "kind", "dictionary_id", "tier"])
                 (facts if other in facts else form)[other] = {"kind": "landed", "dictionary_id": 9}.get(other, "other")
             days = timedelta(days=age + (draw.uniform(0, 3) if spread else 0))
             self._instance(key, facts, form, NOW - days, length + (draw.randrange(9000) if spread else 0), pack)
@@ -189,6 +196,7 @@ def test_plans_from_outlines_are_those_from_rows(catalog: Catalog, monkeypatch: 
                 plan, plain = planner.plan(view.outlines(), view.read, limit), from_rows(planner, view, limit)
                 assert plan.tasks == plain.tasks
                 assert plan.instances == plain.instances
+                assert plan.short == plain.short
                 for ours, theirs in zip(plan.totals, plain.totals, strict=True):
                     same = ("name", "rule", "tasks", "instances", "raw_bytes")
                     assert [getattr(ours, name) for name in same] == [getattr(theirs, name) for name in same]

@@ -163,3 +163,46 @@ def test_a_plan_is_bounded_and_in_order(sizes: list[int], limit: int) -> None:
     scores = [task.score for task in plan.tasks]
     assert scores == sorted(scores, reverse=True)
     assert sum(total.tasks for total in plan.totals) == len(sizes)
+
+
+def test_no_form_goes_and_nothing_moves_below_the_copies_that_are_wanted() -> None:
+    two = {"name": "two", "then": {"minimum_copies": 2}}
+    cold = [{"name": "cold", "then": {"tier": "cold", "copies": "warm"}}, two]
+    old_copies = (
+        form(1, size=50, tier="hot", preset="dense"),
+        form(2, size=90, tier="warm"),
+    )
+    # The old form on the warm tier is the second copy until the new one stands on two tiers.
+    placed = planned(cold, [held(forms=old_copies)])
+    assert steps(placed) == [(Step.PLACE, "cold+warm")]
+    moved = (form(1, size=50, tier="cold"), form(3, size=50, tier="warm", sha256=form(1).sha256), form(2, tier="warm"))
+    assert steps(planned(cold, [held(forms=moved)])) == [(Step.DROP, "")]
+    # The hot copy stays where the rules name too few tiers, and that is said.
+    one_tier = [{"name": "cold", "then": {"tier": "cold"}}, two]
+    plan = planned(one_tier, [held(forms=(form(1),))])
+    assert (steps(plan), plan.short) == ([(Step.PLACE, "cold+hot")], {})
+    plan = planned([{"name": "hot", "then": {"tier": "hot"}}, two], [held(forms=(form(1),))])
+    assert (steps(plan), plan.short) == ([], {"two": 1})
+
+
+def test_a_lossy_copy_is_planned_once_and_never_of_a_copy() -> None:
+    rules = [{"name": "small", "then": {"lossy_copy": {"to": "JPEGXL", "distance": 1}}}]
+    (task,) = planned(rules, [held(forms=(form(1),))]).tasks
+    assert (task.step, task.goal, task.rule) == (Step.DERIVE, "derive JPEGXL distance=1", "small")
+    assert task.saved_bytes < 0
+    later = NOW + timedelta(days=36_500)
+    done = {1: {task.goal: Tried("done", later)}}
+    assert planned(rules, [held(forms=(form(1),))], tried=done).tasks == ()
+    assert planned(rules, [held(forms=(form(1),), door="derived")]).tasks == ()
+    assert planned(rules, [held(forms=(form(1, raw_frame_bytes=0),))]).tasks == ()
+
+
+def test_lossy_copies_expire_by_themselves_and_do_not_keep_their_study() -> None:
+    rules = [
+        {"name": "copies", "when": {"derived": True}, "then": {"delete_after_days": 10}},
+        {"name": "all", "when": {"derived": False}, "then": {"delete_after_days": 100}},
+    ]
+    copies = [held(age=20, forms=(form(2),), door="derived", instance_id=2, series_id=2)]
+    assert steps(planned(rules, [held(age=20, forms=(form(1),))], copies)) == [(Step.EXPIRE, "lossy copies")]
+    originals = planned(rules, [held(age=100, forms=(form(1),))], [copies[0]._replace(received_at=held().received_at)])
+    assert steps(originals) == [(Step.EXPIRE, "")]

@@ -136,13 +136,18 @@ class Ageing:
         note_change(self._connection, self._statements, now, Action.RECODED, swap.instance_id)
         return True
 
-    def drop_form(self, instance_id: int, form_id: int, *, now: datetime, due_at: datetime) -> bool:
-        """Give up one stored form of several; False when it is gone, or the only one in a pack."""
+    def drop_form(self, instance_id: int, form_id: int, least: int = 1, *, now: datetime, due_at: datetime) -> bool:
+        """Give up one stored form of several.
+
+        False when it is gone, the only one in a pack, or one of those on ``least`` tiers.
+        """
         # All of them are locked: two who each drop one of two must not both see the other one.
-        packs = select(representations.c.id).where(
-            representations.c.instance_key == instance_id, representations.c.kind == Kind.PACK.value
-        )
-        if set(self._connection.scalars(packs.order_by(representations.c.id).with_for_update())) <= {form_id}:
+        packs = select(representations.c.id, blobs.c.tier).join_from(representations, blobs)
+        packs = packs.where(representations.c.instance_key == instance_id, representations.c.kind == Kind.PACK.value)
+        locked = packs.order_by(representations.c.id).with_for_update(of=representations)
+        tiers = {row[0]: row[1] for row in self._connection.execute(locked)}
+        dropped = tiers.pop(form_id, None)
+        if dropped is None or not tiers or (dropped not in tiers.values() and len(set(tiers.values())) < least):
             return False
         statement = delete(representations).where(
             representations.c.id == form_id,

@@ -35,11 +35,11 @@ _INSTANCE: Final = (
     instances.c.sop_class,
     instances.c.transfer_syntax,
     instances.c.sender,
+    instances.c.door,
     plain(instances.c.received_at),
     instances.c.data_set_length,
     func.coalesce(plain(series_reads.c.last_read_at), 0),
     func.coalesce(series_reads.c.reads, 0),
-    instances.c.door,
 )
 _FORM: Final = (
     representations.c.id,
