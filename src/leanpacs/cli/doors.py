@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from leanpacs.services.dimse import Peer
     from leanpacs.services.dimse.dispatch import Dispatcher
     from leanpacs.services.ledger import Ledger
+    from leanpacs.services.links import Links
     from leanpacs.services.server import TlsFiles
     from leanpacs.services.ui import ViewerOptions
 
@@ -183,10 +184,18 @@ def serve_http(settings: Settings, listener: socket.socket, lifeline: Connection
         counting = ledger(settings, archive, metrics)
         lifeline.send("ready")
         with counting.running(settings.traffic.flush_seconds):
-            serve(listener, archive, options, stop, metrics=metrics, ledger=counting)
+            serve(listener, archive, options, stop, metrics=metrics, ledger=counting, links=_links(settings))
     # Threads of the HTTP server may still be about to call into an interpreter that is being taken down.
     sys.stderr.flush()
     os._exit(0)
+
+
+def _links(settings: Settings) -> Links:
+    from leanpacs.services.ledger import Sites
+    from leanpacs.services.links import Links
+
+    sites = settings.traffic.sites
+    return Links(Sites(sites), {name: site.megabits_per_second for name, site in sites.items()})
 
 
 def _fixed_destinations(settings: Settings) -> tuple[DestinationRow, ...]:

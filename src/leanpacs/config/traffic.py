@@ -14,6 +14,12 @@ class SiteSettings(Section):
 
     addresses: tuple[IPvAnyNetwork, ...] = Field(default=(), description="Its networks, such as 192.0.2.0/24.")
     ae_titles: tuple[AETitle, ...] = Field(default=(), description="Its AE titles; these go before addresses.")
+    megabits_per_second: float = Field(
+        default=0.0,
+        ge=0,
+        description="Speed of its line, where that is known; 0: it is measured as answers go out. What is sent, and "
+        "how hard it is compressed, goes by it.",
+    )
 
 
 class TrafficSettings(Section):

@@ -7,6 +7,7 @@ of a body share its bytes in proportion to their lengths.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from leanpacs.catalog import Volume
 from leanpacs.config import Role
 from leanpacs.services.access.caller import caller_of
 from leanpacs.services.ledger import Direction, Ledger, Party
+from leanpacs.services.links import Flow, Links
 from leanpacs.services.operations import OPERATION, Operation, Right
 
 if TYPE_CHECKING:
@@ -107,11 +109,14 @@ class Accounting:
         Whose bytes are counted.
     ledger : Ledger
         Where to.
+    links : Links, optional
+        What is told, and learns, how fast the lines to clients are.
     """
 
-    def __init__(self, app: ASGIApp, ledger: Ledger) -> None:
+    def __init__(self, app: ASGIApp, ledger: Ledger, links: Links | None = None) -> None:
         self._app = app
         self._ledger = ledger
+        self._links = links or Links()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, and count it."""
@@ -119,6 +124,8 @@ class Accounting:
             await self._app(scope, receive, send)
             return
         counted, status = {Direction.IN: 0, Direction.OUT: 0}, 0
+        self._links.tell(scope)
+        flow = Flow()
 
         async def receiving() -> Message:
             message = await receive()
@@ -127,17 +134,21 @@ class Accounting:
 
         async def sending(message: Message) -> None:
             nonlocal status
+            started = time.perf_counter()
             await send(message)
             if message["type"] == "http.response.start":
                 status = message["status"]
             elif message["type"] == "http.response.pathsend":
                 counted[Direction.OUT] += Path(message["path"]).stat().st_size
             else:
-                counted[Direction.OUT] += len(message.get("body", b""))
+                size = len(message.get("body", b""))
+                counted[Direction.OUT] += size
+                flow.wrote(size, started, time.perf_counter())
 
         try:
             await self._app(scope, receiving, sending)
         finally:
+            self._links.note(scope, flow)
             operation = scope.get(OPERATION)
             if operation is not None and operation.right is not Right.NONE:
                 self._count(scope, counted, status)

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from leanpacs.archive.archive import Archive
     from leanpacs.services.access.tokens import Tokens
     from leanpacs.services.ledger import Ledger
+    from leanpacs.services.links import Links
     from leanpacs.telemetry import Metrics
 
 _log = logging.getLogger(__name__)
@@ -147,6 +148,7 @@ def serve(
     *,
     metrics: Metrics | None = None,
     ledger: Ledger | None = None,
+    links: Links | None = None,
 ) -> None:
     """Serve HTTP until ``stop`` is set, then let the current answers finish.
 
@@ -164,8 +166,10 @@ def serve(
         Where requests are counted.
     ledger : Ledger, optional
         Where bytes are counted.
+    links : Links, optional
+        How fast lines are, where that is known beforehand.
     """
-    app = create_app(archive, options, metrics=metrics, ledger=ledger)
+    app = create_app(archive, options, metrics=metrics, ledger=ledger, links=links)
     with Warmer(archive).running() if options.ready_metadata else nullcontext():
         server.serve(listener, app, stop, options.server)
 
@@ -176,6 +180,7 @@ def create_app(
     *,
     metrics: Metrics | None = None,
     ledger: Ledger | None = None,
+    links: Links | None = None,
 ) -> Starlette:
     """Return the application: DICOMweb at its root, ``/``, ``/health`` and ``/metrics``.
 
@@ -189,6 +194,8 @@ def create_app(
         Where requests are counted; without it ``/metrics`` answers 404.
     ledger : Ledger, optional
         Where bytes are counted.
+    links : Links, optional
+        How fast lines are, where that is known beforehand.
     """
     options = options or HttpOptions()
     for name in _JSON_BODIES:
@@ -221,7 +228,7 @@ def create_app(
         middleware=[
             Middleware(_Watch, metrics=metrics),
             *_proxied(options.access),
-            *([Middleware(Accounting, ledger=ledger)] if ledger is not None else []),
+            *([Middleware(Accounting, ledger=ledger, links=links)] if ledger is not None else []),
             *_cors(options.cors_origins),
             Middleware(CompressMiddleware, zstd_level=3, brotli_quality=4, gzip_level=4),
             Middleware(DictionaryMiddleware, root=options.dicomweb.root),

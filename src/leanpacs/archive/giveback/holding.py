@@ -66,6 +66,11 @@ class Holdings:
         held = [row for row in self._places.get(instance) or () if row.kind is Kind.PACK]
         return self._shelf.get(self._best_first(held, wanted)[0].blob.digest) if held else None
 
+    def best(self, instance: InstanceRow, wanted: str) -> tuple[RepresentationRow, float]:
+        """The form that :meth:`opened` opens first, and about how many seconds reading and decoding it takes."""
+        row = self._best_first(self._held(instance, anew=False), wanted)[0]
+        return row, seconds_to_read(row, wanted, is_hot=row.blob.tier == self._stores.hot.tier)
+
     @contextmanager
     def opened(self, instance: InstanceRow, wanted: str | None = None) -> Iterator[OpenInstance]:
         """Open an instance in the form from which it is soonest had in the transfer syntax ``wanted``."""

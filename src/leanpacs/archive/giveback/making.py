@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Final
 
 from leanpacs import __version__
 from leanpacs.archive.giveback.checks import SpotChecks
+from leanpacs.archive.giveback.choosing import Origin
 from leanpacs.archive.giveback.given import FrameBytes, Held, Part10
 from leanpacs.archive.giveback.holding import Holdings
 from leanpacs.archive.giveback.kept import Kept
 from leanpacs.archive.giveback.opened import SettledInstance
 from leanpacs.archive.giveback.passing import syntax_of_held
 from leanpacs.archive.manifest import Form
-from leanpacs.catalog import InstanceRow
+from leanpacs.catalog import InstanceRow, Kind
 from leanpacs.dicom.uids import EXPLICIT_LE
 from leanpacs.dicom.uids import transfer_syntax as syntax_of
 from leanpacs.errors import CodecError, DecodeError, DicomError, FrameNotFound, UnsupportedTransferSyntax
@@ -177,6 +178,16 @@ class Maker:
                     self.envelope(opened, uid)
         uid = syntax_of_held(known.contents.manifest)
         return uid if uid in among and self.is_held(instance, uid) else ""
+
+    def origin(self, instance: InstanceRow, wanted: str) -> Origin:
+        """What it would be made from in a transfer syntax."""
+        row, seconds = self._holdings.best(instance, wanted)
+        if wanted == instance.transfer_syntax:
+            is_kept = row.kind is not Kind.PACK or row.form in (Form.WHOLE, Form.STREAMS)
+            return Origin(instance.raw_bytes, seconds, instance.data_set_length, is_kept)
+        if syntax_of(wanted).encapsulated and row.kind is Kind.PACK and self.is_held(instance, wanted):
+            return Origin(instance.raw_bytes, seconds, row.stored_head_bytes + row.stored_frame_bytes, as_held=True)
+        return Origin(instance.raw_bytes, seconds)
 
     def is_held(self, instance: InstanceRow, wanted: str) -> bool:
         """Whether code streams of this transfer syntax only need to be read."""

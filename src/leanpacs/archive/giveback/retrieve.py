@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from functools import partial
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from leanpacs.archive.giveback.ahead import Lookahead
 from leanpacs.archive.giveback.checks import SpotChecks
+from leanpacs.archive.giveback.choosing import Estimate, estimate, soonest
 from leanpacs.archive.giveback.foresight import Foresight
 from leanpacs.archive.giveback.given import FrameBytes, Part10
 from leanpacs.archive.giveback.holding import Holdings
@@ -139,6 +140,16 @@ class Retriever:
             if held:
                 return held
         return EXPLICIT_LE if instance.transfer_syntax in NOT_FOR_ANYBODY else instance.transfer_syntax
+
+    def estimates(
+        self, instance: InstanceRow, syntaxes: Iterable[str], *, takes_zstd: bool, bytes_a_second: float | None
+    ) -> list[Estimate]:
+        """What it takes to give an instance in each of these transfer syntaxes, the soonest over a line first."""
+        made = (
+            estimate(self._maker.origin(instance, uid), uid, takes_zstd=takes_zstd, bytes_a_second=bytes_a_second)
+            for uid in syntaxes
+        )
+        return soonest(made, bytes_a_second)
 
     def soon(self, instance: InstanceRow, transfer_syntax: str, make: Callable[[], Part10]) -> Callable[[], Part10]:
         """Begin what gives an instance in a transfer syntax, unless that is only read; call the result to have it."""

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Final
 
 import zstandard
 
+from leanpacs.archive.giveback.choosing import coding_for
 from leanpacs.dicom.uids import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE
 from leanpacs.services.dicomweb import caching
 from leanpacs.services.dicomweb.multipart import close
+from leanpacs.services.links import link_of
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
 _LEAST_BYTES: Final = 500
-_PIXEL_LEVEL: Final = 1
-"""Fast enough for any network; image codecs are for those who can read them."""
 _NATIVE: Final = frozenset({IMPLICIT_LE, EXPLICIT_LE, EXPLICIT_BE})
 _CODING: Final = re.compile(r"\s*(zstd|\*)\s*(?:;\s*q\s*=\s*([01](?:\.\d{0,3})?))?\s*", re.IGNORECASE)
 
@@ -37,8 +37,10 @@ def takes_zstd(request: Request) -> bool:
     return quality.get("zstd", quality.get("*", 0.0)) > 0
 
 
-def pixels_compressed(request: Request, syntaxes: Iterable[str], length: int | None) -> bool:
-    """Whether a body goes out in zstd: whole, not small, with native pixels only, to one who accepts it.
+def pixel_level(request: Request, syntaxes: Iterable[str], length: int | None) -> int:
+    """Level of Zstandard in which a body goes out, 0 for none: whole, not small, with native pixels only, if accepted.
+
+    The level is that with which it is soonest there over the line to this client.
 
     Parameters
     ----------
@@ -50,12 +52,14 @@ def pixels_compressed(request: Request, syntaxes: Iterable[str], length: int | N
         Bytes of the body where known.
     """
     is_small = length is not None and length < _LEAST_BYTES
-    return not is_small and "range" not in request.headers and takes_zstd(request) and _NATIVE.issuperset(syntaxes)
+    if is_small or "range" in request.headers or not takes_zstd(request) or not _NATIVE.issuperset(syntaxes):
+        return 0
+    return coding_for(link_of(request.scope)).level
 
 
-def in_zstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
+def in_zstd(chunks: Iterator[bytes], level: int) -> Iterator[bytes]:
     """Compress a body on its way."""
-    compressor = zstandard.ZstdCompressor(level=_PIXEL_LEVEL).compressobj()
+    compressor = zstandard.ZstdCompressor(level=level).compressobj()
     try:
         for chunk in chunks:
             if made := compressor.compress(chunk):

@@ -7,7 +7,7 @@ PS3.18 8.7.3 (DICOM media types and transfer syntaxes), PS3.18 8.7.8 (selected m
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
@@ -87,12 +87,16 @@ class FrameForm:
     multipart: bool
 
 
+Order = Callable[[Sequence[str]], Sequence[str]]
+"""Puts transfer syntaxes in order, the one first that is to be preferred."""
+
+
 def instance_form(
-    received: str, ranges: Sequence[MediaRange], *, alone: bool, ranged: bool = False
+    received: str, ranges: Sequence[MediaRange], *, alone: bool, ranged: bool = False, order: Order | None = None
 ) -> InstanceForm | None:
     """Return the form in which an instance goes out as application/dicom.
 
-    Of equally good ones, the one that needs no transcoding goes before the others.
+    Of equally good ones, the first by ``order``.
 
     Parameters
     ----------
@@ -104,6 +108,8 @@ def instance_form(
         It is the only one in the answer, which may then be a single part.
     ranged : bool
         A part of the bytes is asked for, which single parts have.
+    order : callable, optional
+        Asked only where there is a choice; as received first by default.
 
     Returns
     -------
@@ -123,8 +129,17 @@ def instance_form(
             if (uid := _satisfied(received, accepted.transfer_syntax))
         ]
         if found:
-            return min(found, key=lambda form: form.transfer_syntax != received)
+            return min(found, key=_rank((form.transfer_syntax for form in found), received, order))
     return None
+
+
+def _rank(syntaxes: Iterable[str], received: str, order: Order | None) -> Callable[[InstanceForm | FrameForm], int]:
+    """What forms are sorted by."""
+    different = list(dict.fromkeys(syntaxes))
+    if order is None or len(different) == 1:
+        return lambda form: form.transfer_syntax != received
+    places = {uid: place for place, uid in enumerate(order(different))}
+    return lambda form: places[form.transfer_syntax]
 
 
 def is_multipart(accepted: MediaRange, *, ranged: bool = False) -> bool:
@@ -132,7 +147,9 @@ def is_multipart(accepted: MediaRange, *, ranged: bool = False) -> bool:
     return not ranged if accepted.multipart is None else accepted.multipart
 
 
-def frame_forms(received: str, ranges: Sequence[MediaRange], *, ranged: bool = False) -> list[FrameForm]:
+def frame_forms(
+    received: str, ranges: Sequence[MediaRange], *, ranged: bool = False, order: Order | None = None
+) -> list[FrameForm]:
     """Return the acceptable forms of the frames of an instance, the best first.
 
     Parameters
@@ -143,6 +160,8 @@ def frame_forms(received: str, ranges: Sequence[MediaRange], *, ranged: bool = F
         What is accepted, the best first.
     ranged : bool
         A part of the bytes is asked for, which single parts have.
+    order : callable, optional
+        As for `instance_form`.
 
     Returns
     -------
@@ -152,7 +171,8 @@ def frame_forms(received: str, ranges: Sequence[MediaRange], *, ranged: bool = F
     forms: list[FrameForm] = []
     for equal in _by_quality(ranges):
         found = [form for accepted in equal for form in _range_forms(received, accepted, ranged=ranged)]
-        forms += sorted(found, key=lambda form: form.transfer_syntax != received)
+        if found:
+            forms += sorted(found, key=_rank((form.transfer_syntax for form in found), received, order))
     return list(dict.fromkeys(forms))
 
 

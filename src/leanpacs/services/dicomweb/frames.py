@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from starlette.responses import Response
@@ -23,6 +24,7 @@ from leanpacs.errors import (
     UnsupportedTransferSyntax,
 )
 from leanpacs.services.dicomweb import caching, compression, forms, media, multipart
+from leanpacs.services.dicomweb.choosing import Chooser
 from leanpacs.services.dicomweb.multipart import BodyPart
 from leanpacs.services.dicomweb.problems import Problem
 from leanpacs.services.dicomweb.ranges import cut, wanted_range
@@ -92,10 +94,16 @@ async def frames(request: Request, source: Source, numbers: Sequence[int]) -> Re
     for number in numbers:
         if number > source.number_of_frames:
             raise FrameNotFound(number, source.number_of_frames)
-    accepted = [form for form in _forms(request, source) if form.multipart or len(numbers) == 1]
+    chooser = Chooser(request, source.retriever)
+    found = await source.threads.run(_forms, request, source, chooser)
+    accepted = [form for form in found if form.multipart or len(numbers) == 1]
     begun = await _begin(request, source, accepted, numbers, ",".join(map(str, numbers)))
-    if isinstance(begun, Response):
-        return begun
+    answer = begun if isinstance(begun, Response) else await _frames(request, source, begun, numbers)
+    chooser.explain(answer)
+    return answer
+
+
+async def _frames(request: Request, source: Source, begun: _Begun, numbers: Sequence[int]) -> Response:
     form = begun.form
     if not form.multipart:
         return await begun.single(request, source, len(begun.first))
@@ -225,8 +233,8 @@ class _Begun:
         """All bytes, or those of the range asked for, as a single part."""
         span = wanted_range(request, length, self.etag)
         headers = caching.fields(self.etag)
-        coded = compression.pixels_compressed(request, [self.form.transfer_syntax], length)
-        if length == len(self.first) and span is None and not coded:  # all is at hand: no thread has to make it
+        level = compression.pixel_level(request, [self.form.transfer_syntax], length)
+        if length == len(self.first) and span is None and not level:  # all is at hand: no thread has to make it
             await source.threads.run(multipart.close, self.others)
             return whole(request, self.first, headers | {"accept-ranges": "bytes"}, _content_type(self.form))
         chunks = self.data()
@@ -238,8 +246,8 @@ class _Begun:
                 {**headers, **span.fields},
                 span.stop - span.start,
             )
-        elif coded:
-            chunks, headers, length = compression.in_zstd(chunks), compression.encoded_fields(self.etag), None
+        elif level:
+            chunks, headers, length = compression.in_zstd(chunks, level), compression.encoded_fields(self.etag), None
         return await ChunkedResponse(
             chunks,
             source.threads,
@@ -252,8 +260,8 @@ class _Begun:
     async def multipart(self, request: Request, source: Source, parts: Iterator[BodyPart]) -> Response:
         boundary = multipart.new_boundary()
         chunks, headers = multipart.body(parts, boundary), caching.fields(self.etag)
-        if compression.pixels_compressed(request, [self.form.transfer_syntax], len(self.first)):
-            chunks, headers = compression.in_zstd(chunks), compression.encoded_fields(self.etag)
+        if level := compression.pixel_level(request, [self.form.transfer_syntax], len(self.first)):
+            chunks, headers = compression.in_zstd(chunks, level), compression.encoded_fields(self.etag)
         return await ChunkedResponse(
             chunks,
             source.threads,
@@ -292,8 +300,10 @@ async def _begin(
     )
 
 
-def _forms(request: Request, source: Source) -> list[FrameForm]:
-    return forms.frame_forms(source.row.transfer_syntax, accepted(request), ranged="range" in request.headers)
+def _forms(request: Request, source: Source, chooser: Chooser | None = None) -> list[FrameForm]:
+    order = partial(chooser.order, source.row) if chooser else None
+    ranged = "range" in request.headers
+    return forms.frame_forms(source.row.transfer_syntax, accepted(request), ranged=ranged, order=order)
 
 
 def accepted(request: Request) -> list[MediaRange]:

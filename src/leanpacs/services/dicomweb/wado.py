@@ -18,6 +18,7 @@ import orjson
 from leanpacs.dicom.jsonvalues import attribute_json
 from leanpacs.errors import CodecError, DicomError
 from leanpacs.services.dicomweb import caching, compression, dictionary, forms, media, multipart, readymade, zipped
+from leanpacs.services.dicomweb.choosing import Chooser
 from leanpacs.services.dicomweb.media import MediaRange
 from leanpacs.services.dicomweb.multipart import BodyPart
 from leanpacs.services.dicomweb.nativexml import native_xml
@@ -75,7 +76,13 @@ async def instances(
         return await _zip(request, rows, preferred, retriever, threads)
     alone = len(rows) == 1
     ranged = "range" in request.headers
-    chosen = [(row, forms.instance_form(row.transfer_syntax, ranges, alone=alone, ranged=ranged)) for row in rows]
+    chooser = Chooser(request, retriever)
+
+    def chosen_for(row: InstanceRow) -> InstanceForm | None:
+        order = partial(chooser.order, row)
+        return forms.instance_form(row.transfer_syntax, ranges, alone=alone, ranged=ranged, order=order)
+
+    chosen = await threads.run(lambda: [(row, chosen_for(row)) for row in rows])
     found = [(row, form) for row, form in chosen if form is not None]
     if not found:
         raise Problem(406, _no_form(rows))
@@ -86,9 +93,12 @@ async def instances(
     if unchanged := caching.not_modified(request, etag):
         return unchanged
     if single:
-        return await _single(request, *found[0], retriever, threads, etag)
-    status = 200 if len(found) == len(rows) else 206
-    return await _multipart(request, found, retriever, threads, urls, etag, status)
+        answer = await _single(request, *found[0], retriever, threads, etag)
+    else:
+        status = 200 if len(found) == len(rows) else 206
+        answer = await _multipart(request, found, retriever, threads, urls, etag, status)
+    chooser.explain(answer)
+    return answer
 
 
 async def metadata(
@@ -170,8 +180,8 @@ async def _single(
         headers["accept-ranges"] = "bytes"
     if span is not None:
         chunks, length, headers = cut(chunks, span.start, span.stop), span.stop - span.start, headers | span.fields
-    elif compression.pixels_compressed(request, [part.transfer_syntax], length):
-        chunks, length, headers = compression.in_zstd(chunks), None, compression.encoded_fields(etag)
+    elif level := compression.pixel_level(request, [part.transfer_syntax], length):
+        chunks, length, headers = compression.in_zstd(chunks, level), None, compression.encoded_fields(etag)
     return await ChunkedResponse(
         chunks,
         threads,
@@ -207,8 +217,8 @@ async def _multipart(
         # Of those that may come as they are held, some are compressed: such a body is not compressed again.
         syntaxes = [media.ANY_SYNTAX if form.any_will_do else form.transfer_syntax for _, form in found]
     headers = caching.fields(etag)
-    if compression.pixels_compressed(request, syntaxes, length):
-        chunks, length, headers = compression.in_zstd(chunks), None, compression.encoded_fields(etag)
+    if level := compression.pixel_level(request, syntaxes, length):
+        chunks, length, headers = compression.in_zstd(chunks, level), None, compression.encoded_fields(etag)
     return await ChunkedResponse(
         chunks,
         threads,
