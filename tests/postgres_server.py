@@ -119,6 +119,12 @@ class PostgresServer:
         )
 
     @property
+    def pid(self) -> int:
+        """Process ID of the server."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def url(self) -> URL:
         """URL of the database, as the catalog takes it."""
         return URL.create(

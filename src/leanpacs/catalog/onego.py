@@ -1,4 +1,4 @@
-"""Landing and settling in one statement each, for PostgreSQL: what costs there is going to the server and back.
+"""Landing, settling and encoding again in one statement each, for PostgreSQL, where going to the server costs.
 
 Data-modifying ``WITH`` clauses see one snapshot and hand keys on by ``RETURNING``; what they insert depends on the row
 that arrived, or on the landed form that ended, so that nothing happens when there is none.
@@ -51,6 +51,15 @@ def landing() -> Executable:
 
 def settling() -> Executable:
     """Put a pack in the place of a landed form; how many landed forms there were: one, or none."""
+    return _swapping(Kind.LANDED)
+
+
+def recoding() -> Executable:
+    """Put a pack in the place of another one; how many of the old ones there were: one, or none."""
+    return _swapping(Kind.PACK)
+
+
+def _swapping(kind: Kind) -> Executable:
     key: BindParameter[int] = bindparam("key")
     instance: BindParameter[int] = bindparam("of_instance")
     ended = (
@@ -58,7 +67,7 @@ def settling() -> Executable:
         .where(
             representations.c.id == key,
             representations.c.instance_key == instance,
-            representations.c.kind == Kind.LANDED.value,
+            representations.c.kind == kind.value,
         )
         .returning(representations.c.blob_key, representations.c.instance_key)
         .cte("ended")

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, delete, exists, func, or_, select, true, update
+from sqlalchemy import Connection, delete, exists, func, or_, select, true
 
-from leanpacs.catalog import engine
+from leanpacs.catalog import engine, onego
 from leanpacs.catalog.ageing.rows import Done, Outcome, Swap, Tried, Work
-from leanpacs.catalog.ageing.tables import holds, lifecycle_state, lifecycle_sums, lifecycle_work, scrubs, series_reads
-from leanpacs.catalog.landing import clean_text, discard, keep_blob, keep_representation, note_change
+from leanpacs.catalog.ageing.statements import ageing_statements
+from leanpacs.catalog.ageing.tables import holds, lifecycle_state, lifecycle_work, scrubs, series_reads
+from leanpacs.catalog.landing import clean_text, discard, form_parameters, keep_blob, keep_representation, note_change
 from leanpacs.catalog.lookup import narrowed
 from leanpacs.catalog.rows import DERIVED, Action, Kind
 from leanpacs.catalog.schema import blobs, instances, representations, series, studies
@@ -26,6 +27,7 @@ class Ageing:
         self._connection = connection
         self._statements = statements
         self._dialect = connection.dialect.name
+        self._own = ageing_statements(self._dialect)
 
     # -- reads
 
@@ -56,23 +58,11 @@ class Ageing:
 
         A claim ends by itself at ``until``. What was tried is claimed again once its time has come.
         """
-        statement = engine.insert(self._dialect, lifecycle_work)
-        claiming = statement.on_conflict_do_update(
-            index_elements=["instance_key", "goal"],
-            set_={
-                "owner": statement.excluded.owner,
-                "claimed_until": statement.excluded.claimed_until,
-                "attempts": lifecycle_work.c.attempts + 1,
-                "outcome": "",
-            },
-            where=lifecycle_work.c.claimed_until <= now,
-        ).returning(lifecycle_work.c.goal)
-        alive = self._alive({work.instance_id for work in wanted})
-        claimed = []
-        for work in wanted:
-            if work.instance_id not in alive:
-                continue
-            values = {
+        alive = set(self._connection.scalars(self._own.alive, {"keys": sorted({work.instance_id for work in wanted})}))
+        # In one order, so that two who claim do not wait for each other.
+        sorted_works = sorted(set(wanted), key=lambda work: (work.instance_id, work.goal))
+        values = [
+            {
                 "instance_key": work.instance_id,
                 "goal": work.goal,
                 "owner": owner,
@@ -80,15 +70,20 @@ class Ageing:
                 "attempts": 1,
                 "outcome": "",
                 "detail": "",
+                "now": now,
             }
-            if self._connection.execute(claiming, values).first() is not None:
-                claimed.append(work)
-        return claimed
+            for work in sorted_works
+            if work.instance_id in alive
+        ]
+        if not values:
+            return []
+        claimed = {Work(*row) for row in self._connection.execute(self._own.claim, values)}
+        return [work for work in wanted if work in claimed]
 
     def extend(self, works: Iterable[Work], owner: str, until: datetime) -> None:
         """Hold claims until then."""
         for work in works:
-            self._connection.execute(update(lifecycle_work).where(_mine(work, owner)).values(claimed_until=until))
+            self._connection.execute(self._own.extend, {**_mine(work, owner), "until": until})
 
     def release_claims_of(self, host: str) -> int:
         """End the claims of a host where nobody works any more ('' for all hosts); how many."""
@@ -105,15 +100,12 @@ class Ageing:
 
     def finish(self, work: Work, owner: str) -> None:
         """End a claim whose result shows in what is stored now."""
-        self._connection.execute(delete(lifecycle_work).where(_mine(work, owner)))
+        self._connection.execute(self._own.finish, _mine(work, owner))
 
     def remember(self, work: Work, owner: str, tried: Tried) -> None:
         """End a claim and remember what came of it, so that nobody tries again before ``tried.until``."""
-        self._connection.execute(
-            update(lifecycle_work)
-            .where(_mine(work, owner))
-            .values(outcome=tried.outcome, claimed_until=tried.until, detail=clean_text(tried.detail))
-        )
+        came = {"came": tried.outcome, "until": tried.until, "because": clean_text(tried.detail)}
+        self._connection.execute(self._own.remember, _mine(work, owner) | came)
 
     # -- stored forms
 
@@ -123,13 +115,18 @@ class Ageing:
         False when the old one is no longer there: nothing is changed then, but that the new blob, if nothing refers to
         it, may be collected.
         """
-        old_blob = self._current(swap)
+        current = {"key": swap.old_id, "of_instance": swap.instance_id}
+        if self._own.recoding is not None and not swap.keeps_old:
+            change = onego.parameters("change", {"at": now, "action": Action.RECODED})
+            given = {**current, "garbage_due_at": due_at, **change, **form_parameters(Kind.PACK, swap.new)}
+            if self._connection.execute(self._own.recoding, given).scalar_one():
+                return True
+        ending = self._own.current if swap.keeps_old else self._own.end_form
+        old_blob = self._connection.execute(ending, current).scalar_one_or_none()
         if old_blob is None:
             blob_key = keep_blob(self._connection, self._statements, swap.new.blob, now)
             discard(self._connection, self._statements, blob_key, due_at)
             return False
-        if not swap.keeps_old:
-            self._connection.execute(delete(representations).where(representations.c.id == swap.old_id))
         keep_representation(self._connection, self._statements, swap.instance_id, Kind.PACK, swap.new)
         if not swap.keeps_old:
             discard(self._connection, self._statements, old_blob, due_at)
@@ -247,24 +244,18 @@ class Ageing:
 
     def add_up(self, done: Done, *, now: datetime) -> None:
         """Add what a task has done to the sums."""
-        statement = engine.insert(self._dialect, lifecycle_sums).values(
-            task=done.task,
-            rule=clean_text(done.rule),
-            outcome=done.outcome.value,
-            tasks=done.tasks,
-            raw_bytes=done.raw_bytes,
-            bytes_before=done.bytes_before,
-            bytes_after=done.bytes_after,
-            seconds=done.seconds,
-            last_at=now,
-        )
-        added = ("tasks", "raw_bytes", "bytes_before", "bytes_after", "seconds")
-        self._connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["task", "rule", "outcome"],
-                set_={name: lifecycle_sums.c[name] + statement.excluded[name] for name in added} | {"last_at": now},
-            )
-        )
+        values = {
+            "task": done.task,
+            "rule": clean_text(done.rule),
+            "outcome": done.outcome.value,
+            "tasks": done.tasks,
+            "raw_bytes": done.raw_bytes,
+            "bytes_before": done.bytes_before,
+            "bytes_after": done.bytes_after,
+            "seconds": done.seconds,
+            "last_at": now,
+        }
+        self._connection.execute(self._own.add_up, values)
 
     def switch(self, name: str, value: str) -> None:
         """Set a switch of the lifecycle."""
@@ -273,27 +264,6 @@ class Ageing:
             statement.on_conflict_do_update(index_elements=["name"], set_={"value": statement.excluded.value})
         )
 
-    def _alive(self, keys: set[int]) -> set[int]:
-        return set(
-            self._connection.scalars(
-                select(instances.c.id).where(instances.c.id.in_(bindparam("keys", expanding=True))),
-                {"keys": sorted(keys)},
-            )
-        )
 
-    def _current(self, swap: Swap) -> int | None:
-        """Key of the blob of the form that is to be replaced; the row is locked where the database can."""
-        query = select(representations.c.blob_key).where(
-            representations.c.id == swap.old_id,
-            representations.c.instance_key == swap.instance_id,
-            representations.c.kind == Kind.PACK.value,
-        )
-        return self._connection.scalar(query.with_for_update())
-
-
-def _mine(work: Work, owner: str) -> Any:
-    return and_(
-        lifecycle_work.c.instance_key == work.instance_id,
-        lifecycle_work.c.goal == work.goal,
-        lifecycle_work.c.owner == owner,
-    )
+def _mine(work: Work, owner: str) -> dict[str, Any]:
+    return {"of_instance": work.instance_id, "for_goal": work.goal, "by_owner": owner}

@@ -128,6 +128,11 @@ class AgeingView:
             start += step
             step = max(1, min(_MOST_SERIES, step * PAGE_ROWS // max(len(rows), 1)))
 
+    def all_series(self) -> Iterator[tuple[Series, Trials]]:
+        """Every series, as :meth:`read` gives them."""
+        for page in self.outlines():
+            yield from self.read([*(one.series_id for one in page.outlines), *page.others])
+
     def series_of(self, series_id: int) -> Series:
         """All instances of a series, by instance number; none when it has gone."""
         with self._database.reading() as connection:

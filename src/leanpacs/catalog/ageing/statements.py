@@ -1,0 +1,84 @@
+"""The statements of the lifecycle that run for each instance, built once so that they are compiled once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+
+from sqlalchemy import Executable, bindparam, delete, select, update
+
+from leanpacs.catalog import engine, onego
+from leanpacs.catalog.ageing.tables import lifecycle_sums, lifecycle_work
+from leanpacs.catalog.rows import Kind
+from leanpacs.catalog.schema import instances, representations
+
+_ADDED: Final = ("tasks", "raw_bytes", "bytes_before", "bytes_after", "seconds")
+_MINE: Final = (
+    lifecycle_work.c.instance_key == bindparam("of_instance"),
+    lifecycle_work.c.goal == bindparam("for_goal"),
+    lifecycle_work.c.owner == bindparam("by_owner"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AgeingStatements:
+    """The statements; those on claims name instance, goal and owner."""
+
+    alive: Executable
+    claim: Executable
+    extend: Executable
+    finish: Executable
+    remember: Executable
+    current: Executable
+    end_form: Executable
+    add_up: Executable
+    recoding: Executable | None
+    """A swap in one statement, where the database can do that and gains by it."""
+
+
+@cache
+def ageing_statements(dialect: str) -> AgeingStatements:
+    """Statements in the dialect of a database."""
+    pack = (
+        representations.c.id == bindparam("key"),
+        representations.c.instance_key == bindparam("of_instance"),
+        representations.c.kind == Kind.PACK.value,
+    )
+    return AgeingStatements(
+        alive=select(instances.c.id).where(instances.c.id.in_(bindparam("keys", expanding=True))),
+        claim=_claim(dialect),
+        extend=update(lifecycle_work).where(*_MINE).values(claimed_until=bindparam("until")),
+        finish=delete(lifecycle_work).where(*_MINE),
+        remember=update(lifecycle_work)
+        .where(*_MINE)
+        .values(outcome=bindparam("came"), claimed_until=bindparam("until"), detail=bindparam("because")),
+        # The row is locked where the database can.
+        current=select(representations.c.blob_key).where(*pack).with_for_update(),
+        end_form=delete(representations).where(*pack).returning(representations.c.blob_key),
+        add_up=_add_up(dialect),
+        recoding=onego.recoding() if dialect == "postgresql" else None,
+    )
+
+
+def _claim(dialect: str) -> Executable:
+    claim = engine.insert(dialect, lifecycle_work)
+    taken: dict[str, Any] = {
+        "owner": claim.excluded.owner,
+        "claimed_until": claim.excluded.claimed_until,
+        "attempts": lifecycle_work.c.attempts + 1,
+        "outcome": "",
+    }
+    return claim.on_conflict_do_update(
+        index_elements=["instance_key", "goal"],
+        set_=taken,
+        where=lifecycle_work.c.claimed_until <= bindparam("now", type_=lifecycle_work.c.claimed_until.type),
+    ).returning(lifecycle_work.c.instance_key, lifecycle_work.c.goal)
+
+
+def _add_up(dialect: str) -> Executable:
+    sums = engine.insert(dialect, lifecycle_sums)
+    added: dict[str, Any] = {name: lifecycle_sums.c[name] + sums.excluded[name] for name in _ADDED}
+    return sums.on_conflict_do_update(
+        index_elements=["task", "rule", "outcome"], set_=added | {"last_at": sums.excluded.last_at}
+    )
