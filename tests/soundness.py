@@ -126,7 +126,8 @@ def is_at_rest(archive: Archive, now: datetime, most_forms: int = 1) -> int:
     int
         Orphans that the sweep has found.
     """
-    claims = [one for _, trials in archive.catalog.ageing.all_series() for of in trials.values() for one in of.values()]
+    series = sorted({instance.series_id for instance in archive.catalog.all_instances()})
+    claims = [one for _, trials in archive.catalog.ageing.read(series) for of in trials.values() for one in of.values()]
     assert not [one for one in claims if not one.outcome], "claims are left"
     assert archive.catalog.backlog().count == 0
     for instance in archive.catalog.all_instances():
