@@ -314,8 +314,15 @@ class Deployment:
         } | {"LEANPACS_TIERS": json.dumps(self._shape.tiers)}
 
     def _serve(self) -> None:
+        """Start the service, once more when it does not come up, as a service manager would."""
         environment = self._environment(on_dask=self._shape.service_on_dask)
-        self.server = self._open.enter_context(Server(self.data, processes=1, workers=1, environment=environment))
+        server = Server(self.data, processes=1, workers=1, environment=environment)
+        try:
+            self.server = self._open.enter_context(server)
+        except AssertionError as error:
+            print(f"started once more: {error}", flush=True)
+            server.__exit__(None, None, None)
+            self.server = self._open.enter_context(server)
 
     @property
     def url(self) -> str:

@@ -23,6 +23,7 @@ from leanpacs.archive.settle.encode import Preferences, SeriesChoice, SeriesChoi
 from leanpacs.archive.settle.representing import codec_name, represent
 from leanpacs.archive.settle.settling import Settled, SettleTask, settle, warm_up
 from leanpacs.catalog import Catalog, LandedWork, NewRepresentation, Transaction
+from leanpacs.catalog.ageing import Done, Outcome
 from leanpacs.config import SettleSettings, WorkerSettings
 from leanpacs.errors import LeanPACSError
 from leanpacs.refs import BlobRef
@@ -52,6 +53,9 @@ AHEAD = 4
 CLAIM_BYTES = 1 << 30
 ATTEMPTS = 3
 """After so many failed attempts an instance is packed whole, which no encoder can fail on."""
+
+FAULT = "settle"
+"""Under this name the sums of the lifecycle count what was packed whole because a codec was not exact, or failed."""
 
 _Proven = tuple[LandedWork, Settled]
 
@@ -347,6 +351,9 @@ class Settler:
         transaction.settle(
             work.instance.id, work.representation.id, _representation(settled, blob), now=now, due_at=now
         )
+        if settled.fault:
+            done = Done(FAULT, "", Outcome.FAILED, settled.encoded.packed.manifest.length)
+            transaction.ageing.add_up(done, now=now)
         if settled.encoded.choice is not None:
             choices = self._choices.get(work.instance.series_id, SeriesChoices())
             transaction.remember_choice(work.instance.series_id, choices.to_json())

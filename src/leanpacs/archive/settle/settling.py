@@ -72,7 +72,7 @@ class Settled:
     """A pack that was proven: closed, opened again, decoded, rebuilt, equal.
 
     ``path`` is the pack in the store's spool, to be taken over by the store; ``seconds`` is what encoding and proving
-    took.
+    took. ``fault`` says why it holds the whole where no codec could be trusted with it; '' when nothing went wrong.
     """
 
     path: Path
@@ -81,6 +81,7 @@ class Settled:
     verified_at: datetime
     decoder: str
     seconds: float
+    fault: str = ""
 
 
 def warm_up() -> None:
@@ -154,7 +155,7 @@ def _attempt(
     step("proven")
     made = encoded.packed.manifest.made
     decoder = f"leanpacs {__version__}" + (f"; {made.decoder}" if made else "")
-    return Settled(Path(name), digest, encoded, datetime.now(UTC), decoder, perf_counter() - started)
+    return Settled(Path(name), digest, encoded, datetime.now(UTC), decoder, perf_counter() - started, whole_because)
 
 
 def prove(pack: BinaryIO, dictionaries: Sequence[Dictionary], expected: Digest) -> PackedInstance:
