@@ -3,6 +3,7 @@
     python scripts/fetch_ohif.py FOLDER                 # then set viewer.folder = FOLDER
     python scripts/fetch_ohif.py FOLDER --path /show    # for viewer.path = "/show"
     python scripts/fetch_ohif.py FOLDER --compressed    # images as HTJ2K: for slow lines
+    python scripts/fetch_ohif.py FOLDER --oidc-authority https://id.example/realms/hospital --oidc-client viewer
 
 What npm's package has is built for the root of a host; here its addresses are moved to ``--path``, and its settings
 name the DICOMweb service of the archive that serves it. Source maps, the service worker and the neural networks are
@@ -29,7 +30,7 @@ from typing import Final
 
 PACKAGE: Final = "@ohif/app@3.13.2"
 SHA512: Final = "WZdxmpmG7rqFgW9ZJLcbgr3XCtLi1KDNPoMaeY5PPe6j4G4fjEjjkycZM6C6Zk2F87BKxFfpq+jd5xXZB9E8EA=="
-RECIPE: Final = 4
+RECIPE: Final = 5
 """Raised when another viewer is made of the same package."""
 
 AS_RECEIVED: Final = "multipart/related; type=application/octet-stream; transfer-syntax=*"
@@ -55,11 +56,17 @@ class Place:
         Path or URL of the DICOMweb service.
     compressed : bool
         Whether it asks for HTJ2K instead of the form in which an image was received.
+    oidc_authority, oidc_client, oidc_scope : str
+        Where people log in (OpenID Connect, authorization code with PKCE), what the viewer is called there, and what it
+        asks for; '': nobody has to.
     """
 
     path: str = "/viewer"
     dicomweb: str = "/dicom-web"
     compressed: bool = False
+    oidc_authority: str = ""
+    oidc_client: str = ""
+    oidc_scope: str = "openid profile"
 
 
 def fetch_ohif(folder: Path, place: Place) -> Path:
@@ -165,7 +172,7 @@ def configuration(place: Place) -> str:
         "omitQuotationForMultipartRequest": True,
         "acceptHeader": [HTJ2K, f"{AS_RECEIVED}; q=0.5"] if place.compressed else [AS_RECEIVED],
     }
-    settings = {
+    settings: dict[str, object] = {
         "routerBasename": place.path,
         "extensions": [],
         "modes": [],
@@ -187,6 +194,20 @@ def configuration(place: Place) -> str:
             }
         ],
     }
+    if place.oidc_authority:
+        settings["oidc"] = [
+            {
+                "authority": place.oidc_authority,
+                "client_id": place.oidc_client,
+                "redirect_uri": "/callback",
+                "silent_redirect_uri": "/silent-refresh.html",
+                "post_logout_redirect_uri": "/",
+                "response_type": "code",
+                "scope": place.oidc_scope,
+                "automaticSilentRenew": True,
+                "revokeAccessTokenOnSignout": True,
+            }
+        ]
     told = "window.config.httpErrorHandler = error => console.error(error);"
     return f"window.config = {json.dumps(settings, indent=2)};\n{told}\n"
 
@@ -197,8 +218,20 @@ def main() -> None:
     parser.add_argument("--path", default=Place().path, help="path at which it is served [%(default)s]")
     parser.add_argument("--dicomweb", default=Place().dicomweb, help="path or URL of DICOMweb [%(default)s]")
     parser.add_argument("--compressed", action="store_true", help="ask for HTJ2K: worth it on slow lines")
+    parser.add_argument("--oidc-authority", default="", help="URL of the provider where people log in")
+    parser.add_argument("--oidc-client", default="", help="what the viewer is called at that provider")
+    parser.add_argument("--oidc-scope", default=Place().oidc_scope, help="what it asks for [%(default)s]")
     arguments = parser.parse_args()
-    place = Place(arguments.path.rstrip("/"), arguments.dicomweb.rstrip("/"), arguments.compressed)
+    if bool(arguments.oidc_authority) != bool(arguments.oidc_client):
+        parser.error("--oidc-authority and --oidc-client are given together or not at all")
+    place = Place(
+        arguments.path.rstrip("/"),
+        arguments.dicomweb.rstrip("/"),
+        arguments.compressed,
+        arguments.oidc_authority,
+        arguments.oidc_client,
+        arguments.oidc_scope,
+    )
     try:
         folder = fetch_ohif(arguments.folder, place)
     except FetchError as error:

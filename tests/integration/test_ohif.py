@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import httpx
+import jwt
 import numpy as np
 import pydicom
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from jwt.algorithms import RSAAlgorithm
 from numpy.typing import NDArray
-from playwright.sync_api import Browser, Page, Response
+from playwright.sync_api import Browser, Page, Response, Route
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_color_lut, apply_rescale, apply_windowing, convert_color_space, pixel_array
 
@@ -153,3 +158,60 @@ def test_images_come_as_htj2k_over_slow_lines(archive: Archive, page: Page, name
     assert answers
     for answer in answers:
         assert 'type="image/jphc"' in answer.headers["content-type"]
+
+
+def test_people_log_in_before_they_look(tmp_path: Path, page: Page) -> None:
+    """OpenID Connect by authorization code; the provider is played by the test, the tokens are real."""
+    viewer, fetch = ohif(), fetch_ohif_script()
+    authority, signer = "https://id.example.org", rsa.generate_private_key(65537, 2048)
+    public = json.loads(RSAAlgorithm.to_jwk(signer.public_key())) | {"kid": "one", "use": "sig"}
+    (tmp_path / "jwks.json").write_text(json.dumps({"keys": [public]}))
+    environment = {
+        "LEANPACS_VIEWER__FOLDER": str(viewer),
+        "LEANPACS_ACCESS__ANONYMOUS": "[]",
+        "LEANPACS_OIDC__ISSUER": authority,
+        "LEANPACS_OIDC__AUDIENCE": "viewer",
+        "LEANPACS_OIDC__JWKS": str(tmp_path / "jwks.json"),
+        "LEANPACS_OIDC__ROLES": '{"radiologist": ["read", "write"]}',
+    }
+    asked: dict[str, str] = {}
+
+    def token(**claims: object) -> str:
+        told = {"iss": authority, "aud": "viewer", "sub": "ann", "exp": time.time() + 300, "iat": time.time()}
+        return jwt.encode(told | {"roles": ["radiologist"]} | claims, signer, "RS256", {"kid": "one"})
+
+    def provide(route: Route) -> None:
+        url = urlsplit(route.request.url)
+        if url.path == "/authorize":
+            asked.update(parse_qsl(url.query))
+            back = f"{asked['redirect_uri']}?{urlencode({'code': 'c0de', 'state': asked['state']})}"
+            route.fulfill(status=302, headers={"location": back})
+            return
+        answers = {
+            "/.well-known/openid-configuration": {
+                "issuer": authority,
+                "authorization_endpoint": f"{authority}/authorize",
+                "token_endpoint": f"{authority}/token",
+                "jwks_uri": f"{authority}/jwks",
+                "userinfo_endpoint": f"{authority}/me",
+            },
+            "/token": {"access_token": token(), "id_token": token(nonce=asked.get("nonce")), "token_type": "Bearer"},
+            "/me": {"sub": "ann", "name": "Ann"},
+        }
+        body = json.dumps(answers.get(url.path, {}))
+        allowed = {"access-control-allow-origin": "*", "access-control-allow-headers": "*"}
+        route.fulfill(body=body, content_type="application/json", headers=allowed)
+
+    page.route(f"{authority}/**", provide)
+    settings = fetch.configuration(fetch.Place(oidc_authority=authority, oidc_client="viewer"))
+    page.route("**/app-config.js", lambda route: route.fulfill(body=settings, content_type="text/javascript"))
+    with Server(tmp_path / "archive", processes=1, workers=1, environment=environment) as server:
+        files = {"content-type": "application/dicom", "authorization": f"Bearer {token()}"}
+        content = (corpus_folder() / MAMMOGRAM).read_bytes()
+        assert httpx.post(f"{server.http}dicom-web/studies", content=content).status_code == 401
+        httpx.post(f"{server.http}dicom-web/studies", content=content, headers=files, timeout=60).raise_for_status()
+        page.goto(f"{server.http}viewer")
+        page.get_by_text("MAMMOSCREENING 1E LEZING").first.wait_for(timeout=SECONDS * 1000)
+        assert asked["redirect_uri"] == f"{server.http}viewer/callback"
+    assert (asked["client_id"], asked["response_type"]) == ("viewer", "code")
+    assert asked["code_challenge_method"] == "S256"

@@ -217,14 +217,12 @@ def create_app(
     )
     state = _State(archive, figures, reading, metrics)
     admin = Admin(archive, storing, figures, options.destinations)
-    operations = [*_own(page, state), *admin.operations(), *dicomweb.operations()]
+    viewer = ui.viewer_operations(options.viewer) if options.viewer else []
+    operations = [*_own(page, state), *admin.operations(), *dicomweb.operations(), *viewer]
     description = _Description(operations, options.dicomweb.public_url)
     operations.append(description.operation())
     app = Starlette(
-        routes=[
-            *routes(operations, _guard(archive, options.access)),
-            *(ui.viewer_routes(options.viewer) if options.viewer else []),
-        ],
+        routes=routes(operations, _guard(archive, options.access)),
         middleware=[
             Middleware(_Watch, metrics=metrics),
             *_proxied(options.access),

@@ -89,3 +89,9 @@ def test_without_a_viewer_there_is_none(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_viewer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"index\.html"):
         Client(FakeArchive(tmp_path), HttpOptions(viewer=ViewerOptions(tmp_path / "elsewhere")))
+
+
+def test_it_is_in_the_description_of_the_door(client: Client) -> None:
+    paths = client.request("GET", "/openapi.json").json()["paths"]
+    assert paths["/show/{path}"]["get"]["x-right"] == "none"
+    assert client.request("OPTIONS", "/show/app-config.js").headers["allow"] == "GET, HEAD, OPTIONS"

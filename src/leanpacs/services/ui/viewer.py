@@ -6,17 +6,18 @@ like one, is a page of the viewer's, so that its addresses can be kept and sent 
 
 from __future__ import annotations
 
+import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse
-from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from leanpacs.errors import ConfigError
+from leanpacs.services.operations import Operation, Parameter, Right
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -55,19 +56,47 @@ class ViewerOptions:
         return f"{self.root}/{self.study}"
 
 
-def viewer_routes(options: ViewerOptions) -> list[BaseRoute]:
+def viewer_operations(options: ViewerOptions) -> list[Operation]:
     """Return what answers for the viewer.
+
+    Its files are for anybody: there is nothing about patients in them, and who logs in with it needs them before that.
 
     Raises
     ------
     ConfigError
         The folder has no index.html.
     """
+    viewer = Viewer(options.folder)
 
     async def enter(_request: Request) -> Response:
         return RedirectResponse(f"{options.root}/")
 
-    return [Route(options.root, enter, name="viewer"), Mount(options.root, Viewer(options.folder), name="viewer")]
+    async def show(request: Request) -> Response:
+        name = request.path_params.get("path", "")
+        return await viewer.get_response(os.path.normpath(name) if name else INDEX, request.scope)
+
+    kinds = ("text/html", "text/javascript", "text/css", "application/wasm", "*/*")
+    root = Operation(
+        "viewer",
+        "GET",
+        options.root,
+        enter,
+        Right.NONE,
+        "The way to the viewer.",
+        gives={307: ()},
+    )
+    page = Operation(
+        "viewer-file",
+        "GET",
+        f"{options.root}/{{path:path}}",
+        show,
+        Right.NONE,
+        "The viewer for browsers, and its files.",
+        parameters=(Parameter("path", "A file of the viewer, or a page that it draws itself.", place="path"),),
+        gives={200: kinds, 206: kinds, 304: ()},
+        refuses=(404,),
+    )
+    return [root, replace(page, path=f"{options.root}/"), page]
 
 
 class Viewer(StaticFiles):
