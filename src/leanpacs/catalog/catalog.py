@@ -24,8 +24,10 @@ from leanpacs.catalog.lookup import (
     SELECT_INSTANCES,
     SELECT_REPRESENTATIONS,
     blob_ref,
+    instance_row,
     instances_by,
     narrowed,
+    representation_row,
     select_instances,
     select_representations,
 )
@@ -213,8 +215,8 @@ class Catalog:
             study_uid=study_uid is not None, series_uid=series_uid is not None, sop_uid=sop_uid is not None
         )
         given = {"study_uid": study_uid, "series_uid": series_uid, "sop_uid": sop_uid}
-        with self._database.reading() as connection:
-            return select_instances(connection, query, {name: uid for name, uid in given.items() if uid is not None})
+        found = self._database.rows(query, {name: uid for name, uid in given.items() if uid is not None})
+        return [instance_row(row) for row in found]
 
     def ends(self, *, study_uid: str, series_uid: str | None = None) -> list[InstanceRow]:
         """The instances of a study, or of a series, that came first and last; one when there is only one."""
@@ -237,8 +239,8 @@ class Catalog:
 
     def representations(self, instance_id: int) -> list[RepresentationRow]:
         """The stored forms of an instance, oldest first; none when it has been deleted."""
-        with self._database.reading() as connection:
-            return select_representations(connection, REPRESENTATIONS_OF_INSTANCE, {"instance_key": instance_id})
+        found = self._database.rows(REPRESENTATIONS_OF_INSTANCE, {"instance_key": instance_id})
+        return [representation_row(row) for row in found]
 
     def representations_of(self, instance_ids: Sequence[int]) -> dict[int, list[RepresentationRow]]:
         """As :meth:`representations`, for many instances at once, by their keys; absent where there are none."""

@@ -10,7 +10,7 @@ import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,8 @@ from leanpacs.errors import CatalogConflict, CatalogError, CatalogUnavailable, C
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
+
+    from leanpacs.catalog.prepared import Prepared
 
 _WRITING: Final = "leanpacs_writing"
 _WAIT_SECONDS: Final = 60.0
@@ -152,6 +154,14 @@ class Database:
             else:
                 with self._readers.begin() as connection:
                     yield connection
+
+    def rows(self, prepared: Prepared, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+        """What one query finds, which sees one state by itself; else as :meth:`reading`."""
+        if self.in_memory:
+            with self.reading() as connection:
+                return connection.execute(prepared.statement, parameters).all()
+        with self._translated():
+            return prepared.run(self._engine, parameters)
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, Final
 
 from sqlalchemy import BindParameter, Connection, Select, bindparam, select
 
+from leanpacs.catalog.prepared import Prepared
 from leanpacs.catalog.rows import (
     Evidence,
     Fidelity,
@@ -92,9 +93,11 @@ _REPRESENTATION_COLUMNS: Final = (
 _PLAIN_AT: Final = len(_REPRESENTATION_COLUMNS) - len(_PLAIN)
 _SPANS_AT: Final = _PLAIN_AT - 2 * len(_SPANS)
 SELECT_REPRESENTATIONS: Final = select(*_REPRESENTATION_COLUMNS).join_from(representations, blobs)
-REPRESENTATIONS_OF_INSTANCE: Final = SELECT_REPRESENTATIONS.where(
-    representations.c.instance_key == bindparam("instance_key")
-).order_by(representations.c.id)
+REPRESENTATIONS_OF_INSTANCE: Final = Prepared(
+    SELECT_REPRESENTATIONS.where(representations.c.instance_key == bindparam("instance_key")).order_by(
+        representations.c.id
+    )
+)
 
 Uid = str | BindParameter[str] | None
 _UIDS: Final = ("study_uid", "series_uid", "sop_uid")
@@ -135,29 +138,23 @@ def instance_by_uid(connection: Connection, sop_uid: str) -> InstanceRow | None:
     return rows[0] if rows else None
 
 
-def select_instances(
-    connection: Connection, query: Select[Any], parameters: Mapping[str, Any] | None = None
-) -> list[InstanceRow]:
+def select_instances(connection: Connection, query: Select[Any]) -> list[InstanceRow]:
     """Run a query that selects `INSTANCE_COLUMNS`."""
-    return [instance_row(row) for row in connection.execute(query, parameters)]
+    return [instance_row(row) for row in connection.execute(query)]
 
 
-def select_representations(
-    connection: Connection, query: Select[Any], parameters: Mapping[str, Any] | None = None
-) -> list[RepresentationRow]:
+def select_representations(connection: Connection, query: Select[Any]) -> list[RepresentationRow]:
     """Run a query over `SELECT_REPRESENTATIONS`."""
-    return [representation_row(row) for row in connection.execute(query, parameters)]
+    return [representation_row(row) for row in connection.execute(query)]
 
 
 @cache
-def instances_by(*, study_uid: bool, series_uid: bool, sop_uid: bool) -> Select[Any]:
-    """Instances with the UIDs that are given as parameters, by series, instance number and arrival.
-
-    Every retrieval begins with one of these: a statement that is there already takes half the time.
-    """
+def instances_by(*, study_uid: bool, series_uid: bool, sop_uid: bool) -> Prepared:
+    """Instances with the UIDs that are given as parameters, by series, instance number and arrival."""
     asked = zip(_UIDS, (study_uid, series_uid, sop_uid), strict=True)
     uids: list[Uid] = [bindparam(name) if is_asked else None for name, is_asked in asked]
-    return narrowed(SELECT_INSTANCES, *uids).order_by(series.c.id, instances.c.instance_number, instances.c.id)
+    order = (series.c.id, instances.c.instance_number, instances.c.id)
+    return Prepared(narrowed(SELECT_INSTANCES, *uids).order_by(*order))
 
 
 def narrowed(query: Select[Any], study_uid: Uid, series_uid: Uid, sop_uid: Uid) -> Select[Any]:

@@ -18,6 +18,7 @@ from leanpacs.dicom.frames import FrameSpec
 from leanpacs.dicom.tree import Encoding
 from leanpacs.dicom.write import read_head
 from leanpacs.errors import UnsupportedFrame
+from leanpacs.transcode import frames
 from leanpacs.transcode.annotating import annotated
 from leanpacs.transcode.colour import coloured, profile_of
 from leanpacs.transcode.frames import FrameTask, convert
@@ -81,6 +82,13 @@ class View:
     viewport: Viewport | None = None
     annotation: tuple[str, ...] = ()
     profile: str = ""
+
+
+def warm_up() -> None:
+    """Import what rendering and converting need: half a second, which the first one who asks need not wait."""
+    import pydicom.pixels.processing  # noqa: F401
+
+    frames.warm_up()
 
 
 def render(task: FrameTask, head: bytes, encoding: Encoding, view: View) -> bytes:

@@ -27,15 +27,16 @@ _log = logging.getLogger(__name__)
 MOST_AHEAD: Final = 4
 _REMEMBERED: Final = 4
 """Positions from which the way is told."""
-_FAR: Final = 64
+_LONGEST_STEP: Final = 8
+_FAR: Final = 32
 """Who goes further than that has gone elsewhere."""
 _MOST_TRAILS: Final = 64
 _SERIES_SECONDS: Final = 30.0
 _LOOKED_UP: Final = 32
 """Instances of which is looked up together where they are held."""
 
-Make = Callable[["InstanceRow", int], None]
-"""Makes the frame with this number of an instance, or the instance, unless it is kept already."""
+Plan = Callable[["InstanceRow", int], Callable[[], object] | None]
+"""What makes the frame with this number of an instance, or the instance; None where it is kept already."""
 
 
 @dataclass(slots=True)
@@ -54,10 +55,11 @@ class Trail:
 
     def ahead(self, count: int) -> list[int]:
         """The next positions, soonest first; none as long as there is no direction."""
-        if len(self.positions) < 2:
-            return []
         places = sorted(self.positions)
-        step = min(later - earlier for earlier, later in pairwise(places))
+        steps = [later - earlier for earlier, later in pairwise(places)]
+        if not steps or min(steps) > _LONGEST_STEP or max(steps) > 2 * min(steps):
+            return []
+        step = min(steps)
         if self.positions[-1] < self.positions[0]:
             return [places[0] - step * turn for turn in range(1, count + 1)]
         return [places[-1] + step * turn for turn in range(1, count + 1)]
@@ -69,7 +71,7 @@ class _Seen:
 
     instance: InstanceRow
     number: int
-    make: Make
+    plan: Plan
     size_bytes: int
 
     @property
@@ -79,7 +81,7 @@ class _Seen:
 
 
 class Foresight:
-    """Follows readers, in one thread, as long as the machine has nothing else to do. Thread-safe.
+    """Follows readers, in a thread for each core, as long as the machine has nothing else to do. Thread-safe.
 
     Parameters
     ----------
@@ -102,13 +104,16 @@ class Foresight:
         self._expect = expect
         self._room_bytes = room_bytes
         self._changed = threading.Condition()
+        self._turn = threading.Lock()
         self._waiting: OrderedDict[Hashable, list[_Seen]] = OrderedDict()
         self._trails: OrderedDict[Hashable, Trail] = OrderedDict()
         self._orders: OrderedDict[int, _Order] = OrderedDict()
-        self._thread: threading.Thread | None = None
+        self._last: Hashable = None
+        self._next: deque[Callable[[], object]] = deque()
+        self._threads: list[threading.Thread] = []
         self._stopped = False
 
-    def saw(self, instance: InstanceRow, number: int, form: Hashable, make: Make, size_bytes: int) -> None:
+    def saw(self, instance: InstanceRow, number: int, form: Hashable, plan: Plan, size_bytes: int) -> None:
         """Note what somebody asks for.
 
         Parameters
@@ -119,59 +124,68 @@ class Foresight:
             Of the frame, from 1; 0 for the instance as a whole.
         form : hashable
             In which form; who wants another one is another reader.
-        make : callable
-            Makes what comes next in this form.
+        plan : callable
+            Says how to make what comes next in this form.
         size_bytes : int
             What one of them takes in memory, about.
         """
         if size_bytes > self._room_bytes:
             return
-        seen = _Seen(instance, number, make, max(size_bytes, 1))
+        seen = _Seen(instance, number, plan, max(size_bytes, 1))
         key = (form, number > 0, instance.id if seen.has_frames else -instance.series_id)
+        place = (key, instance.id, number)
         with self._changed:
+            if place == self._last:
+                return  # the same again
+            self._last = place
             self._waiting.setdefault(key, []).append(seen)
             self._waiting.move_to_end(key)
-            if self._thread is None and not self._stopped:
-                self._thread = threading.Thread(target=self._follow, name="foresight", daemon=True)
-                self._thread.start()
+            if not (self._threads or self._stopped):
+                self._threads = [
+                    threading.Thread(target=self._follow, name="foresight", daemon=True)
+                    for _ in range(os.cpu_count() or 1)
+                ]
+                for thread in self._threads:
+                    thread.start()
             self._changed.notify()
 
     def close(self) -> None:
         """Follow nobody any more; what is being made is finished."""
         with self._changed:
             self._stopped = True
-            self._changed.notify()
-            thread = self._thread
-        if thread is not None:
+            self._changed.notify_all()
+        for thread in self._threads:
             thread.join()
 
     def _follow(self) -> None:
         while True:
             with self._changed:
-                while not (self._waiting or self._stopped):
-                    self._changed.wait()
+                self._changed.wait_for(lambda: self._waiting or self._next or self._stopped)
                 if self._stopped:
                     return
-                key, seen = self._waiting.popitem()
+                seen = self._waiting.popitem() if self._waiting else None
+                make = None if seen else self._next.popleft()
             try:
-                self._go_ahead(key, seen)
+                if seen is not None:
+                    self._look_ahead(*seen)
+                elif make is not None and not is_busy():
+                    make()
             except LeanPACSError as error:  # who asks for it will be told
                 _log.debug("nothing is made ahead: %s", error, extra={"action": "foresee"})
             except Exception:  # noqa: BLE001 -- a fault here must not end what only saves time
                 _log.exception("nothing is made ahead", extra={"action": "foresee"})
 
-    def _go_ahead(self, key: Hashable, seen: Sequence[_Seen]) -> None:
-        """Make what comes next for one reader, until something else is asked for."""
-        trail, last = _recent(self._trails, key, Trail), seen[-1]
-        for one in seen:
-            trail.went_to(one.number if one.has_frames else self._position(one.instance))
-        count = min(MOST_AHEAD, self._room_bytes // last.size_bytes)
-        for instance, number in self._ahead(trail, last, count):
-            with self._changed:
-                is_wanted = not (self._waiting or self._stopped)
-            if not is_wanted or is_busy():
-                return
-            last.make(instance, number)
+    def _look_ahead(self, key: Hashable, seen: Sequence[_Seen]) -> None:
+        """Find what comes next for one reader; it takes the place of what was to be made for the one before."""
+        with self._turn:
+            trail, last = _recent(self._trails, key, Trail), seen[-1]
+            for one in seen:
+                trail.went_to(one.number if one.has_frames else self._position(one.instance))
+            count = min(MOST_AHEAD, self._room_bytes // last.size_bytes)
+            found = [last.plan(instance, number) for instance, number in self._ahead(trail, last, count)]
+        with self._changed:
+            self._next = deque(make for make in found if make is not None)
+            self._changed.notify_all()
 
     def _ahead(self, trail: Trail, last: _Seen, count: int) -> list[tuple[InstanceRow, int]]:
         """The next ``count`` instances and frames."""
@@ -223,9 +237,9 @@ def _recent(trails: OrderedDict[Hashable, Trail], key: Hashable, make: Callable[
 
 
 def is_busy() -> bool:
-    """Whether more wants to run now than there are cores and one, the thread that asks included (proc(5))."""
+    """Whether more wants to run now than there are cores and two, the thread that asks included (proc(5))."""
     try:
         running = Path("/proc/loadavg").read_text(encoding="ascii").split()[3].partition("/")[0]
     except (OSError, IndexError):
         return False
-    return int(running) > (os.cpu_count() or 1) + 1
+    return int(running) > (os.cpu_count() or 1) + 2

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -79,10 +80,7 @@ class Maker:
         if self._cache is None or instance.data_set_length > KEPT_BYTES or not syntax_of(wanted).encapsulated:
             chunks = self._transcoded(instance, wanted, with_meta=with_meta)
             return Part10(next(chunks).decode(), None, chunks)
-        kept = self._cache.fetch(
-            _cache_key(instance, 0, wanted), lambda: b"\0".join(self._named_data_set(instance, wanted))
-        )
-        named, _, data_set = kept.partition(b"\0")
+        named, _, data_set = self._kept(self._cache, instance, wanted).partition(b"\0")
         uid = named.decode()
         # An instance comes from its sender with the UIDs that were given to it: they do not change on the way.
         from leanpacs.dicom.write import file_meta
@@ -110,6 +108,10 @@ class Maker:
         with self._holdings.opened(instance) as opened:
             return b"".join([opened.preface(), *opened.data_set()])
 
+    def _kept(self, cache: Kept, instance: InstanceRow, wanted: str) -> bytes:
+        """UID of the transfer syntax that it comes in, a zero byte, and the data set."""
+        return cache.fetch(_cache_key(instance, 0, wanted), lambda: b"\0".join(self._named_data_set(instance, wanted)))
+
     def _named_data_set(self, instance: InstanceRow, wanted: str) -> tuple[bytes, bytes]:
         chunks = self._transcoded(instance, wanted, with_meta=False)
         return next(chunks), b"".join(chunks)
@@ -129,28 +131,27 @@ class Maker:
                 return Part10(wanted, length, iter(list(pieces)))
             return Part10(wanted, length, Held(pieces, stack.pop_all()))
 
-    def keep_frame(self, instance: InstanceRow, number: int, wanted: str) -> None:
-        """Make a frame that somebody will ask for."""
-        if self._cache is None or (wanted != EXPLICIT_LE and self.is_held(instance, wanted)):
-            return
+    def frame_ahead(self, instance: InstanceRow, number: int, wanted: str) -> Callable[[], object] | None:
+        """What makes a frame that somebody will ask for; None where it is at hand."""
         key = _cache_key(instance, number, wanted)
-        if not self._cache.has(key):
-            self._cache.fetch(key, lambda: self._one(instance, number, wanted))
+        if self._cache is None or self._cache.has(key) or (wanted != EXPLICIT_LE and self.is_held(instance, wanted)):
+            return None
+        return partial(self._cache.fetch, key, partial(self._one, instance, number, wanted))
 
-    def keep_instance(self, instance: InstanceRow, wanted: str) -> None:
-        """Make an instance that somebody will ask for."""
-        key = _cache_key(instance, 0, RECEIVED if wanted == instance.transfer_syntax else wanted)
-        if self._cache is None or self._cache.has(key):
-            return
-        if wanted == instance.transfer_syntax:
-            self.received(instance)
-        else:
-            self.instance(instance, wanted, with_meta=False)
+    def instance_ahead(self, instance: InstanceRow, wanted: str) -> Callable[[], object] | None:
+        """As :meth:`frame_ahead`, for an instance."""
+        is_received = wanted == instance.transfer_syntax
+        if not is_received and (not syntax_of(wanted).encapsulated or self.is_held(instance, wanted)):
+            return None
+        if self._cache is None or self._cache.has(_cache_key(instance, 0, RECEIVED if is_received else wanted)):
+            return None
+        return partial(self.received, instance) if is_received else partial(self._kept, self._cache, instance, wanted)
 
-    def keep_picture(self, instance: InstanceRow, number: int, view: View) -> None:
-        """Make a picture that somebody will ask for."""
-        if self._cache is not None and not self._cache.has(_cache_key(instance, number, repr(view))):
-            self.picture(instance, number, view)
+    def picture_ahead(self, instance: InstanceRow, number: int, view: View) -> Callable[[], object] | None:
+        """As :meth:`frame_ahead`, for a picture."""
+        if self._cache is None or self._cache.has(_cache_key(instance, number, repr(view))):
+            return None
+        return partial(self.picture, instance, number, view)
 
     def picture(self, instance: InstanceRow, number: int, view: View) -> bytes:
         """One frame as people look at it; see `Retriever.rendered`."""
@@ -221,6 +222,14 @@ class Maker:
             made = transcoder.file(opened, target) if with_meta else transcoder.data_set(opened, target)
             yield made.account.transfer_syntax.encode()
             yield from made.pieces
+
+    def prepare(self) -> None:
+        """Import what is needed, here and in a worker."""
+        from leanpacs.transcode import rendering
+
+        self.transcoder()
+        if self._workers is not None:
+            self._workers.submit(rendering.warm_up)
 
     def transcoder(self) -> Transcoder:
         """Decodes and writes frames, in the workers where there are some."""

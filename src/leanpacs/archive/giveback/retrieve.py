@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
@@ -86,6 +87,10 @@ class Retriever:
             self._holdings.expect,
             room_bytes=ahead_bytes if cache is not None else 0,
         )
+        self._lock = threading.Lock()
+        self._preparing: threading.Thread | None = threading.Thread(
+            target=self._maker.prepare, name="prepare", daemon=True
+        )
         self._any_syntax = any_syntax
         self.lookahead = Lookahead()
 
@@ -93,6 +98,13 @@ class Retriever:
         """Make nothing ahead any more; what is being made is finished."""
         self._foresight.close()
         self.lookahead.close()
+
+    def prepare(self) -> None:
+        """Get ready, in a thread, to give back more than bytes: who asks for metadata will soon look at images."""
+        with self._lock:
+            thread, self._preparing = self._preparing, None
+        if thread is not None:
+            thread.start()
 
     def expect(self, instances: Sequence[InstanceRow]) -> None:
         """Prepare for giving all of these, one after the other."""
@@ -179,26 +191,26 @@ class Retriever:
     def follow_instance(self, instance: InstanceRow, transfer_syntax: str) -> None:
         """Follow one who asks for single instances, so that the next ones are at hand; nothing is given here."""
 
-        def make(row: InstanceRow, _: int) -> None:
-            self._maker.keep_instance(row, transfer_syntax)
+        def ahead(row: InstanceRow, _: int) -> Callable[[], object] | None:
+            return self._maker.instance_ahead(row, transfer_syntax)
 
-        self._foresight.saw(instance, 0, transfer_syntax, make, instance.data_set_length)
+        self._foresight.saw(instance, 0, transfer_syntax, ahead, instance.data_set_length)
 
     def follow_frame(self, instance: InstanceRow, number: int, transfer_syntax: str) -> None:
         """Follow one who asks for single frames; see :meth:`follow_instance`."""
 
-        def make(row: InstanceRow, frame: int) -> None:
-            self._maker.keep_frame(row, frame, transfer_syntax)
+        def ahead(row: InstanceRow, frame: int) -> Callable[[], object] | None:
+            return self._maker.frame_ahead(row, frame, transfer_syntax)
 
-        self._foresight.saw(instance, number, transfer_syntax, make, _frame_bytes(instance))
+        self._foresight.saw(instance, number, transfer_syntax, ahead, _frame_bytes(instance))
 
     def follow_picture(self, instance: InstanceRow, number: int, view: View) -> None:
         """Follow one who looks at single frames; see :meth:`follow_instance`."""
 
-        def make(row: InstanceRow, frame: int) -> None:
-            self._maker.keep_picture(row, frame, view)
+        def ahead(row: InstanceRow, frame: int) -> Callable[[], object] | None:
+            return self._maker.picture_ahead(row, frame, view)
 
-        self._foresight.saw(instance, number, view, make, _frame_bytes(instance))
+        self._foresight.saw(instance, number, view, ahead, _frame_bytes(instance))
 
     def frames(
         self, instance: InstanceRow, numbers: Sequence[int], transfer_syntax: str | None = None

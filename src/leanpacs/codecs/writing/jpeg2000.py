@@ -29,6 +29,8 @@ _THUMBNAIL: Final = 64
 """Rows or columns that the lowest resolution of the RPCL syntax has at most."""
 
 _MOST_LEVELS: Final = 32
+_THREADS: Final = 2
+"""OpenJPEG codes blocks in parallel. It is the slowest of all, and somebody waits; settling has one for each frame."""
 _LEAST_PSNR: Final = 10.0
 _LEAST_STEP_EXPONENT: Final = 0.0
 """Poor quality: in dB for OpenJPEG, the step size as a power of 2 for OpenJPH."""
@@ -42,7 +44,7 @@ def _write_jpeg2000(samples: Samples, spec: FrameSpec, options: WriteOptions) ->
     import imagecodecs
 
     values = require_frame(samples, spec)
-    common: dict[str, Any] = {"codecformat": "j2k", "mct": _is_rgb(spec), "planar": False, "numthreads": 1}
+    common: dict[str, Any] = {"codecformat": "j2k", "mct": _is_rgb(spec), "planar": False, "numthreads": _THREADS}
     with encoding(Jpeg2000.name):
         if options.lossy is None:
             precision = needed_bits(values, spec)
