@@ -11,10 +11,22 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from benchmarks import catalog, comparison, delivery, dense, ingest, lifecycle, line, memory, size, transcode
+from benchmarks import (
+    catalog,
+    comparison,
+    delivery,
+    dense,
+    ingest,
+    lifecycle,
+    line,
+    memory,
+    retrieving,
+    size,
+    transcode,
+)
 from benchmarks.load import DATA_VARIABLE, be_quiet, default_sources, make_load, read_load
 from benchmarks.report import Sheet, update_page, write_results
-from benchmarks.servers import PEERS
+from benchmarks.servers import PEERS, LeanPACS
 
 PAGE: Final = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 console = Console(width=160 if not Console().is_terminal else None)
@@ -82,7 +94,9 @@ def run_delivery(arguments: argparse.Namespace) -> None:
     else:
         load = read_load(arguments.load)
     lines = delivery.measure(load, arguments.out / "delivery", repeats=arguments.repeats, console=console)
-    _report(arguments, "delivery", delivery.record(lines), [delivery.sheet(load, lines)])
+    kept = retrieving.measure(arguments.out / "delivery" / LeanPACS().name, load, console)
+    sheets = [delivery.sheet(load, lines), retrieving.sheet(kept)]
+    _report(arguments, "delivery", {**delivery.record(lines), "targets": retrieving.record(kept)}, sheets)
 
 
 def run_dense(arguments: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import random
 import shutil
 import socket
 import statistics
@@ -43,6 +44,7 @@ RECEIVER: Final = "RECEIVER"
 SETTLING_SECONDS: Final = 900.0
 JSON: Final = "application/dicom+json"
 ANY: Final = "*"
+AGAIN: Final = "the second time"
 NATIVE: Final = "1.2.840.10008.1.2.1"
 JPEG_LS: Final = "1.2.840.10008.1.2.4.80"
 JPEG_2000: Final = "1.2.840.10008.1.2.4.90"
@@ -165,8 +167,13 @@ def _cases(server: Running, load: Load, repeats: int) -> Iterator[tuple[str, int
         files = f'multipart/related; type="application/dicom"; transfer-syntax={syntax}'
         frames = f'multipart/related; type="{frame_type}"; transfer-syntax={syntax}'
         yield f"frame, {name}", repeats, lambda n, a=frames: web.get(f"{_path(study, n)}/frames/1", a)
+        yield f"frame, {name}, {AGAIN}", repeats, lambda n, a=frames: web.get(f"{_path(study, n)}/frames/1", a)
         yield f"instance, {name}", repeats, lambda n, a=files: web.get(_path(study, n), a)
         yield f"study of {len(study)}, {name}", 3, lambda _, a=files: web.get(at, a)
+        if name == "as stored":
+            following = len(study) // 2
+            yield "frame, one after the other", following, lambda n, a=frames: web.get(f"{_at(study[n])}/frames/1", a)
+            yield "frame, rendered", repeats, lambda n: web.get(f"{_path(study, n)}/rendered", "image/jpeg")
         if name == "native":  # before what a server may not survive
             yield from _dimse_cases(server, study, uids, repeats)
     web.close()
@@ -211,7 +218,12 @@ class _Web:
 
 
 def _path(study: Sequence[Instance], number: int) -> str:
-    one = study[number * 7 % len(study)]
+    """Of an instance that nobody can foresee: in no order, which is always the same."""
+    order = random.Random(7).sample(range(len(study)), len(study))
+    return _at(study[order[number % len(study)]])
+
+
+def _at(one: Instance) -> str:
     return f"/studies/{one.study_uid}/series/{one.series_uid}/instances/{one.sop_uid}"
 
 

@@ -51,6 +51,12 @@ class SettledInstance:
         return self.known.layout
 
     @property
+    def codec(self) -> str:
+        """By which frames are held; '' for code streams that are held as they came."""
+        coding = self._packed.manifest.pixel
+        return coding.codec if coding is not None else ""
+
+    @property
     def holds_streams(self) -> bool:
         """Whether Pixel Data came encapsulated."""
         return self._packed.manifest.form is not Form.FRAMES
