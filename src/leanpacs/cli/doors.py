@@ -40,8 +40,8 @@ _TURN_SECONDS: Final = 0.0002
 usual 5 ms, a frame that is decoded in 1.7 ms took 17 beside a thread that computes."""
 
 
-def serve_dimse(settings: Settings, listener: socket.socket, lifeline: Connection) -> None:
-    """Serve the DIMSE door until the lifeline closes."""
+def serve_dimse(settings: Settings, listener: socket.socket, lifeline: Connection, number: int) -> None:
+    """Serve the DIMSE door until the lifeline closes, as the process of this number among those that do."""
     _leave_out_decoders()
     from leanpacs.archive.archive import open_archive
     from leanpacs.services.dimse import DimseOptions, Timeouts, serve
@@ -62,6 +62,7 @@ def serve_dimse(settings: Settings, listener: socket.socket, lifeline: Connectio
         roles=settings.dimse.roles,
         tls=_tls(settings),
         largest_instance_bytes=settings.ingest.largest_instance_bytes,
+        turn=number,
         timeouts=Timeouts(network=settings.dimse.network_timeout_seconds, idle=settings.dimse.idle_timeout_seconds),
     )
     with open_archive(settings.storage.data, settings) as archive:
@@ -152,7 +153,7 @@ def _syntax(ae_title: str, name: str) -> str:
         raise ConfigError(f"dimse.destinations.{ae_title}.prefer", name, str(error)) from error
 
 
-def serve_http(settings: Settings, listener: socket.socket, lifeline: Connection) -> None:
+def serve_http(settings: Settings, listener: socket.socket, lifeline: Connection, _number: int) -> None:
     """Serve the HTTP door until the lifeline closes."""
     _leave_out_decoders()
     from leanpacs.archive.archive import open_archive
@@ -227,7 +228,7 @@ def _viewer(settings: Settings) -> ViewerOptions | None:
     return ViewerOptions(viewer.folder, viewer.path, viewer.study) if viewer.folder else None
 
 
-TARGETS: Final[dict[str, Callable[[Settings, socket.socket, Connection], None]]] = {
+TARGETS: Final[dict[str, Callable[[Settings, socket.socket, Connection, int], None]]] = {
     "dimse": serve_dimse,
     "http": serve_http,
 }

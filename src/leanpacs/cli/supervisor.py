@@ -35,7 +35,8 @@ log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 60.0
 RESTART_SECONDS = 1.0
-START_SECONDS = 60.0
+SLOW_START_SECONDS = 60.0
+"""After which it is said that a door is still starting."""
 MOST_DIMSE_PROCESSES = 4
 """Unless more are asked for: four take in what a fast disk takes."""
 ORPHANS_EVERY = timedelta(days=1)
@@ -45,9 +46,10 @@ UNDER_WAY = timedelta(hours=1)
 
 @dataclass(slots=True)
 class _Door:
-    """One door process and the supervisor's end of its pipe."""
+    """One door process and the supervisor's end of its pipe; ``number`` counts those of a kind from 0."""
 
     kind: str
+    number: int
     process: BaseProcess
     lifeline: Connection
 
@@ -94,7 +96,7 @@ class Supervisor:
             self._sockets = {"dimse": dimse, "http": http}
             self._settings = _with_ports(settings, dimse, http)
             for kind, count in self._plan():
-                self._doors += [self._open(kind) for _ in range(count)]
+                self._doors += [self._open(kind, number) for number in range(count)]
             try:
                 self._settle(archive, dimse, http, started)
             finally:
@@ -196,27 +198,43 @@ class Supervisor:
         if orphans:
             log.info("orphans swept", extra={"action": "sweep", "count": orphans})
 
-    def _open(self, kind: str) -> _Door:
+    def _open(self, kind: str, number: int) -> _Door:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
             target=doors.TARGETS[kind],
-            args=(self._settings, self._sockets[kind], theirs),
+            args=(self._settings, self._sockets[kind], theirs, number),
             name=f"leanpacs-{kind}",
         )
         process.start()
         theirs.close()
-        return _Door(kind, process, ours)
+        return _Door(kind, number, process, ours)
 
     def _wait_until_ready(self) -> bool:
-        """Wait for a word from each door; False when told to stop meanwhile."""
-        deadline = time.monotonic() + START_SECONDS
+        """Wait for a word from each door, as long as it lives; False when told to stop meanwhile.
+
+        Raises
+        ------
+        ConfigError
+            A door ended before it was open.
+        """
+        started = time.monotonic()
+        told = 0
         for door in self._doors:
             while not door.lifeline.poll(0.1):
                 if self._stop.is_set():
                     return False
-                if not door.process.is_alive() or time.monotonic() > deadline:
-                    raise ConfigError(door.kind, door.process.exitcode, "the door did not start; see the log")
-            door.lifeline.recv()
+                seconds = time.monotonic() - started
+                if seconds // SLOW_START_SECONDS > told:
+                    told += 1
+                    log.warning(
+                        "a door is still starting: the machine is busy, or its disk is slow",
+                        extra={"action": "start", "door": door.kind, "seconds": round(seconds)},
+                    )
+            try:
+                door.lifeline.recv()
+            except EOFError:  # its end is closed: it has ended
+                door.process.join()
+                raise ConfigError(door.kind, door.process.exitcode, "the door did not start; see the log") from None
         return True
 
     def _watch(self) -> None:
@@ -232,7 +250,7 @@ class Supervisor:
                 self._doors.remove(door)
                 door.lifeline.close()
                 if not self._stop.wait(RESTART_SECONDS):
-                    self._doors.append(self._open(door.kind))
+                    self._doors.append(self._open(door.kind, door.number))
 
     def _close_doors(self) -> None:
         for door in self._doors:

@@ -18,8 +18,10 @@ from leanpacs.services.dimse.transport import AbortReason, Violation
 log = logging.getLogger(__name__)
 
 _MEDIUM: Final = 0
-AHEAD: Final = 3
+AHEAD: Final = 6
 """Instances that are made while one is on its way."""
+AHEAD_BYTES: Final = 32 << 20
+"""Of which together no more are begun once there is as much as this."""
 _C_STORE_RSP: Final = CommandField.C_STORE_RQ | 0x8000
 
 
@@ -49,6 +51,8 @@ class Parcel:
         Gives it in a transfer syntax; raises `UnsupportedTransferSyntax` where that cannot be.
     soon : callable, optional
         Begins what `data_set` does; what it returns is called to wait for it, and gives it or raises.
+    length : int
+        Bytes of the data set, about.
     """
 
     sop_class: str
@@ -56,6 +60,7 @@ class Parcel:
     transfer_syntax: str
     data_set: Callable[[str], DataSet]
     soon: Callable[[str], Callable[[], DataSet]] | None = None
+    length: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +199,11 @@ class Courier:
 
     def _begin(self, parcels: Sequence[Parcel]) -> None:
         """Begin to make what is not begun yet, in the form in which it will most likely be sent."""
+        length = 0
         for parcel in parcels:
+            if length > AHEAD_BYTES:
+                return
+            length += parcel.length
             options = candidates(parcel, self._contexts, self._prefer)
             if parcel.soon is not None and options and parcel.sop_uid not in self._begun:
                 uid = options[0].transfer_syntax

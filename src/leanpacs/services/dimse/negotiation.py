@@ -201,6 +201,11 @@ def _rank(uid: str) -> tuple[bool, bool]:
     return transfer_syntax(uid).lossless is not True, uid in (IMPLICIT_LE, EXPLICIT_BE)
 
 
+def prepare() -> None:
+    """Load what is needed to answer requests of those who retrieve, so that the first one need not wait for it."""
+    _rank_to_give(EXPLICIT_LE)
+
+
 def _rank_to_give(uid: str) -> tuple[bool, bool]:
     from leanpacs.transcode.target import targets
 

@@ -270,6 +270,7 @@ def parcel_of(held: InstanceRow, archive: Giving) -> Parcel:
         held.transfer_syntax,
         lambda uid: archive.data_set(held, uid),
         lambda uid: archive.data_set_soon(held, uid),
+        held.data_set_length,
     )
 
 

@@ -1,7 +1,8 @@
 """The DIMSE door: accepts connections and serves each association in a thread of its own.
 
 Several processes may serve one listening socket. All of them see a connection that comes in; each waits a
-moment, the longer the more associations it has, before it tries to take it. So the least busy one gets it.
+moment, the longer the more associations it has, before it tries to take it. So the least busy one gets it; of
+those that are equally busy it is always the same one, which has at hand what was asked for lately.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from leanpacs.services.dimse.find import Finding, FindService
 from leanpacs.services.dimse.headers import InHeaders
 from leanpacs.services.dimse.message import Command, CommandField
 from leanpacs.services.dimse.models import MODELS
-from leanpacs.services.dimse.negotiation import Terms
+from leanpacs.services.dimse.negotiation import Terms, prepare
 from leanpacs.services.dimse.requester import Peer
 from leanpacs.services.dimse.retrieve import Giving, RetrieveService
 from leanpacs.services.dimse.security import Network, is_allowed
@@ -43,6 +44,7 @@ log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.25
 _HOLD_BACK_SECONDS = 0.002
 _LONGEST_HOLD_BACK_SECONDS = 0.04
+_TURN_SECONDS = 0.0005
 # Rejecting a peer takes a thread as well; beyond this many, connections wait in the listen queue.
 _REJECTIONS_AT_ONCE = 16
 _NAMES = {
@@ -96,6 +98,8 @@ class DimseOptions:
         How long retrievals wait for what must be brought back from an archive class.
     stop_seconds : float
         How long associations may finish their current message when the door is closed.
+    turn : int
+        Number of this process among those that serve one socket: of equally busy ones the lowest takes a connection.
     """
 
     ae_title: str = "LEANPACS"
@@ -114,6 +118,7 @@ class DimseOptions:
     largest_instance_bytes: int = sys.maxsize
     timeouts: Timeouts = field(default_factory=Timeouts)
     stop_seconds: float = 10.0
+    turn: int = 0
 
     def terms(self, served: Collection[str] = ()) -> Terms:
         """The part that peers negotiate about; ``served`` are SOP classes beside verification and storage."""
@@ -224,6 +229,7 @@ class _Door:
         )
         services: dict[CommandField, Service] = {CommandField.C_ECHO_RQ: echo, CommandField.C_STORE_RQ: store}
         if holdings is not None:
+            prepare()
             services.update(_giving(holdings, options, ledger))
         self._terms = options.terms(SERVED if holdings is not None else ())
         self._services: Mapping[int, Service] = {
@@ -236,7 +242,8 @@ class _Door:
         """How long to leave a new connection to other processes."""
         if len(self._threads) >= self._options.max_associations + _REJECTIONS_AT_ONCE:
             return _POLL_SECONDS
-        return min(len(self._threads) * _HOLD_BACK_SECONDS, _LONGEST_HOLD_BACK_SECONDS)
+        turn = min(self._options.turn * _TURN_SECONDS, _HOLD_BACK_SECONDS * 0.75)
+        return min(len(self._threads) * _HOLD_BACK_SECONDS, _LONGEST_HOLD_BACK_SECONDS) + turn
 
     def accept(self, listener: socket.socket) -> None:
         """Take and serve a connection, if no other process has taken it meanwhile."""
