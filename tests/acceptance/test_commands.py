@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import data
+from leanpacs.audit import AuditAction, AuditTrail
 
 RECIPES = [
     data.Recipe(modality="CT", instance=1, series=1, seed=1, rows=64, columns=64, signed=True),
@@ -85,6 +86,8 @@ def test_from_import_to_rebuilt_catalog(tmp_path: Path, folder: Path, files: dic
         path.rename(tmp_path / path.name)
     run("rebuild-catalog", "--data", archive, "--json")
     after = exported(tmp_path / "rebuilt", archive)
+    written = [event for event in AuditTrail(archive / "audit").events() if event.action is AuditAction.EXPORT]
+    assert sum(event.instances for event in written) == len(files) + len(after)
     assert {uid: after[uid] for uid in files if uid in after} == {uid: files[uid] for uid in after if uid in files}
     assert set(files) - {gone} <= set(after)
 

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 import data
 from dimse_archive import made, put
 from leanpacs.archive.archive import open_archive
+from leanpacs.audit import AuditAction
 from leanpacs.cli.main import app
 from leanpacs.services.dimse.delivery import Parcel, Sent
 from leanpacs.services.dimse.requester import Peer
@@ -81,6 +82,13 @@ def test_an_archive(files: Path, tmp_path: Path) -> None:
         assert sorted(receiver.received) == sorted((uid, data.JPEG_2000) for uid in uids)
         code, said = run("--to", receiver.to, "--data", tmp_path / "archive", "--instance", uids[0])
         assert (code, said["sent"]) == (0, 1)
+        with open_archive(tmp_path / "archive") as archive:
+            volumes = dict(archive.catalog.traffic(["client"]))
+            events = [(event.actor, event.action, event.instances) for event in archive.audit.events()]
+        assert [(volume.requests, volume.instances) for volume in volumes.values()] == [(4, 4)]
+        told = [one for one in events if one[0] == "dimse:RECEIVER@127.0.0.1"]
+        assert [one[2] for one in told if one[1] is AuditAction.SEND] == [3, 1]
+        assert sum(one[2] for one in told if one[1] is AuditAction.RETRIEVE) == 4
         assert run("--to", receiver.to, "--data", tmp_path / "archive", "--study", "1.2.3")[0] == 1
 
 

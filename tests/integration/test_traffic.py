@@ -15,6 +15,7 @@ import pydicom
 from pydicom.dataset import Dataset
 from pynetdicom import AE, build_role, evt
 from pynetdicom.sop_class import CTImageStorage, MRImageStorage
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as StudyRootFind
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet as StudyRootGet
 
 from data import Recipe, make_instance
@@ -69,6 +70,19 @@ def get(server: Server, study_uid: str) -> int:
     return len(received)
 
 
+def find(server: Server) -> int:
+    """Number of studies that are found."""
+    ae = AE("READER")
+    ae.add_requested_context(StudyRootFind)
+    association = ae.associate(server.host, server.port)
+    assert association.is_established
+    identifier = Dataset()
+    identifier.QueryRetrieveLevel, identifier.StudyInstanceUID = "STUDY", ""
+    statuses = [status.Status for status, _ in association.send_c_find(identifier, StudyRootFind)]
+    association.release()
+    return statuses.count(0xFF00)
+
+
 def test_all_that_goes_over_the_lines(tmp_path: Path) -> None:
     data = tmp_path / "archive"
     ct, mr = make_instance(CT), make_instance(MR)
@@ -85,6 +99,7 @@ def test_all_that_goes_over_the_lines(tmp_path: Path) -> None:
             assert client.get("/studies").status_code == 200
             assert {file.status_code, coded.status_code, metadata.status_code} == {200}
         assert get(server, CT.study_uid) == 1
+        assert find(server) == 2
         exposed = ""
         deadline = time.monotonic() + 30
         while COUNTED not in exposed and time.monotonic() < deadline:
@@ -105,12 +120,17 @@ def test_all_that_goes_over_the_lines(tmp_path: Path) -> None:
     given = found["out", "dimse", "here", "CT", EXPLICIT_LE]
     assert (given["requests"], given["instances"]) == (1, 1)
     assert given["sent_bytes"] == given["raw_bytes"] > 2 * 64 * 64
+    answers = found["out", "dimse", "here", "", ""]
+    assert (answers["requests"], answers["instances"]) == (1, 0)
+    assert answers["sent_bytes"] > len(CT.study_uid) + len(MR.study_uid)
+    assert found["in", "dimse", "here", "", ""]["sent_bytes"] > 0
     assert {one["client"] for one in traffic(data, "client")} == {"CT1", "READER", "127.0.0.1"}
     trail = [
         (event.actor, event.action, event.study_uid, event.instances) for event in AuditTrail(data / "audit").events()
     ]
     here = "http:127.0.0.1"
     assert ("dimse:CT1@127.0.0.1", AuditAction.STORE, CT.study_uid, 1) in trail
+    assert ("dimse:READER@127.0.0.1", AuditAction.SEND, CT.study_uid, 1) in trail
     assert ("dimse:READER@127.0.0.1", AuditAction.RETRIEVE, CT.study_uid, 1) in trail
     assert (here, AuditAction.STORE, MR.study_uid, 1) in trail
     read = sum(entry[3] for entry in trail if entry[:3] == (here, AuditAction.RETRIEVE, MR.study_uid))

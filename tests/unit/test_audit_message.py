@@ -126,6 +126,7 @@ def test_every_action_has_its_event() -> None:
     ("action", "event_id", "letter"),
     [
         (AuditAction.STORE, "110104", "C"),
+        (AuditAction.SEND, "110102", "E"),
         (AuditAction.RETRIEVE, "110104", "R"),
         (AuditAction.QUERY, "110112", "E"),
         (AuditAction.DELETE, "110105", "D"),

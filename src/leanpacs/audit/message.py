@@ -60,6 +60,7 @@ KINDS: Final[Mapping[AuditAction, Kind]] = {
     AuditAction.STOP: Kind(_ACTIVITY, "E", Code("110121", "Application Stop")),
     AuditAction.STORE: Kind(_TRANSFERRED, "C"),
     AuditAction.QUARANTINE: Kind(_TRANSFERRED, "C"),
+    AuditAction.SEND: Kind(Code("110102", "Begin Transferring DICOM Instances"), "E"),
     AuditAction.RETRIEVE: Kind(_TRANSFERRED, "R"),
     AuditAction.QUERY: Kind(Code("110112", "Query"), "E"),
     AuditAction.EXPORT: Kind(Code("110106", "Export"), "R"),
@@ -149,7 +150,7 @@ def _outcome(event: AuditEvent) -> str:
 def _participants(root: Element, event: AuditEvent, source: Source) -> None:
     actor = Actor.of(event.actor)
     arriving = event.action in (AuditAction.STORE, AuditAction.QUARANTINE)
-    leaving = event.action in (AuditAction.RETRIEVE, AuditAction.EXPORT)
+    leaving = event.action in (AuditAction.SEND, AuditAction.RETRIEVE, AuditAction.EXPORT)
     theirs = _SOURCE if arriving else _DESTINATION if leaving else None
     ours = _DESTINATION if arriving else _SOURCE if leaving else _APPLICATION
     access = {}

@@ -29,6 +29,8 @@ class AuditAction(StrEnum):
     STOP = "stop"
     STORE = "store"
     QUERY = "query"
+    SEND = "send"
+    """It was begun; what came of it is `RETRIEVE`."""
     RETRIEVE = "retrieve"
     EXPORT = "export"
     DELETE = "delete"

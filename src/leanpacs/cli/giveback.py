@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import getpass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from leanpacs.archive.archive import Archive, open_archive
+from leanpacs.archive.giveback.exporting import Exported
 from leanpacs.archive.giveback.exporting import export as export_files
+from leanpacs.audit import AuditAction, AuditOutcome
 from leanpacs.catalog import InstanceRow
 from leanpacs.cli.options import Config, Data, Json, Quiet, settings_of
 from leanpacs.cli.output import Column, human_bytes, print_json, print_table, progress_bar
+from leanpacs.config import Settings
 from leanpacs.errors import ConfigError, InstanceNotFound
+from leanpacs.services.ledger import Party
 
 
 def export(
@@ -42,6 +48,7 @@ def export(
     failed, size, written = [], 0, 0
     with (
         open_archive(settings.storage.data, settings) as archive,
+        _told(archive, settings) as journal,
         progress_bar(quiet=quiet or json) as progress,
     ):
         task = progress.add_task("writing", total=_count(archive, study, series, instance))
@@ -51,6 +58,7 @@ def export(
             progress.advance(task)
             size += exported.size_bytes
             written += not exported.failed
+            journal(exported)
             if exported.failed:
                 failed.append((exported.instance.sop_uid, exported.failed))
     if json:
@@ -62,6 +70,23 @@ def export(
             print_table("Not written", [Column("instance"), Column("reason")], failed)
     if failed:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _told(archive: Archive, settings: Settings) -> Iterator[Callable[[Exported], None]]:
+    """Tell the audit trail what is written out, study by study."""
+    from leanpacs.cli.doors import ledger
+
+    counting = ledger(settings, archive)
+    party = Party("cli", getpass.getuser())
+
+    def note(exported: Exported) -> None:
+        outcome = AuditOutcome.FAILURE if exported.failed else AuditOutcome.SUCCESS
+        count = int(not exported.failed)
+        counting.tell(AuditAction.EXPORT, party, outcome, study_uid=exported.instance.study_uid, instances=count)
+
+    with counting.running(settings.traffic.flush_seconds):
+        yield note
 
 
 def _wanted(archive: Archive, study: str | None, series: str | None, instance: str | None) -> Iterator[InstanceRow]:

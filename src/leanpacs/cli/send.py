@@ -95,7 +95,7 @@ def send(
         return
     peer = _peer(to, prefer or (), settings)
     tally = _Tally()
-    with _parcels(settings, paths, (study, series, instance), tally) as parcels:
+    with _parcels(settings, peer, paths, (study, series, instance), tally) as parcels:
         _send(peer, settings, parcels, tally, attempts=attempts, pause=pause, quiet=quiet or json)
     _report(tally, peer, json=json)
     if tally.problems:
@@ -187,8 +187,13 @@ def _added(to: str, settings: Settings) -> Iterator[Peer]:
 
 @contextmanager
 def _parcels(
-    settings: Settings, paths: list[Path] | None, uids: tuple[str | None, str | None, str | None], tally: _Tally
+    settings: Settings,
+    peer: Peer,
+    paths: list[Path] | None,
+    uids: tuple[str | None, str | None, str | None],
+    tally: _Tally,
 ) -> Iterator[list[Parcel]]:
+    """What is to be sent; of an archive, its ledger and its audit trail are told."""
     if paths:
         from leanpacs.transcode import transcoding
 
@@ -196,15 +201,19 @@ def _parcels(
             yield list(_of_files(paths, transcoder, Path(spool), tally))
         return
     from leanpacs.archive.archive import open_archive
+    from leanpacs.cli.doors import ledger
+    from leanpacs.services.dimse.counting import announce, counted
+    from leanpacs.services.dimse.retrieve import parcel_of
+    from leanpacs.services.ledger import Party
 
     with open_archive(settings.storage.data, settings) as archive:
-        yield list(_of_archive(archive, *uids))
-
-
-def _of_archive(archive: Archive, study: str | None, series: str | None, instance: str | None) -> Iterator[Parcel]:
-    from leanpacs.services.dimse.retrieve import parcel_of
-
-    yield from (parcel_of(held, archive.retriever) for held in _held(archive, study, series, instance))
+        counting = ledger(settings, archive)
+        with counting.running(settings.traffic.flush_seconds):
+            receiver = Party("dimse", peer.ae_title, peer.host)
+            giving = counted(archive.retriever, counting, receiver)
+            held = list(_held(archive, *uids))
+            announce(counting, receiver, held)
+            yield [parcel_of(one, giving) for one in held]
 
 
 def _held(archive: Archive, study: str | None, series: str | None, instance: str | None) -> Iterable[InstanceRow]:

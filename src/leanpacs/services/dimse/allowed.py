@@ -10,10 +10,11 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Final
 
 from leanpacs.audit import AuditAction, AuditOutcome
+from leanpacs.catalog import Volume
 from leanpacs.config import Role
 from leanpacs.services.dimse.message import Command, CommandField
 from leanpacs.services.dimse.status import Reply, Status
-from leanpacs.services.ledger import Ledger, Party
+from leanpacs.services.ledger import Direction, Ledger, Party
 
 if TYPE_CHECKING:
     from leanpacs.services.dimse.association import Association, Service
@@ -41,7 +42,7 @@ def may(roles: Roles, calling: str, needed: Role | None) -> bool:
 def guarded(field: int, service: Service, roles: Roles, ledger: Ledger | None = None) -> Service:
     """Let a service answer only those who may ask for it; others get 0124H, not authorized (PS3.7 annex C).
 
-    A ledger is told of queries, and of those who are turned away.
+    A ledger is told of queries and their size, and of those who are turned away.
     """
     needed = NEEDED.get(field)
     is_query = field == CommandField.C_FIND_RQ
@@ -54,8 +55,22 @@ def guarded(field: int, service: Service, roles: Roles, ledger: Ledger | None = 
             if ledger is not None:
                 ledger.tell(AuditAction.LOGIN, party, AuditOutcome.REFUSED)
             return Reply(Status.NOT_AUTHORIZED, f"{association.calling} lacks the role {needed}")
-        if is_query and ledger is not None:
-            ledger.tell(AuditAction.QUERY, party)
-        return service(association, command)
+        if not is_query or ledger is None:
+            return service(association, command)
+        ledger.tell(AuditAction.QUERY, party)
+        return _counted(service, association, command, ledger, party)
 
     return answer
+
+
+def _counted(
+    service: Service, association: Association, command: Command, ledger: Ledger, party: Party
+) -> Reply | None:
+    """Answer a query, and count what was asked and answered."""
+    asked, answered = association.exchange.received_bytes, association.answered_bytes
+    try:
+        return service(association, command)
+    finally:
+        asked, answered = association.exchange.received_bytes - asked, association.answered_bytes - answered
+        ledger.count(Direction.IN, party, Volume(sent_bytes=asked, raw_bytes=asked))
+        ledger.count(Direction.OUT, party, Volume(1, 0, answered, answered))

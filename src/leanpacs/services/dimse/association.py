@@ -86,6 +86,8 @@ class Association:
         Sends and receives messages.
     messages : int
         Number of messages received.
+    answered_bytes : int
+        Bytes of the data sets of all responses.
     why : str
         Why the association ended, unless it was released.
     """
@@ -103,6 +105,7 @@ class Association:
         self.peer = peer
         self.calling = ""
         self.messages = 0
+        self.answered_bytes = 0
         self.why = ""
 
     def run(self, terms: Terms, *, full: bool) -> str:
@@ -154,6 +157,7 @@ class Association:
 
         With ``hold`` the answer may wait for the next message, to go with it.
         """
+        self.answered_bytes += len(data_set or b"")
         encoded = response(
             command,
             reply.status,

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from leanpacs.audit import AuditAction, AuditOutcome
 from leanpacs.catalog import InstanceRow, Volume
+from leanpacs.services.dimse.giving import DataSet, Giving
 from leanpacs.services.ledger import Direction, Ledger, Party
-
-if TYPE_CHECKING:
-    from leanpacs.services.dimse.delivery import DataSet
-    from leanpacs.services.dimse.retrieve import Giving
 
 
 def counted(archive: Giving, ledger: Ledger | None, party: Party) -> Giving:
     """The same archive, which tells a ledger what it gives to a receiver."""
     return archive if ledger is None else _Counted(archive, ledger, party)
+
+
+def announce(ledger: Ledger, party: Party, instances: Iterable[InstanceRow]) -> None:
+    """Tell the audit trail that instances are about to be sent to somebody (PS3.15 A.5.3.3)."""
+    for study_uid, count in Counter(instance.study_uid for instance in instances).items():
+        ledger.tell(AuditAction.SEND, party, study_uid=study_uid, instances=count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,8 @@ class _Counted:
         return lambda: self._counted(instance, begun())
 
     def expect(self, instances: Sequence[InstanceRow]) -> None:
-        """See `Giving.expect`."""
+        """See `Giving.expect`; told to the audit trail, too."""
+        announce(self._ledger, self._party, instances)
         self._archive.expect(instances)
 
     def bring(self, instance: InstanceRow) -> float:

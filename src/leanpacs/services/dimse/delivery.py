@@ -6,11 +6,12 @@ import logging
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from leanpacs.dicom.uids import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, transfer_syntax
 from leanpacs.errors import LeanPACSError, UnsupportedTransferSyntax
 from leanpacs.services.dimse.exchange import Exchange
+from leanpacs.services.dimse.giving import DataSet
 from leanpacs.services.dimse.message import SOME_DATA_SET, Command, CommandField, Element, encode
 from leanpacs.services.dimse.negotiation import Context
 from leanpacs.services.dimse.transport import AbortReason, Violation
@@ -23,20 +24,6 @@ AHEAD: Final = 6
 AHEAD_BYTES: Final = 32 << 20
 """Of which together no more are begun once there is as much as this."""
 _C_STORE_RSP: Final = CommandField.C_STORE_RQ | 0x8000
-
-
-class DataSet(Protocol):
-    """A data set on its way."""
-
-    @property
-    def transfer_syntax(self) -> str:
-        """UID of what ``chunks`` are in."""
-        ...
-
-    @property
-    def chunks(self) -> Iterator[bytes]:
-        """The data set in pieces, made as they are taken."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

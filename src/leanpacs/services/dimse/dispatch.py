@@ -22,8 +22,9 @@ from leanpacs.services.dimse.commitment import check, report_apart
 from leanpacs.services.dimse.counting import counted
 from leanpacs.services.dimse.delivery import Parcel, Sent
 from leanpacs.services.dimse.directory import Peers
+from leanpacs.services.dimse.giving import Giving
 from leanpacs.services.dimse.requester import Peer, Unreachable
-from leanpacs.services.dimse.retrieve import Giving, parcel_of
+from leanpacs.services.dimse.retrieve import parcel_of
 from leanpacs.services.dimse.sending import deliver, may_help
 from leanpacs.services.ledger import Ledger, Party
 
@@ -190,7 +191,9 @@ class Dispatcher:
 
     def _deliver(self, peer: Peer, rows: Sequence[OutboxRow], notes: _Notes, stop: threading.Event) -> None:
         archive = counted(self._archive, self._ledger, Party("dimse", peer.ae_title, peer.host))
-        parcels = list(self._parcels(rows, notes, archive))
+        held = list(self._held(rows, notes))
+        archive.expect(held)
+        parcels = [parcel_of(one, archive) for one in held]
         results = deliver(
             peer, self._options.ae_title, parcels, stop=stop.is_set, timeout_seconds=self._options.timeout_seconds
         )
@@ -200,11 +203,11 @@ class Dispatcher:
                 if notes.is_old():
                     notes.write(self._clock() + LEASE)
 
-    def _parcels(self, rows: Sequence[OutboxRow], notes: _Notes, archive: Giving) -> Iterator[Parcel]:
+    def _held(self, rows: Sequence[OutboxRow], notes: _Notes) -> Iterator[InstanceRow]:
         for row in rows:
             held = self._catalog.instances(sop_uid=row.sop_uid)
             if held:
-                yield parcel_of(held[0], archive)
+                yield held[0]
             else:
                 notes.failed(row, "not in the archive any more")
 

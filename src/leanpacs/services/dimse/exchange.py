@@ -26,6 +26,11 @@ class Exchange:
         Accepted presentation contexts by ID.
     max_pdu_bytes : int
         Largest PDU that the peer takes, without its six bytes of header; 0 is any.
+
+    Attributes
+    ----------
+    received_bytes : int
+        Bytes of all data sets received.
     """
 
     def __init__(self, wire: Wire, contexts: Mapping[int, Context], max_pdu_bytes: int) -> None:
@@ -36,6 +41,7 @@ class Exchange:
         self._held: Pdu = []
         self._held_bytes = 0
         self.contexts = contexts
+        self.received_bytes = 0
 
     def receive(self, first: Pdv | None = None) -> Command:
         """Read the command set of the next message, ``first`` being the header of its first PDV if that was read.
@@ -78,13 +84,18 @@ class Exchange:
         Violation, Silence, Disconnected, Aborted, Released
             It ends before its last fragment; let them pass, they end the association.
         """
-        yield from self._wire.value()
+        yield from self._value()
         while self._data_set_left:
             pdv = self._wire.next_pdv()
             if pdv.is_command or pdv.context_id != self._context_id:
                 raise Violation(AbortReason.INVALID_PARAMETER, "a data set is interrupted by another message")
             self._data_set_left = not pdv.is_last
-            yield from self._wire.value()
+            yield from self._value()
+
+    def _value(self) -> Iterator[memoryview]:
+        for part in self._wire.value():
+            self.received_bytes += len(part)
+            yield part
 
     def skip_data_set(self) -> None:
         """Read what is left of the current message's data set, and forget it."""

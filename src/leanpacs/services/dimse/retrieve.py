@@ -14,9 +14,10 @@ from leanpacs.errors import InvalidQuery, LeanPACSError
 from leanpacs.services.dimse import status
 from leanpacs.services.dimse.association import Association, cancels
 from leanpacs.services.dimse.counting import counted
-from leanpacs.services.dimse.delivery import Courier, DataSet, Parcel, Sent
+from leanpacs.services.dimse.delivery import Courier, Parcel, Sent
 from leanpacs.services.dimse.directory import Peers
 from leanpacs.services.dimse.find import read_level, require_above
+from leanpacs.services.dimse.giving import Giving
 from leanpacs.services.dimse.identifiers import Identifier, Writer, read_identifier
 from leanpacs.services.dimse.message import Command, Element
 from leanpacs.services.dimse.models import MODELS, UNIQUE_KEYS, Model
@@ -36,26 +37,6 @@ class FindingInstances(Protocol):
 
     def find_instances(self, query: Query) -> Sequence[FoundInstance]:
         """Instances that match."""
-        ...
-
-
-class Giving(Protocol):
-    """What retrievals need of an archive."""
-
-    def data_set(self, instance: InstanceRow, transfer_syntax: str | None = None) -> DataSet:
-        """An instance in a transfer syntax; raises `UnsupportedTransferSyntax` where that cannot be."""
-        ...
-
-    def data_set_soon(self, instance: InstanceRow, transfer_syntax: str) -> Callable[[], DataSet]:
-        """Begin what `data_set` does; what is returned waits for it."""
-        ...
-
-    def expect(self, instances: Sequence[InstanceRow], /) -> None:
-        """Prepare for giving all of these."""
-        ...
-
-    def bring(self, instance: InstanceRow, /) -> float:
-        """Ask for an instance that is in an archive class; the seconds that it will still take."""
         ...
 
 
@@ -220,7 +201,7 @@ class RetrieveService:
             return status.of_error(error)
         rows = sorted(found, key=lambda row: (row.held.series_id, row.instance.instance_number or 0, row.held.id))
         archive = counted(self._archive, self._ledger, receiver)
-        self._archive.expect([row.held for row in rows])
+        archive.expect([row.held for row in rows])
         job = _Job(association, command, [parcel_of(row.held, archive) for row in rows])
         wait_for(rows, self._archive.bring, self._wait_seconds, job.goes_on)
         send(job)

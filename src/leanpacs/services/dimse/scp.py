@@ -26,12 +26,13 @@ from leanpacs.services.dimse.association import Association, Service, Timeouts, 
 from leanpacs.services.dimse.commitment import STORAGE_COMMITMENT, CommitmentService, Durable
 from leanpacs.services.dimse.directory import Directory
 from leanpacs.services.dimse.find import Finding, FindService
+from leanpacs.services.dimse.giving import Giving
 from leanpacs.services.dimse.headers import InHeaders
 from leanpacs.services.dimse.message import Command, CommandField
 from leanpacs.services.dimse.models import MODELS
 from leanpacs.services.dimse.negotiation import Terms, prepare
 from leanpacs.services.dimse.requester import Peer
-from leanpacs.services.dimse.retrieve import Giving, RetrieveService
+from leanpacs.services.dimse.retrieve import RetrieveService
 from leanpacs.services.dimse.security import Network, is_allowed
 from leanpacs.services.dimse.status import Reply, Status
 from leanpacs.services.dimse.store import Landing, StoreService
