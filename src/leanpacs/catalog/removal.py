@@ -25,6 +25,7 @@ from sqlalchemy import (
 )
 
 from leanpacs.catalog import engine
+from leanpacs.catalog.ageing.tables import erasures
 from leanpacs.catalog.lookup import LEVELS, blob_ref, narrowed
 from leanpacs.catalog.rows import Action, Deleted
 from leanpacs.catalog.schema import (
@@ -144,6 +145,13 @@ def _remember(connection: Connection, deletion: Deletion, chosen: Select[Any]) -
     left = left.where(representations.c.instance_key.in_(chosen))
     due = engine.insert(connection.dialect.name, garbage).from_select(["blob_key", "due_at"], left)
     connection.execute(due.on_conflict_do_update(index_elements=["blob_key"], set_={"due_at": due.excluded.due_at}))
+    # What shares a pack with others does not go with the pack.
+    shared = select(representations.c.blob_key, literal(deletion.due_at, UtcTime)).distinct()
+    shared = shared.join_from(representations, blobs).where(
+        representations.c.instance_key.in_(chosen), representations.c.size_bytes < blobs.c.size_bytes
+    )
+    erased = engine.insert(connection.dialect.name, erasures).from_select(["blob_key", "due_at"], shared)
+    connection.execute(erased.on_conflict_do_nothing(index_elements=["blob_key"]))
 
 
 def _prune(connection: Connection, above: Sequence[Any], removed: int) -> Deleted:

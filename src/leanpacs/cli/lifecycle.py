@@ -197,8 +197,11 @@ def scrub(
             print_table("Found", [Column("blob"), Column("tier"), Column("problem")], told)
         print(
             f"{found.blobs} blobs read back ({human_bytes(found.size_bytes)}), {found.decoded} instances decoded, "
-            f"{found.second} of them by a second decoder; {found.repaired} repaired, {found.damaged} damaged"
+            f"{found.second} of them by a second decoder; {found.repaired} repaired, {found.damaged} damaged, "
+            f"{found.waiting} to be repaired when a copy has been brought back"
         )
+        for codec, count in sorted(found.without.items()):
+            print(f"{count} instances are held as {codec}, which no second decoder here reads")
     if found.damaged:
         raise typer.Exit(1)
 

@@ -62,6 +62,8 @@ class Planner:
     restored : frozenset of bytes
         Digests of blobs that were brought back from an archive class for readers: their copy on the hot tier is not
         the policy's business.
+    erased : frozenset of bytes
+        Digests of series packs that hold what was deleted: what is left in them goes elsewhere, so that they can go.
     """
 
     decider: Decider
@@ -72,6 +74,7 @@ class Planner:
     tier_copies: Mapping[str, Sequence[str]] = field(default_factory=dict)
     moves: bool = True
     restored: frozenset[bytes] = frozenset()
+    erased: frozenset[bytes] = frozenset()
 
     def plan(self, pages: Iterable[Page], read: Read, limit: int) -> Plan:
         """Look at everything once and keep the ``limit`` best tasks; memory does not grow with the archive.
@@ -139,9 +142,8 @@ class Planner:
     def _sketch_together(self, outline: Outline, mean: Held, wanted: Wanted) -> Sketch | None:
         """What a uniform series needs of which every instance is as it should be by itself."""
         number, ends = outline.instances, (outline.low, outline.high)
-        if mean.forms[0].is_shared and (
-            wanted.pack == "instance" or outline.stored_bytes < _LIVE_SHARE * mean.forms[0].blob_bytes
-        ):
+        least = (1.0 if self.erased else _LIVE_SHARE) * mean.forms[0].blob_bytes
+        if mean.forms[0].is_shared and (wanted.pack == "instance" or outline.stored_bytes < least):
             return None
         gathered = {_may_be_gathered(end, end.forms[0]) for end in ends}
         if wanted.pack == "series" and number > 1 and gathered != {False}:
@@ -191,7 +193,7 @@ class Planner:
             if step is not None:
                 yield step
             else:
-                ready.append((held, smallest(packs), wanted))
+                ready.append((held, self._main(packs), wanted))
         complete = len(ready) == len(of_series)
         yield from self._untried(self._together(ready, complete=complete), tried)
 
@@ -211,7 +213,7 @@ class Planner:
 
     def _own_steps(self, held: Held, packs: list[Form], wanted: Wanted) -> Iterator[Task]:
         """What is to be done with an instance by itself, the first thing first."""
-        main = packs[0] if len(packs) == 1 else smallest(packs)
+        main = self._main(packs)
         if not is_as_small(main, wanted):
             yield self._encoding(Step.RECOMPRESS, held, main, wanted.preset, wanted, wanted.rule_for("preset"))
         newest = self.dictionaries.get(held.sop_class, 0)
@@ -237,7 +239,7 @@ class Planner:
         placed: dict[bytes, list[_Ready]] = {}
         for held, form, wanted in ready:
             wasteful = complete and form.is_shared and live[form.sha256] < _LIVE_SHARE * form.blob_bytes
-            if form.is_shared and (wanted.pack == "instance" or wasteful):
+            if form.is_shared and (wanted.pack == "instance" or wasteful or form.sha256 in self.erased):
                 yield _task(
                     Step.SEPARATE, "", wanted.rule_for("pack"), [(held, form)], 0, _moving(form.size_bytes), wanted
                 )
@@ -286,6 +288,12 @@ class Planner:
             _moving(size),
             wanted,
         )
+
+    def _main(self, packs: list[Form]) -> Form:
+        """The form that counts: not one that goes because of what else is in its pack."""
+        if len(packs) == 1:
+            return packs[0]
+        return smallest([form for form in packs if form.sha256 not in self.erased] or packs)
 
     def _tiers(self, copies: Collection[str], wanted: Wanted) -> tuple[str, ...]:
         """The tiers that the policy names for what stands on some, its own one first."""

@@ -173,6 +173,7 @@ class Lifecycle:
             tier_copies={name: tier.copies for name, tier in self._settings.tiers.items()},
             moves=bool(self._policy.tiers),
             restored=frozenset(row.form.blob.digest.raw for row in self._catalog.restores()),
+            erased=ageing.erased(self._now()),
         )
         return planner.plan(ageing.outlines(), ageing.read, limit)
 

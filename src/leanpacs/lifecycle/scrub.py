@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import random
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from leanpacs.archive.archive import Archive
-from leanpacs.archive.care.repair import repair
+from leanpacs.archive.care.repair import Repair, repair
 from leanpacs.archive.care.secondlook import look_again
 from leanpacs.audit import AuditAction, AuditEvent, AuditOutcome
 from leanpacs.catalog import Kind
@@ -27,7 +29,11 @@ NAME: Final = "scrub"
 
 @dataclass(slots=True)
 class Scrubbed:
-    """What a scrub has found: blobs and bytes read, instances decoded, what was repaired and what could not be."""
+    """What a scrub has found: blobs and bytes read, instances decoded, what was repaired and what could not be.
+
+    ``waiting`` are those that wait for what they can be repaired from, in an archive class. ``without`` counts decoded
+    instances that no second decoder here reads, by what their frames are coded with.
+    """
 
     blobs: int = 0
     size_bytes: int = 0
@@ -35,6 +41,8 @@ class Scrubbed:
     second: int = 0
     repaired: int = 0
     damaged: int = 0
+    waiting: int = 0
+    without: Counter[str] = field(default_factory=Counter)
     unreachable: int = 0
 
 
@@ -74,8 +82,12 @@ class Scrubber:
         stop: Callable[[], bool] = lambda: False,
         told: Callable[[BlobRef, str], None] = lambda blob, problem: None,
     ) -> Scrubbed:
-        """Scrub all blobs that nobody has read back for so long; those never read back come first."""
+        """Scrub all blobs that nobody has read back for so long; those never read back come first.
+
+        What was found damaged before is tried again at the beginning: what it needs may have come.
+        """
         total, before, skipped = Scrubbed(), self._now() - older_than, set[BlobRef]()
+        self._repair_known(total, told, stop)
         while not stop():
             page = self._archive.catalog.ageing.to_scrub(before, PAGE + len(skipped))
             page = [row for row in page if row.blob not in skipped]
@@ -87,6 +99,21 @@ class Scrubber:
                 if not self._scrub(row, decode_percent, total, told):
                     skipped.add(row.blob)
         return total
+
+    def _repair_known(self, total: Scrubbed, told: Callable[[BlobRef, str], None], stop: Callable[[], bool]) -> None:
+        for row in self._archive.catalog.ageing.damaged():
+            if stop():
+                return
+            blob, now = row.blob, self._now()
+            with suppress(StoreUnavailable):
+                problem = self._problem(blob, 100.0, total)
+                if not problem:
+                    self._note(blob, "", Outcome.DONE, now)
+                elif repair(self._archive, blob, now) is Repair.DONE:
+                    total.repaired += 1
+                    told(blob, f"repaired: {problem}")
+                    self._tell(blob, f"repaired: {problem}", AuditOutcome.SUCCESS)
+                    self._note(blob, "", Outcome.DONE, now)
 
     def _scrub(
         self, row: ScrubRow, decode_percent: float, total: Scrubbed, told: Callable[[BlobRef, str], None]
@@ -102,20 +129,28 @@ class Scrubber:
         total.blobs += 1
         total.size_bytes += blob.size_bytes
         outcome = Outcome.DONE
-        if problem and repair(self._archive, blob, now):
+        repaired = repair(self._archive, blob, now) if problem else Repair.DONE
+        if problem and repaired is Repair.DONE:
             total.repaired += 1
             told(blob, f"repaired: {problem}")
             self._tell(blob, f"repaired: {problem}", AuditOutcome.SUCCESS)
             problem = ""
         elif problem:
-            outcome = Outcome.FAILED
-            total.damaged += 1
+            outcome = Outcome.WAITING if repaired is Repair.WAITING else Outcome.FAILED
+            if repaired is Repair.WAITING:
+                problem = f"{problem}; it is repaired when a copy has been brought back from an archive class"
+                total.waiting += 1
+            else:
+                total.damaged += 1
             told(blob, problem)
             self._tell(blob, problem, AuditOutcome.FAILURE)
+        self._note(blob, problem, outcome, now)
+        return True
+
+    def _note(self, blob: BlobRef, problem: str, outcome: Outcome, now: datetime) -> None:
         with self._archive.catalog.writing() as transaction:
             transaction.ageing.note_scrub(blob, problem, now=now)
             transaction.ageing.add_up(Done(NAME, "", outcome, blob.size_bytes), now=now)
-        return True
 
     def _problem(self, blob: BlobRef, decode_percent: float, total: Scrubbed) -> str:
         """What is wrong with a blob; '' when its bytes, and what was decoded of it, are as they should be."""
@@ -135,13 +170,15 @@ class Scrubber:
                 continue
             work = (store, names, blob.digest, instance.sop_uid, instance.data_set_digest)
             try:
-                second = self._executor.submit(look_again, *work).result()
+                look = self._executor.submit(look_again, *work).result()
             except BeingRestored:
                 return ""  # its digest is right; nobody waits hours to decode a sample
             except (LeanPACSError, WorkerError, OSError) as error:
                 return f"{instance.sop_uid}: {error}"
             total.decoded += 1
-            total.second += bool(second)
+            total.second += bool(look.decoder)
+            if look.codec and not look.decoder:
+                total.without[look.codec] += 1
         return ""
 
     def _tell(self, blob: BlobRef, problem: str, outcome: AuditOutcome) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import suppress
 from datetime import datetime
+from enum import StrEnum
 
 from leanpacs.archive.archive import Archive
 from leanpacs.archive.settle.again import Again, Source, remake
@@ -17,26 +18,42 @@ from leanpacs.refs import BlobRef
 log = logging.getLogger(__name__)
 
 
-def repair(archive: Archive, blob: BlobRef, now: datetime) -> bool:
-    """Repair a blob, whatever is still there of it; whether everything that it held is held again.
+class Repair(StrEnum):
+    """What became of a damaged blob."""
 
-    The damaged bytes go only when better ones have been read, and compared with the digest.
+    DONE = "repaired"
+    WAITING = "waits"
+    """What it can be repaired from is being brought back from an archive class."""
+    FAILED = "damaged"
+
+
+def repair(archive: Archive, blob: BlobRef, now: datetime) -> Repair:
+    """Repair a blob, whatever is still there of it: whether everything that it held is held again.
+
+    The damaged bytes go only when better ones have been read, and compared with the digest. What is in an archive class
+    is asked for; call again until it is there.
     """
-    if _from_another_tier(archive, blob):
+    found = _from_another_tier(archive, blob)
+    if found is Repair.DONE:
         log.warning("a damaged blob was repaired from another tier", extra={"action": "scrub", "blob": blob.digest.hex})
-        return True
+        return found
     holders = archive.catalog.instances_in(blob.digest)
-    made = [_from_another_form(archive, instance, blob, now) for instance in holders]
-    return bool(made) and all(made)
+    made = {_from_another_form(archive, instance, blob, now) for instance in holders}
+    if made == {Repair.DONE}:
+        return Repair.DONE
+    return Repair.WAITING if Repair.WAITING in {found, *made} else Repair.FAILED
 
 
-def _from_another_tier(archive: Archive, blob: BlobRef) -> bool:
-    target = archive.stores.at(blob.tier)
+def _from_another_tier(archive: Archive, blob: BlobRef) -> Repair:
+    target, outcome = archive.stores.at(blob.tier), Repair.FAILED
     for store in archive.stores:
         if store.tier == blob.tier:
             continue
         with suppress(LeanPACSError, OSError):
             store.check(blob.digest)
+            if store.restore(blob.digest) > 0.0:
+                outcome = Repair.WAITING
+                continue
             with target.writer() as writer:
                 for piece in store.chunks(blob.digest):
                     writer.file.write(piece)
@@ -46,24 +63,28 @@ def _from_another_tier(archive: Archive, blob: BlobRef) -> bool:
                 writer.commit()
                 archive.step("repaired bytes durable")
             target.check(blob.digest)
-            return True
-    return False
+            return Repair.DONE
+    return outcome
 
 
-def _from_another_form(archive: Archive, instance: InstanceRow, damaged: BlobRef, now: datetime) -> bool:
+def _from_another_form(archive: Archive, instance: InstanceRow, damaged: BlobRef, now: datetime) -> Repair:
     held = archive.catalog.representations(instance.id)
     broken = [row for row in held if row.blob == damaged]
     others = [row for row in held if row.blob.digest != damaged.digest and row.kind is Kind.PACK]
-    for other in others:
-        for row in broken:
-            with suppress(LeanPACSError, OSError):
+    outcome = Repair.FAILED if broken else Repair.DONE
+    for other in others if broken else ():
+        with suppress(LeanPACSError, OSError):
+            if archive.stores.at(other.blob.tier).restore(other.blob.digest) > 0.0:
+                outcome = Repair.WAITING
+                continue
+            for row in broken:
                 _remade(archive, instance, row, other, now)
-                log.warning(
-                    "a damaged form was made again from another one",
-                    extra={"action": "scrub", "blob": damaged.digest.hex, "sop_uid": instance.sop_uid},
-                )
-                return True
-    return not broken
+            log.warning(
+                "a damaged form was made again from another one",
+                extra={"action": "scrub", "blob": damaged.digest.hex, "sop_uid": instance.sop_uid},
+            )
+            return Repair.DONE
+    return outcome
 
 
 def _remade(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from leanpacs.archive.giveback.passing import syntax_of_held
+from leanpacs.archive.giveback.passing import SYNTAX_OF, declared, syntax_of_held
 from leanpacs.archive.giveback.seriespack import packed_instance
+from leanpacs.archive.manifest import Form
+from leanpacs.archive.settle.representing import codec_name
 from leanpacs.archive.settle.settling import dictionaries_of
 from leanpacs.codecs import registry
 from leanpacs.codecs.second import second_decoders
+from leanpacs.dicom.frames import FrameSpec
 from leanpacs.errors import DecodeError, UnsupportedFrame, VerificationError
 from leanpacs.refs import Digest
 from leanpacs.storage.store import BlobStore
@@ -16,15 +21,21 @@ from leanpacs.storage.store import BlobStore
 MOST_FRAMES = 8
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a second look came to: the decoder, '' where none here decodes such frames, and what they are coded with.
+
+    ``codec`` is '' where no frame is held as a code stream of ours.
+    """
+
+    decoder: str = ""
+    codec: str = ""
+
+
 def look_again(
     store: BlobStore, dictionary_names: tuple[str, ...], pack: Digest, sop_uid: str, expected: Digest
-) -> str:
+) -> Look:
     """Rebuild the data set of a pack, compare it with what was received, and some frames with a second decoder's.
-
-    Returns
-    -------
-    str
-        The second decoder; '' where there is none for these frames.
 
     Raises
     ------
@@ -36,22 +47,43 @@ def look_again(
         actual = packed.digest()
         if actual != expected:
             raise VerificationError("the data set is not the one received", expected.hex, actual.hex)
-        # Others show what was meant only where code streams hold plain samples, as a transfer syntax demands.
-        coding, syntax = packed.manifest.pixel, syntax_of_held(packed.manifest)
-        if coding is None or syntax is None:
-            return ""
+        coding = packed.manifest.pixel
+        if coding is None:
+            return Look()
+        syntax = SYNTAX_OF.get(coding.codec)
+        if syntax is None or packed.manifest.form is not Form.FRAMES:
+            return Look("", codec_name(packed.manifest))
+        is_plain = syntax_of_held(packed.manifest) is not None
         step = -(-packed.manifest.frames // MOST_FRAMES)
+        streams = {number: packed.stream(number) for number in range(1, packed.manifest.frames + 1, step)}
         for decoder in second_decoders(syntax):
             try:
-                for number in range(1, packed.manifest.frames + 1, step):
-                    stream = packed.stream(number)
-                    first = registry.decode_received(stream, syntax, coding.spec).samples
-                    second = decoder.decode(stream, syntax, coding.spec).samples
+                for number, stream in streams.items():
+                    spec = coding.spec if is_plain else _as_held(coding.codec, stream, coding.spec)
+                    first = registry.decode_received(stream, syntax, spec).samples
+                    second = decoder.decode(stream, syntax, spec).samples
                     if not np.array_equal(first, second):
                         raise VerificationError(
                             f"{decoder.library()} decodes frame {number} to other samples", coding.library, decoder.name
                         )
             except (UnsupportedFrame, DecodeError):
                 continue  # it does not decode such frames; the next one may
-            return decoder.library()
-    return ""
+            return Look(decoder.library(), coding.codec)
+    return Look("", coding.codec)
+
+
+def _as_held(codec: str, stream: bytes, spec: FrameSpec) -> FrameSpec:
+    """What a code stream says of itself: packs hold signs as offset binary, and sparse values as indexes of them."""
+    bits, is_signed = declared(codec, stream, is_signed=False)
+    return FrameSpec(
+        rows=spec.rows,
+        columns=spec.columns,
+        samples_per_pixel=spec.samples_per_pixel,
+        bits_allocated=8 if bits <= 8 else 16,
+        bits_stored=bits,
+        high_bit=bits - 1,
+        pixel_representation=int(is_signed),
+        planar_configuration=0,
+        photometric_interpretation="RGB" if spec.samples_per_pixel == 3 else "MONOCHROME2",
+        number_of_frames=1,
+    )

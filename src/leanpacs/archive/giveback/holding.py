@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeVar
 
 from leanpacs.archive.giveback.cost import seconds_to_read
 from leanpacs.archive.giveback.opened import open_landed, open_pack
@@ -16,12 +18,24 @@ from leanpacs.archive.giveback.restoring import ask_for_study
 from leanpacs.archive.giveback.shelf import Opened, Shelf
 from leanpacs.archive.settle.settling import dictionaries_of
 from leanpacs.catalog import Catalog, InstanceRow, Kind, RepresentationRow
-from leanpacs.errors import BeingRestored, BlobNotFound, InstanceNotFound, StorageError
+from leanpacs.errors import (
+    BeingRestored,
+    BlobNotFound,
+    DecodeError,
+    InstanceNotFound,
+    LeanPACSError,
+    StorageError,
+    StoreUnavailable,
+)
 from leanpacs.refs import Digest, Tier
 from leanpacs.storage.dictionary import Dictionary
 from leanpacs.storage.store import Availability
 from leanpacs.storage.stores import Stores
 from leanpacs.transcode.source import OpenInstance
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 OPEN_ATTEMPTS: Final = 3
 """An instance may be settled between looking up where it is and opening it; then it is looked up again."""
@@ -30,6 +44,15 @@ SHELF_BYTES: Final = 64 << 20
 PLACES_SECONDS: Final = 30.0
 """How long a better form that was made meanwhile may stay unnoticed."""
 MOST_PLACES: Final = 20_000
+
+
+@dataclass(slots=True)
+class Damaged:
+    """Stored forms that turned out to be damaged while one request was answered (keys), and the one opened last."""
+
+    rows: list[int] = field(default_factory=list)
+    last: RepresentationRow | None = None
+    others: int = 0
 
 
 class Holdings:
@@ -77,14 +100,89 @@ class Holdings:
         with ExitStack() as stack:
             yield self._enter(stack, instance, wanted)
 
-    def _enter(self, stack: ExitStack, instance: InstanceRow, wanted: str | None) -> OpenInstance:
+    def pieces(self, instance: InstanceRow, give: Callable[[OpenInstance], Iterator[bytes]]) -> Iterator[bytes]:
+        """What ``give`` takes from an instance, and what is the same whichever form that is held in.
+
+        Where a form turns out to be damaged on the way, another one goes on from there; see :meth:`goes_on`.
+        """
+        sent, has_begun, damaged = 0, False, Damaged()
+        while True:
+            with ExitStack() as stack:
+                opened = self._enter(stack, instance, None, damaged)
+                skipped = 0
+                try:
+                    for piece in give(opened):
+                        rest = piece[max(sent - skipped, 0) :] if skipped < sent else piece
+                        skipped += len(piece)
+                        if skipped > sent or not has_begun:
+                            has_begun = True
+                            yield rest
+                            sent += len(rest)
+                    return
+                except (LeanPACSError, OSError) as error:
+                    if not self.goes_on(damaged, error):
+                        raise
+
+    def work_on(self, instance: InstanceRow, wanted: str | None, work: Callable[[OpenInstance], T]) -> T:
+        """What ``work`` makes of an instance; of another form where one turns out to be damaged."""
+        with self.worked_on(instance, wanted, work) as made:
+            return made
+
+    @contextmanager
+    def worked_on(self, instance: InstanceRow, wanted: str | None, work: Callable[[OpenInstance], T]) -> Iterator[T]:
+        """As :meth:`work_on`; the instance stays open."""
+        damaged = Damaged()
+        while True:
+            with ExitStack() as stack:
+                opened = self._enter(stack, instance, wanted, damaged)
+                try:
+                    made = work(opened)
+                except (StorageError, DecodeError) as error:
+                    if not self.goes_on(damaged, error):
+                        raise
+                    continue
+                yield made
+                return
+
+    def goes_on(self, damaged: Damaged, error: Exception) -> bool:
+        """Note that the form that was opened last is damaged: the scrub looks at it; whether there is another one."""
+        row = damaged.last
+        if row is None:
+            return False
+        damaged.rows.append(row.id)
+        if isinstance(error, StoreUnavailable | BeingRestored | BlobNotFound):
+            return damaged.others > 0
+        log.error(
+            "blob %s on tier %s is damaged: %s",
+            row.blob.digest,
+            row.blob.tier,
+            error,
+            extra={"action": "retrieve", "blob": row.blob.digest.hex},
+        )
+        with suppress(LeanPACSError), self._catalog.writing() as transaction:
+            transaction.ageing.note_scrub(row.blob, f"found when it was read: {error}", now=datetime.now(UTC))
+        return damaged.others > 0
+
+    @contextmanager
+    def opened_but(self, instance: InstanceRow, wanted: str | None, damaged: Damaged) -> Iterator[OpenInstance]:
+        """As :meth:`opened`, without the forms that turned out to be damaged."""
+        with ExitStack() as stack:
+            yield self._enter(stack, instance, wanted, damaged)
+
+    def _enter(
+        self, stack: ExitStack, instance: InstanceRow, wanted: str | None, damaged: Damaged | None = None
+    ) -> OpenInstance:
         """Open the best of the stored forms that can be opened; what was asked for may be there at once."""
+        damaged = damaged or Damaged()
         problems: list[StorageError] = []
         for attempt in range(OPEN_ATTEMPTS):
             problems = []
-            for row in self._best_first(self._held(instance, anew=attempt > 0), wanted):
+            held = [row for row in self._held(instance, anew=attempt > 0) if row.id not in damaged.rows]
+            for row in self._best_first(held, wanted):
                 try:
-                    return stack.enter_context(self._context(instance, row))
+                    opened = stack.enter_context(self._context(instance, row))
+                    damaged.last, damaged.others = row, len(held) - 1
+                    return opened
                 except StorageError as error:
                     problems.append(error)
             if not any(isinstance(error, BlobNotFound | BeingRestored) for error in problems):
@@ -92,7 +190,7 @@ class Holdings:
             asleep = next((error for error in problems if isinstance(error, BeingRestored)), None)
             if asleep is not None and attempt:
                 self._ask_for(instance, asleep)
-        raise problems[0]
+        raise problems[0] if problems else InstanceNotFound(instance.sop_uid)
 
     def _held(self, instance: InstanceRow, *, anew: bool) -> list[RepresentationRow]:
         held = None if anew else self._places.get(instance)
@@ -105,7 +203,7 @@ class Holdings:
 
     def _best_first(self, held: list[RepresentationRow], wanted: str | None) -> list[RepresentationRow]:
         """What can be read at once before what must be asked for, then what is soonest had as wanted."""
-        if len(held) == 1:
+        if len(held) < 2:
             return held
 
         def cost(row: RepresentationRow) -> tuple[int, float]:

@@ -16,7 +16,7 @@ from leanpacs import __version__
 from leanpacs.archive.giveback.checks import SpotChecks
 from leanpacs.archive.giveback.choosing import Origin
 from leanpacs.archive.giveback.given import FrameBytes, Held, Part10
-from leanpacs.archive.giveback.holding import Holdings
+from leanpacs.archive.giveback.holding import Damaged, Holdings
 from leanpacs.archive.giveback.kept import Kept
 from leanpacs.archive.giveback.opened import SettledInstance
 from leanpacs.archive.giveback.passing import syntax_of_held
@@ -24,11 +24,11 @@ from leanpacs.archive.manifest import Form
 from leanpacs.catalog import InstanceRow, Kind
 from leanpacs.dicom.uids import EXPLICIT_LE
 from leanpacs.dicom.uids import transfer_syntax as syntax_of
-from leanpacs.errors import CodecError, DecodeError, DicomError, FrameNotFound, UnsupportedTransferSyntax
+from leanpacs.errors import CodecError, DecodeError, DicomError, FrameNotFound, StorageError, UnsupportedTransferSyntax
 from leanpacs.transcode.source import OpenInstance
 
 if TYPE_CHECKING:
-    from leanpacs.transcode.engine import Transcoder
+    from leanpacs.transcode.engine import Transcoded, Transcoder
     from leanpacs.transcode.envelope import Envelope
     from leanpacs.transcode.rendering import View
     from leanpacs.transcode.target import Target
@@ -105,8 +105,7 @@ class Maker:
         return rebuilt[: manifest.preface], rebuilt[manifest.preface :]
 
     def _rebuilt(self, instance: InstanceRow) -> bytes:
-        with self._holdings.opened(instance) as opened:
-            return b"".join([opened.preface(), *opened.data_set()])
+        return self._holdings.work_on(instance, None, lambda opened: b"".join([opened.preface(), *opened.data_set()]))
 
     def _kept(self, cache: Kept, instance: InstanceRow, wanted: str) -> bytes:
         """UID of the transfer syntax that it comes in, a zero byte, and the data set."""
@@ -158,11 +157,12 @@ class Maker:
 
         def made() -> bytes:
             encapsulated = syntax_of(instance.transfer_syntax).encapsulated
-            with (
-                self._holdings.opened(instance) as opened,
-                told_as_unsupported(EXPLICIT_LE, encapsulated=encapsulated),
-            ):
-                return self.transcoder().rendered(opened, number, view)
+
+            def rendered(opened: OpenInstance) -> bytes:
+                with told_as_unsupported(EXPLICIT_LE, encapsulated=encapsulated):
+                    return self.transcoder().rendered(opened, number, view)
+
+            return self._holdings.work_on(instance, None, rendered)
 
         return self._cache.fetch(_cache_key(instance, number, repr(view)), made) if self._cache else made()
 
@@ -214,12 +214,17 @@ class Maker:
         """First the UID of the transfer syntax that it comes in, then the bytes."""
         target = _target(wanted, self._checks.are_due(instance, wanted))
         encapsulated = syntax_of(instance.transfer_syntax).encapsulated
+        transcoder = self.transcoder()
+
+        def make(opened: OpenInstance) -> Transcoded:
+            with told_as_unsupported(target.transfer_syntax, encapsulated=encapsulated):
+                return transcoder.file(opened, target) if with_meta else transcoder.data_set(opened, target)
+
+        # Encapsulated frames are all written when this is made: damage shows in time for another copy to be taken.
         with (
-            self._holdings.opened(instance, target.transfer_syntax) as opened,
+            self._holdings.worked_on(instance, target.transfer_syntax, make) as made,
             told_as_unsupported(target.transfer_syntax, encapsulated=encapsulated),
         ):
-            transcoder = self.transcoder()
-            made = transcoder.file(opened, target) if with_meta else transcoder.data_set(opened, target)
             yield made.account.transfer_syntax.encode()
             yield from made.pieces
 
@@ -277,17 +282,33 @@ class Maker:
             made.close()
 
     def _made(self, instance: InstanceRow, numbers: Sequence[int], wanted: str) -> Generator[FrameBytes]:
-        with self._holdings.opened(instance, wanted) as opened:
-            count = opened.frame_count()
+        left, damaged = list(numbers), Damaged()
+        while True:
+            with self._holdings.opened_but(instance, wanted, damaged) as opened:
+                try:
+                    for frame in self._made_from(instance, opened, tuple(left), wanted):
+                        yield frame
+                        left.pop(0)
+                    return
+                except (StorageError, DecodeError) as error:
+                    # What was received damaged is told of as unsupported: a fault here is one of the archive.
+                    if not self._holdings.goes_on(damaged, error):
+                        raise
+
+    def _made_from(
+        self, instance: InstanceRow, opened: OpenInstance, numbers: Sequence[int], wanted: str
+    ) -> Iterator[FrameBytes]:
+        count = opened.frame_count()
+        for number in numbers:
+            if not 1 <= number <= count:
+                raise FrameNotFound(number, count)
+        encapsulated = _holds_streams(opened)
+        if encapsulated and wanted == instance.transfer_syntax:
             for number in numbers:
-                if not 1 <= number <= count:
-                    raise FrameNotFound(number, count)
-            encapsulated = _holds_streams(opened)
-            if encapsulated and wanted == instance.transfer_syntax:
-                yield from (FrameBytes(wanted, opened.frame(number)) for number in numbers)
-                return
-            with told_as_unsupported(wanted, encapsulated=encapsulated):
-                yield from self._frames_in(instance, opened, numbers, wanted)
+                yield FrameBytes(wanted, opened.frame(number))
+            return
+        with told_as_unsupported(wanted, encapsulated=encapsulated):
+            yield from self._frames_in(instance, opened, numbers, wanted)
 
     def _frames_in(
         self, instance: InstanceRow, opened: OpenInstance, numbers: Sequence[int], wanted: str

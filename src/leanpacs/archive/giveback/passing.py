@@ -58,7 +58,7 @@ def syntax_of_held(manifest: Manifest) -> str:
 def is_as_demanded(codec: str, stream: bytes, spec: FrameSpec) -> bool:
     """Tell whether a code stream declares the bits and the sign that PS3.5 8.2 wants beside this data set."""
     try:
-        bits, is_signed = _declared(codec, stream, bool(spec.pixel_representation))
+        bits, is_signed = declared(codec, stream, is_signed=bool(spec.pixel_representation))
     except DecodeError:
         return False
     # JPEG-LS of fewer bits than fill the first byte is what some readers refuse; the writer avoids it, too.
@@ -66,7 +66,14 @@ def is_as_demanded(codec: str, stream: bytes, spec: FrameSpec) -> bool:
     return bits == max(spec.bits_stored, least) and is_signed == bool(spec.pixel_representation)
 
 
-def _declared(codec: str, stream: bytes, is_signed: bool) -> tuple[int, bool]:
+def declared(codec: str, stream: bytes, *, is_signed: bool) -> tuple[int, bool]:
+    """Bits and sign that a code stream declares; ``is_signed`` is taken for those that have no sign.
+
+    Raises
+    ------
+    DecodeError
+        It is none of this codec.
+    """
     if codec == JpegXL.name:
         return jpegxl_header(codec, stream).shape.precision, is_signed
     if codec == JpegLS.name:

@@ -322,9 +322,11 @@ class Retriever:
         return Part10(instance.transfer_syntax, len(first) + instance.data_set_length, _rejoined(first, chunks))
 
     def _streamed(self, instance: InstanceRow, preface_of: Callable[[bytes], bytes]) -> Iterator[bytes]:
-        with self.opened(instance) as opened:
+        def give(opened: OpenInstance) -> Iterator[bytes]:
             yield preface_of(opened.preface())
             yield from opened.data_set()
+
+        return self._holdings.pieces(instance, give)
 
     def opened(self, instance: InstanceRow) -> AbstractContextManager[OpenInstance]:
         """Open an instance in whichever form it is kept."""

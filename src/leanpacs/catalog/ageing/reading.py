@@ -8,11 +8,19 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final
 
-from sqlalchemy import Connection, LargeBinary, bindparam, func, select, type_coerce
+from sqlalchemy import Connection, LargeBinary, bindparam, exists, func, select, type_coerce
 
 from leanpacs.catalog.ageing import outlines
 from leanpacs.catalog.ageing.rows import Form, Held, HoldRow, Key, ScrubRow, Sums, Tried
-from leanpacs.catalog.ageing.tables import holds, lifecycle_state, lifecycle_sums, lifecycle_work, scrubs, series_reads
+from leanpacs.catalog.ageing.tables import (
+    erasures,
+    holds,
+    lifecycle_state,
+    lifecycle_sums,
+    lifecycle_work,
+    scrubs,
+    series_reads,
+)
 from leanpacs.catalog.engine import Database
 from leanpacs.catalog.lookup import blob_ref
 from leanpacs.catalog.schema import blobs, garbage, instances, names_of, plain, representations, series, studies
@@ -216,6 +224,13 @@ class AgeingView:
         columns = [holds.c[name] for name in names_of(HoldRow)]
         with self._database.reading() as connection:
             return [HoldRow(*row) for row in connection.execute(select(*columns).order_by(holds.c.id))]
+
+    def erased(self, now: datetime) -> frozenset[bytes]:
+        """Digests of the packs in use that hold what was deleted, and whose time of grace is over."""
+        query = select(type_coerce(blobs.c.digest, LargeBinary)).join_from(erasures, blobs)
+        query = query.where(erasures.c.due_at <= now, exists().where(representations.c.blob_key == erasures.c.blob_key))
+        with self._database.reading() as connection:
+            return frozenset(connection.scalars(query))
 
     def to_scrub(self, before: datetime, limit: int) -> list[ScrubRow]:
         """Blobs in use that nobody has read back since ``before``, nor written, those not read for longest first."""

@@ -88,3 +88,11 @@ scrubs: Final = Table(
     Index(None, "checked_at"),
 )
 """When a blob was last read back whole, and what was wrong with it."""
+
+erasures: Final = Table(
+    "erasures",
+    METADATA,
+    Column("blob_key", KEY, ForeignKey("blobs.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("due_at", UtcTime, nullable=False),
+)
+"""Series packs that hold what was deleted: from ``due_at`` on, what is left in them goes into other ones."""

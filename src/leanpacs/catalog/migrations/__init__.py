@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from leanpacs.catalog.engine import Database
 
-HEAD: Final = "0008"
+HEAD: Final = "0009"
 _ADVISORY_LOCK: Final = 0x4C65616E  # 'Lean'
 
 

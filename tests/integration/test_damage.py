@@ -1,0 +1,139 @@
+"""What is damaged is read from another copy, found, repaired, also from an archive class; what is deleted is gone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+import data
+from ageing import Clock, aged, given_back, inline, taken_in
+from leanpacs.archive.archive import Archive, open_archive
+from leanpacs.archive.care.secondlook import look_again
+from leanpacs.catalog import RepresentationRow
+from leanpacs.codecs.second import second_decoders
+from leanpacs.config import Settings
+from leanpacs.dicom import uids
+from leanpacs.lifecycle.policy import Policy
+from leanpacs.lifecycle.runner import Lifecycle
+
+RECIPES = [data.Recipe(modality="CT", instance=n, seed=n, frames=3, rows=64, columns=64, signed=True) for n in range(6)]
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Iterator[Archive]:
+    """An empty archive with a second disk and an archive class."""
+    settings = Settings(
+        storage={"minimum_free_bytes": 0},
+        delete={"grace_seconds": 86_400},
+        lifecycle={"replaced_grace_seconds": 0},
+        tiers={
+            "warm": {"kind": "local", "url": str(tmp_path / "warm")},
+            "cold": {"kind": "archive", "url": str(tmp_path / "cold"), "restore_seconds": 0.5},
+        },
+    )
+    with open_archive(tmp_path / "archive", settings) as opened:
+        yield opened
+
+
+def policy(**then: object) -> Policy:
+    """All of it in one rule."""
+    return Policy.model_validate({"name": "x", "rules": [{"name": "all", "then": then}]})
+
+
+def spoil(archive: Archive, form: RepresentationRow) -> None:
+    """Overwrite the end of the second frame of a pack on the hot tier."""
+    (path,) = archive.store.spool_folder().parent.rglob(form.blob.digest.hex)
+    span = list(form.frames)[1]
+    path.chmod(0o600)
+    with path.open("r+b") as file:
+        file.seek(span.offset + 8)
+        file.write(bytes(span.length - 8))
+
+
+def hot_forms(archive: Archive) -> list[RepresentationRow]:
+    """The form on the hot tier of each instance."""
+    rows = [row for one in archive.catalog.all_instances() for row in archive.catalog.representations(one.id)]
+    return [row for row in rows if row.blob.tier == "hot"]
+
+
+def test_a_frame_that_is_damaged_comes_from_another_copy_and_is_repaired(archive: Archive, tmp_path: Path) -> None:
+    clock = Clock()
+    received = taken_in(archive, [data.make_instance(recipe) for recipe in RECIPES[:2]])
+    assert aged(archive, policy(tier="hot", copies="warm"), clock).outcomes == {("place hot+warm", "done"): 2}
+    first, second = archive.catalog.all_instances()
+    frames = [frame.data for frame in archive.retriever.frames(first, [1, 2, 3])]
+    for form in hot_forms(archive):
+        spoil(archive, form)
+    with open_archive(tmp_path / "archive", archive.settings) as fresh:
+        assert [frame.data for frame in fresh.retriever.frames(first, [1, 2, 3])] == frames
+        assert b"".join(fresh.retriever.as_received(second).chunks) == received[second.sop_uid]
+        noted = fresh.catalog.ageing.damaged()
+        assert {row.blob for row in noted} == {form.blob for form in hot_forms(fresh)}
+    lifecycle = Lifecycle(archive, policy(tier="hot", copies="warm"), now=clock, executor=inline)
+    scrubbed = lifecycle.scrub(older_than=timedelta(days=1))
+    assert (scrubbed.repaired, scrubbed.damaged) == (2, 0)
+    assert archive.catalog.ageing.damaged() == []
+    for form in hot_forms(archive):
+        archive.store.check(form.blob.digest)
+
+
+def test_a_repair_waits_for_a_copy_in_an_archive_class(archive: Archive) -> None:
+    clock = Clock()
+    received = taken_in(archive, [data.make_instance(RECIPES[0])])
+    rules = policy(tier="hot", copies="cold")
+    assert aged(archive, rules, clock).failed == 0
+    (form,) = hot_forms(archive)
+    spoil(archive, form)
+    lifecycle = Lifecycle(archive, rules, now=clock, executor=inline)
+    found = lifecycle.scrub(older_than=timedelta(), decode_percent=0)
+    assert (found.waiting, found.repaired, found.damaged) == (1, 0, 0)
+    time.sleep(0.6)
+    found = lifecycle.scrub(older_than=timedelta(days=1), decode_percent=0)
+    assert (found.waiting, found.repaired) == (0, 1)
+    archive.store.check(form.blob.digest)
+    assert given_back(archive) == received
+
+
+def test_what_is_deleted_out_of_a_series_pack_is_gone_after_its_grace(archive: Archive) -> None:
+    clock = Clock()
+    received = taken_in(archive, [data.make_instance(recipe) for recipe in RECIPES])
+    rules = policy(pack="series", tier="hot", copies="warm", minimum_copies=2)
+    assert aged(archive, rules, clock).failed == 0
+    (pack,) = {form.blob.digest for form in hot_forms(archive)}
+    gone = RECIPES[1].sop_uid
+    archive.deleter().delete(sop_uid=gone, actor="tester", reason="a court said so")
+    assert aged(archive, rules, clock).outcomes == {}
+    clock.turn_to(1.1)
+    assert aged(archive, rules, clock).failed == 0
+    archive.deleter().sweep(clock() + timedelta(days=2))
+    stores = [archive.stores.at(tier) for tier in ("hot", "warm")]
+    assert [store.exists(pack) for store in stores] == [False, False]
+    (new,) = {form.blob.digest for form in hot_forms(archive)}
+    assert [store.exists(new) for store in stores] == [True, True]
+    assert given_back(archive) == {uid: content for uid, content in received.items() if uid != gone}
+    assert aged(archive, rules, clock).outcomes == {}
+
+
+@pytest.mark.skipif(not second_decoders(uids.JPEG_XL_LOSSLESS), reason="no second decoder of JPEG XL is installed")
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        data.Recipe(modality="CT", signed=True, rows=64, columns=64),
+        data.Recipe(modality="US", samples=3, bits_allocated=8, bits_stored=8, rows=64, columns=64),
+        data.Recipe(modality="MG", content="stretched", rows=96, columns=64),
+    ],
+    ids=["signed", "colour", "few values"],
+)
+def test_a_second_decoder_reads_what_is_held_in_a_form_of_our_own(archive: Archive, recipe: data.Recipe) -> None:
+    taken_in(archive, [data.make_instance(recipe)])
+    assert aged(archive, policy(preset="jpegxl:3"), Clock()).failed == 0
+    (instance,) = archive.catalog.all_instances()
+    (form,) = hot_forms(archive)
+    names = tuple(archive.store.kept_names())
+    look = look_again(archive.store, names, form.blob.digest, instance.sop_uid, instance.data_set_digest)
+    assert look.codec == "jpegxl"
+    assert look.decoder
