@@ -64,6 +64,8 @@ class Archive:
         Gives instances back.
     cache : Kept
         What was made for receivers lately.
+    cache_folder : Path
+        Where that is on disk, for all processes of this host.
     host : str
         Name of this host's part of the archive; those who claim work have names that begin with it.
     reads : Reads
@@ -111,8 +113,9 @@ class Archive:
             memory_limit_bytes=settings.workers.memory_bytes,
             time_limit_seconds=settings.workers.frame_seconds,
         )
+        self.cache_folder = data / CACHE_FOLDER
         disk = DiskCache(
-            data / CACHE_FOLDER,
+            self.cache_folder,
             limit_bytes=settings.delivery.cache_bytes,
             minimum_free_bytes=settings.storage.minimum_free_bytes,
         )

@@ -170,7 +170,11 @@ def serve(
         How fast lines are, where that is known beforehand.
     """
     app = create_app(archive, options, metrics=metrics, ledger=ledger, links=links)
-    with Warmer(archive).running() if options.ready_metadata else nullcontext():
+    with (
+        Warmer(archive, lock=archive.cache_folder / "warming.lock").running()
+        if options.ready_metadata
+        else nullcontext()
+    ):
         server.serve(listener, app, stop, options.server)
 
 

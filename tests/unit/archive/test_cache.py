@@ -31,9 +31,16 @@ def test_kept_over_a_restart(tmp_path: Path) -> None:
     first = _cache(tmp_path)
     first.put(KEYS[0], b"costly", 1.0)
     first.put(KEYS[1], b"cheap", 0.0001)
-    assert (first.get(KEYS[0]), first.get(KEYS[1])) == (b"costly", None)
-    other = _cache(tmp_path)  # another process: it has a folder of its own
+    assert first.get(KEYS[0]) == b"costly"
+    other = _cache(tmp_path)  # another process: it has a folder of its own, and reads what the first one has
+    assert (other.get(KEYS[0]), other.get(KEYS[1])) == (b"costly", None)
+    other.put(KEYS[2], b"theirs", 1.0)
+    assert first.get(KEYS[2]) == b"theirs"
+    next(tmp_path.glob(f"0/*/{KEYS[0]}.*")).write_bytes(b"damaged")
     assert other.get(KEYS[0]) is None
+    assert first.get(KEYS[0]) is None
+    first.put(KEYS[0], b"costly", 1.0)
+    other.close()
     first.close()
     again = _cache(tmp_path)
     assert again.get(KEYS[0]) == b"costly"

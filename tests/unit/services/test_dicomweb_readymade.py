@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,17 @@ def _land(archive: Archive, folder: Path, *recipes: Recipe) -> None:
         path = folder / "incoming"
         path.write_bytes(make_instance(recipe))
         archive.land(Incoming(path, "test", "import", stays=True))
+
+
+def test_one_process_of_a_host_makes_ready_and_another_takes_its_place(archive: Archive, tmp_path: Path) -> None:
+    lock, turns = tmp_path / "cache" / "warming.lock", [ExitStack(), ExitStack()]
+    first, second = Warmer(archive, lock=lock), Warmer(archive, lock=lock)
+    assert first.is_our_turn(turns[0])
+    assert not second.is_our_turn(turns[1])
+    turns[0].close()
+    assert second.is_our_turn(turns[1])
+    turns[1].close()
+    assert Warmer(archive).is_our_turn(turns[0])
 
 
 def test_series_that_has_come_to_rest_is_made_ready(

@@ -15,6 +15,7 @@ import re
 import shutil
 import tempfile
 import threading
+import time
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ _LARGEST_SHARE: Final = 8
 _CHECKSUM_BYTES: Final = 4
 _NAME: Final = re.compile(r"([0-9a-f]{40})\.(\d{1,15})")
 _MOST_FOLDERS: Final = 1024
+_LOOK_SECONDS: Final = 5.0
+"""How often it is looked which folders other processes have."""
 
 
 @dataclass(slots=True)
@@ -45,6 +48,8 @@ class _Entry:
 
 class DiskCache:
     """A bounded cache of files, in a folder of its own for each process. Thread-safe; survives a restart.
+
+    Processes of one host read what others keep, and leave it alone.
 
     Entries that cost most for their size and were used last stay longest. What is damaged or cannot be written is no
     fault: it is made again. Files are not synced, for none is missed.
@@ -70,25 +75,39 @@ class DiskCache:
         self._inflation = 0.0
         self._folder: Path | None = None
         self._claim = -1
+        self._neighbours: list[Path] = []
+        self._look_again = 0.0
 
     def get(self, key: str) -> bytes | None:
-        """Give what is kept under a key; None when nothing is."""
+        """Give what is kept under a key, here or by another process of this host; None when nothing is."""
         with self._lock:
             entry = self._opened().get(key)
-            if entry is None:
-                return None
-            entry.priority = self._inflation + entry.worth
-            path = entry.path
-        try:
-            kept = path.read_bytes()
-        except OSError:
-            kept = b""
-        data = kept[_CHECKSUM_BYTES:]
-        if kept[:_CHECKSUM_BYTES] == _checksum(data):
-            return data
-        with self._lock:
-            self._forget(key)
+            if entry is not None:
+                entry.priority = self._inflation + entry.worth
+        if entry is None:
+            return self._of_others(key)
+        data = _read(entry.path)
+        if data is None:
+            with self._lock:
+                self._forget(key)
+        return data
+
+    def _of_others(self, key: str) -> bytes | None:
+        """What is in the folders of other processes; it stays theirs."""
+        for folder in self._others():
+            with suppress(OSError):
+                for path in (folder / key[:2]).glob(f"{key}.*"):
+                    if _NAME.fullmatch(path.name) and (data := _read(path)) is not None:
+                        return data
         return None
+
+    def _others(self) -> list[Path]:
+        now = time.monotonic()
+        if now >= self._look_again and self._folder is not None:
+            with suppress(OSError):
+                found = [path for path in self._parent.iterdir() if path.name.isdigit() and path != self._folder]
+                self._neighbours, self._look_again = found, now + _LOOK_SECONDS
+        return self._neighbours
 
     def has(self, key: str) -> bool:
         """Whether something is kept under a key."""
@@ -197,6 +216,16 @@ class DiskCache:
         if entry is not None:
             self._size -= entry.size
             entry.path.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> bytes | None:
+    """Content of a file of ours; None where it has gone, or is damaged."""
+    try:
+        kept = path.read_bytes()
+    except OSError:
+        return None
+    data = kept[_CHECKSUM_BYTES:]
+    return data if kept[:_CHECKSUM_BYTES] == _checksum(data) else None
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from leanpacs.errors import LeanPACSError
@@ -23,6 +25,8 @@ _log = logging.getLogger(__name__)
 _PAGE: Final = 1000
 _MOST_SERIES: Final = 10_000
 _NICENESS: Final = 10
+_TRY_SECONDS: Final = 5.0
+"""How often one who waits looks whether the one who works has gone."""
 
 
 class Warmer:
@@ -34,9 +38,12 @@ class Warmer:
         Open; not closed here.
     quiet_seconds : float
         How long nothing may come for a series before it is taken up.
+    lock : Path, optional
+        A file; of all processes that name it, one at a time works. What one makes, the others find.
     """
 
-    def __init__(self, archive: Archive, *, quiet_seconds: float = 3.0) -> None:
+    def __init__(self, archive: Archive, *, quiet_seconds: float = 3.0, lock: Path | None = None) -> None:
+        self._lock = lock
         self._archive = archive
         self._quiet_seconds = quiet_seconds
         self._waiting: dict[str, float] = {}
@@ -57,13 +64,32 @@ class Warmer:
     def _run(self, stop: threading.Event) -> None:
         with suppress(OSError, AttributeError):  # receiving and giving back go before this
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
-        while not stop.wait(1.0):
-            try:
-                self.turn(time.monotonic(), stop)
-            except LeanPACSError as error:
-                _log.warning("no metadata are made ready: %s", error, extra={"action": "warm"})
-            except Exception:  # noqa: BLE001 -- a fault here must not end what only saves time
-                _log.exception("no metadata are made ready", extra={"action": "warm"})
+        with ExitStack() as stack:
+            while not (stop.is_set() or self.is_our_turn(stack)):
+                stop.wait(_TRY_SECONDS)
+            while not stop.wait(1.0):
+                self._try(stop)
+
+    def is_our_turn(self, stack: ExitStack) -> bool:
+        """Whether nobody else works; from then on nobody else does, until ``stack`` is closed."""
+        if self._lock is None:
+            return True
+        try:
+            self._lock.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(self._lock.open("ab"))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            stack.close()
+            return False
+        return True
+
+    def _try(self, stop: threading.Event) -> None:
+        try:
+            self.turn(time.monotonic(), stop)
+        except LeanPACSError as error:
+            _log.warning("no metadata are made ready: %s", error, extra={"action": "warm"})
+        except Exception:  # noqa: BLE001 -- a fault here must not end what only saves time
+            _log.exception("no metadata are made ready", extra={"action": "warm"})
 
     def turn(self, now: float, stop: threading.Event) -> None:
         """Look for what has come, and make ready what has come to rest."""
