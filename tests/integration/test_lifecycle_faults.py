@@ -25,7 +25,7 @@ from leanpacs.config import Settings, WorkerSettings
 from leanpacs.errors import CatalogUnavailable
 from leanpacs.lifecycle.executor import local_pool
 from leanpacs.lifecycle.policy import Policy
-from leanpacs.lifecycle.runner import Lifecycle
+from leanpacs.lifecycle.runner import LEASE, Lifecycle
 from soundness import is_at_rest
 
 DENSE = Policy.model_validate({"name": "dense", "rules": [{"name": "dense", "then": {"preset": "jpegxl:7"}}]})
@@ -135,6 +135,28 @@ def test_a_catalog_that_goes_away_ends_a_run_and_the_next_one_goes_on_at_once(tm
         archive.deleter().sweep(clock() + timedelta(days=1))
         assert given_back(archive) == received
         is_at_rest(archive, clock() + timedelta(days=1))
+
+
+def test_what_a_killed_planner_had_claimed_is_let_go_after_its_term(archive: Archive) -> None:
+    """Another one on the same catalog takes it up, when nobody tells it that the first one is dead."""
+    clock = Clock()
+    received = taken_in(archive, [data.make_instance(recipe) for recipe in RECIPES])
+
+    def killed(step: str) -> None:
+        if step == "recompress: claimed":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        aged(archive, DENSE, clock, step=killed)
+    clock.turn_to(0.9 * LEASE / timedelta(days=1))
+    aged(archive, DENSE, clock)
+    assert len(list(archive.store.list())) == len(RECIPES)
+    clock.turn_to(1.1 * LEASE / timedelta(days=1))
+    assert aged(archive, DENSE, clock).failed == 0
+    is_at_rest(archive, clock() + timedelta(days=1))
+    forms = [form for one in archive.catalog.all_instances() for form in archive.catalog.representations(one.id)]
+    assert {form.codec for form in forms} == {"jpegxl"}
+    assert given_back(archive) == received
 
 
 def damage(archive: Archive, tier: str, number: int) -> None:

@@ -16,12 +16,13 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from leanpacs.archive.archive import Archive, open_archive
+from leanpacs.archive.care.sweeping import Sweeper
 from leanpacs.cli import audit, doors, exposure
 from leanpacs.config import Settings
 from leanpacs.errors import ConfigError, LeanPACSError
@@ -39,9 +40,6 @@ SLOW_START_SECONDS = 60.0
 """After which it is said that a door is still starting."""
 MOST_DIMSE_PROCESSES = 4
 """Unless more are asked for: four take in what a fast disk takes."""
-ORPHANS_EVERY = timedelta(days=1)
-UNDER_WAY = timedelta(hours=1)
-"""Younger blobs that the catalog does not know may be about to be named by another host."""
 
 
 @dataclass(slots=True)
@@ -171,32 +169,15 @@ class Supervisor:
             log.error("the rest waits for the next start: %s", error, extra={"action": "stop"})
 
     def _sweep(self, archive: Archive, started: datetime) -> None:
-        """Delete what a crash left, once, and what is due, now and then."""
-        deleter = archive.deleter()
-        looked = not archive.was_alone
+        """Delete what a crash left, and what is due, now and then."""
+        sweeper = Sweeper(archive, started)
         while True:
             try:
-                if not looked:
-                    self._sweep_orphans(archive, started)
-                    looked = True
-                else:
-                    deleter.sweep(datetime.now(UTC))
+                sweeper.round(datetime.now(UTC))
             except LeanPACSError as error:
                 log.error("sweeping waits: %s", error, extra={"action": "sweep"})
             if self._stop.wait(SWEEP_SECONDS):
                 return
-
-    def _sweep_orphans(self, archive: Archive, started: datetime) -> None:
-        """Delete what the catalog does not know; of several hosts one looks, and once a day is often enough."""
-        if archive.catalog.is_shared:
-            now = datetime.now(UTC)
-            with archive.catalog.writing() as transaction:
-                if not transaction.take_lease("orphans", archive.host, until=now + ORPHANS_EVERY, now=now):
-                    return
-            started -= UNDER_WAY
-        orphans = archive.deleter().sweep_orphans(started)
-        if orphans:
-            log.info("orphans swept", extra={"action": "sweep", "count": orphans})
 
     def _open(self, kind: str, number: int) -> _Door:
         ours, theirs = self._context.Pipe()

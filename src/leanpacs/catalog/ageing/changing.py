@@ -99,8 +99,12 @@ class Ageing:
         )
 
     def finish(self, work: Work, owner: str) -> None:
-        """End a claim whose result shows in what is stored now."""
-        self._connection.execute(self._own.finish, _mine(work, owner))
+        """End a claim whose result shows in what is stored now, and forget what the same step came to before.
+
+        Goals may name stored forms that have gone: a failure that nobody can repeat would be told for ever.
+        """
+        of_step = work.goal.partition(" ")[0] + " "
+        self._connection.execute(self._own.finish, _mine(work, owner) | {"of_step": of_step})
 
     def remember(self, work: Work, owner: str, tried: Tried) -> None:
         """End a claim and remember what came of it, so that nobody tries again before ``tried.until``."""

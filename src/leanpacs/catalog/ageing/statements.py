@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Executable, bindparam, delete, select, update
+from sqlalchemy import Executable, and_, bindparam, delete, or_, select, update
 
 from leanpacs.catalog import engine, onego
 from leanpacs.catalog.ageing.tables import lifecycle_sums, lifecycle_work
@@ -19,6 +19,12 @@ _MINE: Final = (
     lifecycle_work.c.goal == bindparam("for_goal"),
     lifecycle_work.c.owner == bindparam("by_owner"),
 )
+_TRIED_BEFORE: Final = (
+    lifecycle_work.c.instance_key == bindparam("of_instance"),
+    lifecycle_work.c.goal.startswith(bindparam("of_step"), autoescape=False),
+    lifecycle_work.c.outcome != "",
+)
+"""What came of the same step under other goals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +55,7 @@ def ageing_statements(dialect: str) -> AgeingStatements:
         alive=select(instances.c.id).where(instances.c.id.in_(bindparam("keys", expanding=True))),
         claim=_claim(dialect),
         extend=update(lifecycle_work).where(*_MINE).values(claimed_until=bindparam("until")),
-        finish=delete(lifecycle_work).where(*_MINE),
+        finish=delete(lifecycle_work).where(or_(and_(*_MINE), and_(*_TRIED_BEFORE))),
         remember=update(lifecycle_work)
         .where(*_MINE)
         .values(outcome=bindparam("came"), claimed_until=bindparam("until"), detail=bindparam("because")),
