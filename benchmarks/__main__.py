@@ -20,6 +20,7 @@ from benchmarks import (
     lifecycle,
     line,
     memory,
+    recompress,
     retrieving,
     size,
     transcode,
@@ -125,6 +126,11 @@ def run_lifecycle(arguments: argparse.Namespace) -> None:
     _report(arguments, "lifecycle", lifecycle.record(result, planned), sheets)
 
 
+def run_recompress(arguments: argparse.Namespace) -> None:
+    results = recompress.measure(_sources(arguments), arguments.out / "recompress", console=console)
+    _report(arguments, "recompress", recompress.record(results), [recompress.sheet(results)])
+
+
 BENCHMARKS: Final[dict[str, Callable[[argparse.Namespace], None]]] = {
     "size": run_size,
     "dense": run_dense,
@@ -135,6 +141,7 @@ BENCHMARKS: Final[dict[str, Callable[[argparse.Namespace], None]]] = {
     "delivery": run_delivery,
     "catalog": run_catalog,
     "lifecycle": run_lifecycle,
+    "recompress": run_recompress,
 }
 
 
