@@ -315,6 +315,26 @@ def looked_up(width: int, data: bytes, target: int, levels: list[int]) -> bytes:
     return in_order(out.tobytes(), target, sys.byteorder)
 
 
+def added_up(pixel: dict[str, Any], content: bytes) -> bytes:
+    """Values of which the steps from left to right are held, each byte of the pixels apart."""
+    width, samples, columns = pixel["allocated"] // 8, pixel["samples"], pixel["columns"]
+    pixels, size = pixel["rows"] * columns, width * samples
+    if len(content) != pixels * size:
+        raise Damaged("a frame does not hold an image of this size")
+    together = bytearray(len(content))
+    for place in range(size):
+        together[place::size] = content[place * pixels : (place + 1) * pixels]
+    steps = array.array({1: "B", 2: "H"}[width])
+    steps.frombytes(in_order(bytes(together), width, sys.byteorder))
+    mask = (1 << 8 * width) - 1
+    for row in range(0, len(steps), columns * samples):
+        for first in range(row, row + samples):
+            line = slice(first, row + columns * samples, samples)
+            sums = itertools.accumulate(steps[line], lambda left, step: (left + step - 128) & mask, initial=0)
+            steps[line] = array.array(steps.typecode, itertools.islice(sums, 1, None))
+    return in_order(steps.tobytes(), width, sys.byteorder)
+
+
 def native_frame(pixel: dict[str, Any], extension: str, stream: bytes, zstandard: Zstandard) -> bytes:
     """The bytes of one frame as they stood in Pixel Data."""
     if extension == "zst":
@@ -324,7 +344,10 @@ def native_frame(pixel: dict[str, Any], extension: str, stream: bytes, zstandard
     if extension == "raw":
         return stream
     target, samples = pixel["allocated"] // 8, pixel["samples"]
-    width, signed, data = decode_image(extension, stream, pixel["precision"])
+    if extension == "dlt":
+        width, signed, data = target, bool(pixel["signed"]), added_up(pixel, zstandard.all(io.BytesIO(stream)))
+    else:
+        width, signed, data = decode_image(extension, stream, pixel["precision"])
     if len(data) != pixel["rows"] * pixel["columns"] * samples * width or width > target:
         raise Damaged("a code stream does not hold a frame of this image")
     if "levels" in pixel:

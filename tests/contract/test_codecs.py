@@ -34,6 +34,11 @@ class TestRle(ImageCodecSuite):
     has_size = False
 
 
+class TestDelta(ImageCodecSuite):
+    codec = by_name("delta")
+    has_size = False
+
+
 class TestZstd(ByteCodecSuite):
     codec = by_name("zstd")
 

@@ -86,7 +86,7 @@ def test_while_much_is_waiting_the_preset_is_fast(tmp_path: Path) -> None:
         settle(archive, pressed_backlog_bytes=0)
         held = the_proof(archive, uid).held
     assert held.evidence.preset == "fast"
-    assert (held.codec, held.effort) in {("jpegxl", 1), ("htj2k", 1), ("zstd", 3)}
+    assert (held.codec, held.effort) in {("delta", 1), ("jpegxl", 1), ("htj2k", 1), ("zstd", 3)}
 
 
 def test_a_choice_made_by_another_preset_is_not_used(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_choice_made_by_another_preset_is_not_used(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("signed", [False, True])
-@pytest.mark.parametrize("preset", ["fast", "jpegls", "htj2k", "jpegxl:5"])
+@pytest.mark.parametrize("preset", ["fast", "jpegls", "htj2k", "jpegxl:5", "delta"])
 def test_levels_come_back_from_the_archive_and_without_it(tmp_path: Path, preset: str, *, signed: bool) -> None:
     content = stretched(signed=signed, frames=2)
     with opened(tmp_path / "archive", preset) as archive:

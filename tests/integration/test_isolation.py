@@ -55,34 +55,35 @@ def take_in(archive: Archive, content: bytes) -> str:
 
 
 @pytest.mark.parametrize(
-    ("harm", "arguments", "limits"),
+    ("count", "harm", "arguments", "limits"),
     [
-        (hazards.segmentation_fault, (), {}),
-        (hazards.hang, (), {"time_limit_seconds": 0.3}),
-        (hazards.grow, (1 << 31,), {}),
+        (6, hazards.segmentation_fault, (), {}),
+        (24, hazards.segmentation_fault, (), {}),
+        (6, hazards.hang, (), {"time_limit_seconds": 0.3}),
+        (6, hazards.grow, (1 << 31,), {}),
     ],
-    ids=["crash", "hang", "growth"],
+    ids=["crash", "crash among others", "hang", "growth"],
 )
 def test_an_instance_that_no_worker_survives_is_packed_whole(
-    archive: Archive, monkeypatch: pytest.MonkeyPatch, harm: Any, arguments: Any, limits: Any
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, count: int, harm: Any, arguments: Any, limits: Any
 ) -> None:
     monkeypatch.setattr(settling, "RETRY", timedelta(milliseconds=20))
     contents = {
         take_in(archive, content): content
-        for content in (data.make_instance(data.Recipe(instance=number)) for number in range(6))
+        for content in (data.make_instance(data.Recipe(instance=number)) for number in range(count))
     }
     bad = list(contents)[2]
     harmed: list[str] = []
 
-    def spoils(task: Any) -> bool:
-        is_bad = task.facts.sop_uid == bad and not task.whole_because
-        harmed.extend([bad] * is_bad)
+    def spoils(tasks: Any) -> bool:
+        is_bad = any(task.facts.sop_uid == bad and not task.whole_because for task in tasks)
+        harmed.extend([bad] * (is_bad and len(tasks) == 1))
         return is_bad
 
     settler = Settler(
         archive.store,
         archive.catalog,
-        archive.settings.settle,
+        archive.settings.settle.model_copy(update={"workers": 2}),
         limit_inflated_bytes=1 << 30,
         executor=lambda: Sabotaged(spoils, harm, *arguments, **limits),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from itertools import accumulate, pairwise
 from typing import Any
@@ -18,6 +18,8 @@ from leanpacs.errors import PackError
 from leanpacs.refs import Digest
 
 FORMAT_VERSION = 1
+
+_COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 
 MANIFEST = "manifest.json"
 HEAD = "head.zst"
@@ -204,7 +206,7 @@ class Manifest:
             "made": _made_record(self),
         }
         record.update({key: value for key, value in optional.items() if value})
-        return json.dumps(record, separators=(",", ":"), ensure_ascii=False).encode()
+        return _COMPACT.encode(record).encode()
 
     @classmethod
     def from_json(cls, text: bytes) -> Manifest:
@@ -300,11 +302,12 @@ def _made_record(manifest: Manifest) -> dict[str, Any] | None:
     """What is not said elsewhere: most frames are decoded by the library that encoded them."""
     if manifest.made is None:
         return None
-    record = asdict(manifest.made)
-    if not record["preset"]:
-        del record["preset"]
-    if manifest.pixel and record["decoder"] == manifest.pixel.library:
-        del record["decoder"]
+    made = manifest.made
+    record: dict[str, Any] = {"at": made.at, "by": made.by, "seconds": made.seconds}
+    if made.preset:
+        record["preset"] = made.preset
+    if not manifest.pixel or made.decoder != manifest.pixel.library:
+        record["decoder"] = made.decoder
     return record
 
 

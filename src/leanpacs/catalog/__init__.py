@@ -39,6 +39,7 @@ from leanpacs.catalog.rows import (
 )
 from leanpacs.catalog.traffic import TrafficKey, Volume
 from leanpacs.catalog.transaction import Transaction
+from leanpacs.catalog.work import Swap
 
 __all__ = [
     "DERIVED",
@@ -81,6 +82,7 @@ __all__ = [
     "Span",
     "StudyRow",
     "Summary",
+    "Swap",
     "TombstoneRow",
     "TrafficKey",
     "Transaction",

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from leanpacs.catalog.prepared import Prepared
 
-_WRITING: Final = "leanpacs_writing"
 _WAIT_SECONDS: Final = 60.0
 _KEPT_CONNECTIONS: Final = 5
 _CACHE_KIB: Final = 8192
@@ -134,7 +133,6 @@ class Database:
         if self.dialect == "postgresql":
             # Several statements see one state, as they do on SQLite.
             self._readers = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-        self._writers = self._engine.execution_options(**{_WRITING: True})
         self._lock: WriterLock | None = None
         if self.dialect == "sqlite":
             self._lock = WriterLock(None if self.in_memory else Path(f"{url.database}.lock"))
@@ -152,7 +150,7 @@ class Database:
             if self._shared is not None:
                 yield self._shared
             else:
-                with self._readers.begin() as connection:
+                with self._begun(self._readers, "BEGIN") as connection:
                     yield connection
 
     def rows(self, prepared: Prepared, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
@@ -167,12 +165,25 @@ class Database:
     def writing(self) -> Iterator[Connection]:
         """A write transaction: committed and durable when the block ends, undone when it raises."""
         alone = self._single if self.in_memory else nullcontext()
-        with self._translated(), self._turn(), alone, self._writers.begin() as connection:
+        # The lock is taken at once: upgrading a read transaction fails when another has written meanwhile.
+        begun = self._begun(self._engine, "BEGIN IMMEDIATE")
+        with self._translated(), self._turn(), alone, begun as connection:
             self._shared = connection if self.in_memory else None
             try:
                 yield connection
             finally:
                 self._shared = None
+
+    @contextmanager
+    def _begun(self, engine: Engine, begin: str) -> Iterator[Connection]:
+        """A connection in a transaction, which SQLite begins in this way: its driver does not (`_set_up_sqlite`).
+
+        SQLAlchemy has an event for that, but once anybody listens, every statement looks for listeners.
+        """
+        with engine.begin() as connection:
+            if self._lock is not None:
+                connection.exec_driver_sql(begin)
+            yield connection
 
     def _turn(self) -> AbstractContextManager[None]:
         return self._lock.held() if self._lock is not None else nullcontext()
@@ -234,7 +245,6 @@ def _engine(url: URL, pool: Pool, *, in_memory: bool) -> Engine:
         options |= {"max_overflow": -1, "pool_use_lifo": True}
     engine = create_engine(url, **options)
     event.listen(engine, "connect", _set_up_sqlite)
-    event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
@@ -274,7 +284,7 @@ def _postgresql_engine(url: URL, pool: Pool, options: dict[str, Any]) -> Engine:
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, record: object) -> None:
-    # The driver's own guesses about when to begin a transaction are switched off: see _begin_sqlite.
+    # The driver's own guesses about when to begin a transaction are switched off.
     connection.isolation_level = None
     for setting in (
         "synchronous = FULL",
@@ -286,12 +296,6 @@ def _set_up_sqlite(connection: sqlite3.Connection, record: object) -> None:
         "temp_store = MEMORY",
     ):
         connection.execute(f"PRAGMA {setting}")
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    # A writer takes the lock at once: upgrading a read transaction fails when another has written meanwhile.
-    writing = connection.get_execution_options().get(_WRITING, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
 
 
 def _state(error: exc.SQLAlchemyError) -> str | None:

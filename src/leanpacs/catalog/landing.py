@@ -18,7 +18,7 @@ from leanpacs.catalog.rows import Action, Arrival, DuplicateInstance, Kind, Land
 from leanpacs.catalog.statements import INSTANCE, PATIENT, PERSON_NAMES, SERIES, STUDY, Statements
 from leanpacs.dicom.attributes import InstanceIndex
 from leanpacs.errors import CatalogConflict
-from leanpacs.refs import BlobRef
+from leanpacs.refs import BlobRef, Tier
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -118,6 +118,23 @@ def keep_representation(
     values = {"instance_key": instance_key, "blob_key": blob_key, **_form_values(kind, new)}
     key: int = connection.execute(statements.representation, values).scalar_one()
     return key
+
+
+def keep_representations(
+    connection: Connection, statements: Statements, forms: Sequence[tuple[int, Kind, NewRepresentation]]
+) -> None:
+    """Commit stored forms, each of the instance of a key; for a database whose writers take turns."""
+    connection.execute(statements.hold_blob, [blob_values(new.blob, new.created_at) for _, _, new in forms])
+    digests = [new.blob.digest for _, _, new in forms]
+    key_of = {
+        (digest, Tier(tier)): key
+        for key, digest, tier in connection.execute(statements.blob_keys, {"digests": digests})
+    }
+    values = [
+        {"instance_key": key, "blob_key": key_of[new.blob.digest, new.blob.tier], **_form_values(kind, new)}
+        for key, kind, new in forms
+    ]
+    connection.execute(statements.representations, values)
 
 
 def form_parameters(kind: Kind, new: NewRepresentation) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Column, Executable, and_, bindparam, delete, exists, func, select
+from sqlalchemy import Column, Executable, Text, and_, bindparam, delete, exists, func, select
 
 from leanpacs.catalog import engine, onego
 from leanpacs.catalog.rows import Kind
@@ -19,6 +19,7 @@ from leanpacs.catalog.schema import (
     person_names,
     representations,
     series,
+    series_choices,
     studies,
 )
 from leanpacs.dicom.attributes import InstanceAttributes, PatientAttributes, SeriesAttributes, StudyAttributes
@@ -28,6 +29,12 @@ STUDY: Final = names_of(StudyAttributes)
 SERIES: Final = names_of(SeriesAttributes)
 INSTANCE: Final = names_of(InstanceAttributes)
 PERSON_NAMES: Final = ("patient_name", "referring_physician_name")
+
+
+_LANDED: Final = (
+    representations.c.id.in_(bindparam("keys", expanding=True)),
+    representations.c.kind == Kind.LANDED.value,
+)
 
 
 def _filled(column: Column[Any], new: Any) -> Any:
@@ -48,10 +55,14 @@ class Statements:
     instance: Executable
     blob: Executable
     hold_blob: Executable
+    blob_keys: Executable
     representation: Executable
+    representations: Executable
     change: Executable
     garbage: Executable
+    landed: Executable
     end_landed: Executable
+    choice: Executable
     landing: Executable | None
     settling: Executable | None
     """The usual case in one statement, where the database can do that and gains by it."""
@@ -92,19 +103,28 @@ class Statements:
             .returning(instances.c.id),
             blob=held.returning(blobs.c.id),
             hold_blob=held,
+            blob_keys=select(blobs.c.id, blobs.c.digest, blobs.c.tier).where(
+                blobs.c.digest.in_(bindparam("digests", expanding=True))
+            ),
             representation=engine.insert(dialect, representations).returning(representations.c.id),
+            representations=engine.insert(dialect, representations),
             change=engine.insert(dialect, changes),
             garbage=due.on_conflict_do_update(index_elements=["blob_key"], set_={"due_at": due.excluded.due_at}),
-            end_landed=delete(representations)
-            .where(
-                representations.c.id == bindparam("key"),
-                representations.c.instance_key == bindparam("of_instance"),
-                representations.c.kind == Kind.LANDED.value,
-            )
-            .returning(representations.c.blob_key),
+            landed=select(representations.c.id, representations.c.instance_key, representations.c.blob_key).where(
+                *_LANDED
+            ),
+            end_landed=delete(representations).where(*_LANDED),
+            choice=_remember_choice(dialect),
             landing=onego.landing() if dialect == "postgresql" else None,
             settling=onego.settling() if dialect == "postgresql" else None,
         )
+
+
+def _remember_choice(dialect: str) -> Executable:
+    """Keep the choice of a series that is still there."""
+    alive = select(series.c.id, bindparam("choice", type_=Text)).where(series.c.id == bindparam("series_id"))
+    kept = engine.insert(dialect, series_choices).from_select(["series_key", "choice"], alive)
+    return kept.on_conflict_do_update(index_elements=["series_key"], set_={"choice": kept.excluded.choice})
 
 
 def _select_parents() -> Executable:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, literal, select
+from sqlalchemy import Connection, delete
 
 from leanpacs.catalog import copies, engine, keys, leases, removal, restores, work
 from leanpacs.catalog.ageing import Ageing
@@ -34,7 +34,7 @@ from leanpacs.catalog.rows import (
     Landing,
     NewRepresentation,
 )
-from leanpacs.catalog.schema import dictionaries, quarantine, series, series_choices
+from leanpacs.catalog.schema import dictionaries, quarantine
 from leanpacs.catalog.statements import Statements
 from leanpacs.catalog.traffic import TrafficKey, Volume, add_traffic
 from leanpacs.dicom.attributes import InstanceIndex
@@ -200,7 +200,11 @@ class Transaction:
         is changed then, but that the pack's blob, which nothing refers to, may be collected.
         """
         swap = work.Swap(instance_id, landed_representation_id, pack, now, due_at)
-        return work.settle(self._connection, self._statements, swap)
+        return self.settle_all([swap])[0]
+
+    def settle_all(self, swaps: Sequence[work.Swap]) -> list[bool]:
+        """As `settle`, for many landed forms at once, in less time."""
+        return work.settle_all(self._connection, self._statements, swaps)
 
     # -- tiers
 
@@ -234,11 +238,7 @@ class Transaction:
 
     def remember_choice(self, series_id: int, choice: str) -> None:
         """Remember what codec was chosen for a series (JSON); a series that is gone is ignored."""
-        alive = select(series.c.id, literal(choice)).where(series.c.id == series_id)
-        statement = engine.insert(self._dialect, series_choices).from_select(["series_key", "choice"], alive)
-        self._connection.execute(
-            statement.on_conflict_do_update(index_elements=["series_key"], set_={"choice": statement.excluded.choice})
-        )
+        self._connection.execute(self._statements.choice, {"series_id": series_id, "choice": choice})
 
     # -- leases
 

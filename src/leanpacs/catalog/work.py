@@ -14,7 +14,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Update, bindparam, func, select, update
 
 from leanpacs.catalog import onego
-from leanpacs.catalog.landing import discard, form_parameters, keep_blob, keep_representation, note_change
+from leanpacs.catalog.landing import discard, form_parameters, keep_blob, keep_representations
 from leanpacs.catalog.lookup import (
     INSTANCE_COLUMNS,
     LEVELS,
@@ -94,23 +94,44 @@ class Swap:
     due_at: datetime
 
 
-def settle(connection: Connection, statements: Statements, swap: Swap) -> bool:
-    """Put a pack in the place of the landed form; False when that is gone or not current any more."""
-    current = {"key": swap.landed_id, "of_instance": swap.instance_id}
-    if statements.settling is not None:
+def settle_all(connection: Connection, statements: Statements, swaps: Sequence[Swap]) -> list[bool]:
+    """Put packs in the place of landed forms; for each, whether that was still there and current."""
+    do = _settle_one_by_one if statements.settling is not None else _settle_together
+    replaced = do(connection, statements, swaps)
+    for swap, is_replaced in zip(swaps, replaced, strict=True):
+        if not is_replaced:
+            blob = keep_blob(connection, statements, swap.new.blob, swap.at)
+            discard(connection, statements, blob, swap.due_at)
+    return replaced
+
+
+def _settle_one_by_one(connection: Connection, statements: Statements, swaps: Sequence[Swap]) -> list[bool]:
+    """One statement for each, where going to the server and back is what costs."""
+    assert statements.settling is not None
+    replaced = []
+    for swap in swaps:
+        current = {"key": swap.landed_id, "of_instance": swap.instance_id, "garbage_due_at": swap.due_at}
         change = onego.parameters("change", {"at": swap.at, "action": Action.SETTLED})
-        given = {**current, "garbage_due_at": swap.due_at, **change, **form_parameters(Kind.PACK, swap.new)}
-        if connection.execute(statements.settling, given).scalar_one():
-            return True
-    landed_blob = connection.execute(statements.end_landed, current).scalar_one_or_none()
-    if landed_blob is None:
-        blob = keep_blob(connection, statements, swap.new.blob, swap.at)
-        discard(connection, statements, blob, swap.due_at)
-        return False
-    keep_representation(connection, statements, swap.instance_id, Kind.PACK, swap.new)
-    discard(connection, statements, landed_blob, swap.due_at)
-    note_change(connection, statements, swap.at, Action.SETTLED, swap.instance_id)
-    return True
+        given = {**current, **change, **form_parameters(Kind.PACK, swap.new)}
+        replaced.append(bool(connection.execute(statements.settling, given).scalar_one()))
+    return replaced
+
+
+def _settle_together(connection: Connection, statements: Statements, swaps: Sequence[Swap]) -> list[bool]:
+    """One statement for each table, where preparing a statement is what costs; other writers wait meanwhile."""
+    rows = connection.execute(statements.landed, {"keys": [swap.landed_id for swap in swaps]})
+    blob_of = {(key, instance): blob for key, instance, blob in rows}
+    ended = [blob_of.pop((swap.landed_id, swap.instance_id), None) for swap in swaps]
+    current = [(swap, blob) for swap, blob in zip(swaps, ended, strict=True) if blob is not None]
+    if current:
+        connection.execute(statements.end_landed, {"keys": [swap.landed_id for swap, _ in current]})
+        forms = [(swap.instance_id, Kind.PACK, swap.new) for swap, _ in current]
+        keep_representations(connection, statements, forms)
+        left = [{"blob_key": blob, "due_at": swap.due_at} for swap, blob in current]
+        connection.execute(statements.garbage, left)
+        noted = [{"at": swap.at, "action": Action.SETTLED, "instance_key": swap.instance_id} for swap, _ in current]
+        connection.execute(statements.change, noted)
+    return [blob is not None for blob in ended]
 
 
 def _claim_statement() -> Update:

@@ -31,6 +31,9 @@ IDLE_SECONDS_PER_GB: Final = 60.0
 LARGEST_SAMPLE: Final = 1 << 20
 """Bytes of a frame that candidates are tried on."""
 
+LEAST_BANDS: Final = 4
+"""Parts of a frame that a sample is made of."""
+
 
 READS: Final = 2
 """How often a stored frame is decoded again, where decoding is weighed against size."""
@@ -217,7 +220,7 @@ def has_gaps(sample: bytes, spec: FrameSpec, *, big_endian: bool = False) -> boo
 
 
 def sample_of(frame: bytes, spec: FrameSpec, limit: int = LARGEST_SAMPLE) -> tuple[bytes, FrameSpec]:
-    """Cut a band of rows out of the middle of a large frame; several, evenly spread, when the limit is larger.
+    """Cut bands of rows out of a large frame, evenly spread: a single one may lie in the background.
 
     Returns
     -------
@@ -229,7 +232,8 @@ def sample_of(frame: bytes, spec: FrameSpec, limit: int = LARGEST_SAMPLE) -> tup
     row_bytes, odd_bits = divmod(spec.frame_bits, 8 * spec.rows * planes)
     if len(frame) <= limit or odd_bits:
         return frame, spec
-    bands = max(1, limit // LARGEST_SAMPLE)
+    bands = max(LEAST_BANDS, limit // LARGEST_SAMPLE)
+    bands = min(bands, max(1, limit // (row_bytes * planes)))
     rows = max(1, limit // bands // (row_bytes * planes))
     # The middle of each band is the middle of its share of the frame.
     firsts = [((2 * band + 1) * spec.rows - bands * rows) // (2 * bands) for band in range(bands)]

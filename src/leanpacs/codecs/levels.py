@@ -6,7 +6,7 @@ indexes it predicts as much as of any other image. Indexes stand in the order of
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -28,6 +28,10 @@ MOST_OF_CORE: Final = 0.75
 """Where most samples are, images without gaps use nearly all values, even in a small sample."""
 
 
+_AT_ONCE: Final = 1 << 18
+"""Samples that are looked up at a time."""
+
+
 def may_have_levels(spec: FrameSpec) -> bool:
     """Whether frames of this kind are looked at: one integer of 8 or 16 bits for each pixel."""
     return spec.kind == "integer" and spec.bits_allocated in (8, 16) and spec.samples_per_pixel == 1
@@ -35,12 +39,13 @@ def may_have_levels(spec: FrameSpec) -> bool:
 
 def levels_of(frames: Iterable[Samples], spec: FrameSpec) -> tuple[int, ...]:
     """The stored values that occur in the frames, ascending; none when indexes into them would not be worth while."""
-    occurs = np.zeros(1 << spec.bits_allocated, dtype=bool)
+    counts = np.zeros(1 << spec.bits_allocated, dtype=np.int64)
     count = 0
     for samples in frames:
-        occurs[_ordered(samples)] = True
+        for part in _parts(samples):
+            counts += np.bincount(_ordered(part).reshape(-1), minlength=len(counts))
         count += samples.size
-    found = np.flatnonzero(occurs)
+    found = np.flatnonzero(counts)
     if not len(found):
         return ()
     span = int(found[-1]) - int(found[0]) + 1
@@ -80,7 +85,7 @@ def to_indexes(samples: Samples, spec: FrameSpec, levels: tuple[int, ...]) -> Sa
     none = np.iinfo(unsigned).max
     table = np.full(1 << spec.bits_allocated, none, dtype=unsigned)
     table[np.array(levels) + _offset(spec)] = np.arange(len(levels), dtype=unsigned)
-    indexes: Samples = table[_ordered(samples)]
+    indexes = _looked_up(table, samples)
     if int(indexes.max()) >= len(levels):
         raise UnsupportedFrame("a value is not among the levels")
     return indexes
@@ -96,8 +101,21 @@ def from_indexes(codec: str, indexes: Samples, spec: FrameSpec, levels: tuple[in
     """
     if int(indexes.max()) >= len(levels):
         raise DecodeError(codec, f"index {int(indexes.max())} of {len(levels)} levels")
-    values: Samples = np.array(levels, dtype=dtype_of(spec))[indexes]
-    return values
+    return _looked_up(np.array(levels, dtype=dtype_of(spec)), indexes)
+
+
+def _looked_up(table: Samples, samples: Samples) -> Samples:
+    """What stands in a table at each sample."""
+    found = np.empty(samples.shape, table.dtype)
+    for part, place in zip(_parts(samples), _parts(found), strict=True):
+        np.take(table, _ordered(part), out=place, mode="clip")  # nothing is beyond it; checking costs a copy
+    return found
+
+
+def _parts(samples: Samples) -> Iterator[Samples]:
+    """Some rows at a time: numpy makes an index of eight bytes of each sample, and these stay in the cache so."""
+    rows = max(1, _AT_ONCE // max(1, samples[:1].size))
+    return (samples[start : start + rows] for start in range(0, len(samples), rows))
 
 
 def _ordered(samples: Samples) -> Samples:

@@ -90,14 +90,21 @@ def pack(samples: Samples, spec: FrameSpec, *, big_endian: bool = False) -> byte
     UnsupportedFrame
         If the frame has no such form, or the samples are not of its shape and type.
     """
+    return bytes(packed(samples, spec, big_endian=big_endian))
+
+
+def packed(samples: Samples, spec: FrameSpec, *, big_endian: bool = False) -> memoryview:
+    """As :func:`pack`, and the samples themselves where they lie as the bytes do."""
     dtype = _dtype(spec)
     if samples.shape != shape_of(spec) or samples.dtype != dtype:
         raise UnsupportedFrame(f"samples are {samples.shape} {samples.dtype}, not as the frame says")
     if spec.bits_allocated == 1:
-        return np.packbits(samples, axis=None, bitorder="little").tobytes()
-    if spec.planar_configuration == 1 and spec.samples_per_pixel > 1:
-        samples = np.moveaxis(samples, -1, 0)
-    return samples.astype(dtype.newbyteorder(">" if big_endian else "<"), copy=False).tobytes()
+        samples = np.packbits(samples, axis=None, bitorder="little")
+    else:
+        if spec.planar_configuration == 1 and spec.samples_per_pixel > 1:
+            samples = np.moveaxis(samples, -1, 0)
+        samples = samples.astype(dtype.newbyteorder(">" if big_endian else "<"), copy=False)
+    return np.ascontiguousarray(samples).reshape(-1).view(np.uint8).data
 
 
 def expand_422(frame: bytes, spec: FrameSpec) -> Samples:

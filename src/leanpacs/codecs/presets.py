@@ -15,6 +15,7 @@ from typing import Final
 from leanpacs.codecs import registry
 from leanpacs.codecs.bytewise import DeflatedFrame, Zstd
 from leanpacs.codecs.choice import FALLBACK, FAST, IDLE_SECONDS_PER_GB, LARGEST_SAMPLE, Candidate, Choice, measure
+from leanpacs.codecs.delta import Delta
 from leanpacs.codecs.jpeg import Jpeg
 from leanpacs.codecs.jpegls import JpegLS
 from leanpacs.codecs.jpegxl import JpegXL
@@ -71,8 +72,14 @@ class Preset:
 QUICK: Final = Preset("fast", FAST, IDLE_SECONDS_PER_GB)
 """Keeps up with what arrives."""
 
-HASTY: Final = replace(QUICK, sample_bytes=LARGEST_SAMPLE // 4, slack=0.02, in_haste=True)
-"""The same at a lower price: whatever the preset, this one is used, within a smaller budget, while much is waiting."""
+HASTY: Final = replace(
+    QUICK,
+    candidates=(Candidate(Delta.name, 1, 4, 5, 1), *FAST),
+    sample_bytes=LARGEST_SAMPLE // 4,
+    slack=0.12,
+    in_haste=True,
+)
+"""Much quicker, a little larger: whatever the preset, this is used within a smaller budget while much is waiting."""
 
 _JXL_SIDE: Final = 2048
 """libjxl encodes larger frames in parts of this size; efforts 8 and 9 have been larger there than 4 to 6, always."""

@@ -9,12 +9,13 @@ from typing import Final
 from leanpacs.codecs import jpeg, jpeg2000, jpegls, jpegxl, rle
 from leanpacs.codecs.bytewise import Bytewise, DeflatedFrame, Raw, Zstd
 from leanpacs.codecs.codec import Codec, DecodedFrame, EncodeOptions
+from leanpacs.codecs.delta import Delta
 from leanpacs.codecs.jpeg import Jpeg
 from leanpacs.codecs.jpeg2000 import HTJ2K, Jpeg2000
 from leanpacs.codecs.jpegls import JpegLS
 from leanpacs.codecs.jpegxl import JpegXL
 from leanpacs.codecs.levels import from_indexes, index_spec, to_indexes
-from leanpacs.codecs.native import pack, unpack
+from leanpacs.codecs.native import packed, unpack
 from leanpacs.codecs.rle import Rle
 from leanpacs.dicom import uids
 from leanpacs.dicom.frames import FrameSpec
@@ -28,12 +29,13 @@ __all__ = [
     "decode_received",
     "encode_frame",
     "for_transfer_syntax",
+    "view_frame",
 ]
 
 _BY_NAME: Final[Mapping[str, Codec]] = MappingProxyType(
     {
         codec.name: codec
-        for codec in (JpegXL(), HTJ2K(), JpegLS(), Jpeg2000(), Rle(), Zstd(), DeflatedFrame(), Raw(), Jpeg())
+        for codec in (JpegXL(), HTJ2K(), JpegLS(), Jpeg2000(), Rle(), Delta(), Zstd(), DeflatedFrame(), Raw(), Jpeg())
     }
 )
 
@@ -133,6 +135,13 @@ def decode_frame(
     DecodeError
         As :meth:`Codec.decode`.
     """
+    return bytes(view_frame(codec, stream, spec, options, big_endian=big_endian))
+
+
+def view_frame(
+    codec: Codec, stream: bytes, spec: FrameSpec, options: EncodeOptions, *, big_endian: bool = False
+) -> bytes | memoryview:
+    """As :func:`decode_frame`, without a copy where that can be: to be written or digested, and let go."""
     if isinstance(codec, Bytewise):
         return codec.decode_bytes(stream, spec)
     if options.levels:
@@ -140,7 +149,7 @@ def decode_frame(
         samples = from_indexes(codec.name, indexes, spec, options.levels)
     else:
         samples = codec.decode(stream, spec, options)
-    return pack(samples, spec, big_endian=big_endian)
+    return packed(samples, spec, big_endian=big_endian)
 
 
 def decode_received(stream: bytes, transfer_syntax: str, spec: FrameSpec) -> DecodedFrame:

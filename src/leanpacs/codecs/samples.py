@@ -91,8 +91,9 @@ def to_offset_binary(samples: Samples, precision: int) -> Samples:
     if samples.dtype.kind == "u":
         return narrowed(samples, precision)
     unsigned = np.dtype(np.uint8 if precision <= 8 else np.uint16)
+    bits = samples.view(unsigned) if samples.itemsize == unsigned.itemsize else samples.astype(unsigned)
     # Addition modulo the width is exact: the sum fits it, and the low bits do not depend on the sign.
-    return samples.astype(unsigned) + unsigned.type(1 << precision - 1)
+    return bits + unsigned.type(1 << precision - 1)
 
 
 def from_offset_binary(samples: Samples, spec: FrameSpec, precision: int) -> Samples:
@@ -101,7 +102,7 @@ def from_offset_binary(samples: Samples, spec: FrameSpec, precision: int) -> Sam
     if not spec.pixel_representation:
         return samples.astype(target, copy=False)
     unsigned = np.dtype(f"u{target.itemsize}")
-    moved: Samples = samples.astype(unsigned) - unsigned.type(1 << precision - 1)
+    moved: Samples = samples.astype(unsigned, copy=False) - unsigned.type(1 << precision - 1)
     return moved.view(target)
 
 

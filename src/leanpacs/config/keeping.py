@@ -71,7 +71,10 @@ class SettleSettings(Section):
     pressed_budget_seconds_per_gb: Seconds = Field(
         default=10.0, gt=0, description="The same budget while the backlog is above pressed_backlog_bytes."
     )
-    pressed_backlog_bytes: Bytes = Field(default=8 << 20, description="Backlog above which the smaller budget holds.")
+    pressed_backlog_bytes: Bytes = Field(
+        default=8 << 20,
+        description="Backlog above which the smaller budget holds, until it has come down to a quarter of this.",
+    )
     recode: bool = Field(
         default=True,
         description="Whether received JPEG, JPEG-LS, JPEG Lossless and RLE is held in fewer bytes, from which it is "

@@ -8,7 +8,7 @@ length, every step moves forward, and the number of steps is bounded.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import BinaryIO, Final, NamedTuple
 
 from leanpacs.dicom.headers import (
@@ -50,6 +50,8 @@ MAX_DEPTH: Final = 128
 """Sequences of undefined length nested deeper than this are taken for damage."""
 MAX_ELEMENTS: Final = 1 << 24
 """Elements, those in sequences of undefined length included, beyond which a data set is taken for damage."""
+ALWAYS_TOLD: Final = 3
+"""Of the first elements, whoever walks wants to know whether they make sense, whatever they are."""
 MAX_FRAGMENTS: Final = 1 << 20
 """Items in one encapsulated value beyond which it is taken for damage."""
 
@@ -113,11 +115,17 @@ def walk(reader: BinaryIO, start: int, stop: int, *, implicit: bool, little_endi
     return walk_window(Window(reader, stop), start, implicit=implicit, little_endian=little_endian)
 
 
-def walk_window(  # noqa: PLR0912 -- one loop without calls: it runs for every element that is received
-    window: Window, start: int, *, implicit: bool, little_endian: bool
+def walk_window(  # noqa: C901, PLR0912 -- one loop without calls: it runs for every element that is received
+    window: Window, start: int, *, implicit: bool, little_endian: bool, wanted: Collection[int] | None = None
 ) -> Iterator[RawElement]:
-    """As :func:`walk`, over a window from whose block the caller may take values."""
+    """As :func:`walk`, over a window from whose block the caller may take values.
+
+    With ``wanted``, elements of other tags that have a length and are complete are passed over, but for the first
+    :data:`ALWAYS_TOLD`.
+    """
     stop = window.stop
+    told_until = MAX_ELEMENTS - ALWAYS_TOLD if wanted is not None else 0
+    wanted = wanted or ()
     explicit_header, implicit_header, word = ORDERS[little_endian]
     short_vr, long_vr = SHORT_VRS.get, LONG_VRS.get
     offset, base, data = start, *window.around(start)
@@ -151,9 +159,10 @@ def walk_window(  # noqa: PLR0912 -- one loop without calls: it runs for every e
         tag = group << 16 | number
         if length != UNDEFINED:
             end = value + length
-            yield RawElement(tag, vr, offset, value, length, end)
-            if end > stop:
-                raise _cut(tag, offset, stop - value, length)
+            if left >= told_until or tag in wanted or end > stop:
+                yield RawElement(tag, vr, offset, value, length, end)
+                if end > stop:
+                    raise _cut(tag, offset, stop - value, length)
         else:
             try:
                 end, steps = _end_of_undefined(window, tag, value, implicit, little_endian, left)

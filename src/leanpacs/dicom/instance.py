@@ -228,9 +228,10 @@ def _scan_data_set(window: Window, preface: _Preface, uid: str, wanted: Collecti
     problem: str | None = None
     pixel: PixelSpan | None = None
     read, first = 0, 0
-    elements = walk_window(window, start, implicit=encoding.implicit, little_endian=encoding.little_endian)
+    implicit, little_endian = encoding
+    told = PIXEL_TAGS.union(wanted)
     try:
-        for element in elements:
+        for element in walk_window(window, start, implicit=implicit, little_endian=little_endian, wanted=told):
             tag = element.tag
             first = first if read else tag
             read += element.end <= window.stop

@@ -41,6 +41,7 @@ from leanpacs.storage.store import (
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _PRIVATE_FOLDERS = ("blobs", "tmp", "spool")
+_BLOB_FOLDERS = frozenset(f"{first:02x}" for first in range(256))
 _FOLDER_MODE = 0o750
 _FILE_MODE = 0o640
 _YOUNG_SECONDS = 60.0
@@ -140,7 +141,7 @@ class LocalStore:
     def _adopt_synced(self, path: Path, ref: BlobRef) -> Path:
         """Give a synced file its final name; the folder to be synced. Good bytes take the place of what is there."""
         target = self._path(ref.digest)
-        self._ensure_folder(target.parent)
+        self._ensure_folders()
         try:
             path.rename(target)
         except OSError as error:
@@ -166,7 +167,7 @@ class LocalStore:
         except FileNotFoundError:
             return False
         # Whoever put it may not have come to sync the folders yet.
-        self._ensure_folder(target.parent)
+        self._ensure_folders()
         self._sync_folder(target.parent)
         return True
 
@@ -174,19 +175,24 @@ class LocalStore:
         """Give a synced temporary file its final name, durably; on an error it is removed."""
         target = self._path(ref.digest)
         try:
-            self._ensure_folder(target.parent)
+            self._ensure_folders()
             temporary.rename(target)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
         self._sync_folder(target.parent)
 
-    def _ensure_folder(self, folder: Path) -> None:
-        """Make a folder of ``blobs`` durable, once in each process: that it is there does not say that it is synced."""
-        if folder.name not in self._known:
-            folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
-            self._sync_folder(folder.parent)
-            self._known.add(folder.name)
+    def _ensure_folders(self) -> None:
+        """Make the folders of ``blobs`` durable, once in each process: that they are there does not say that.
+
+        All of them at once: digests fall into all of them soon, and a sync for each would cost more than they do.
+        """
+        if not self._known:
+            blobs = self.root / "blobs"
+            for name in _BLOB_FOLDERS.difference(one.name for one in blobs.iterdir()):
+                (blobs / name).mkdir(mode=_FOLDER_MODE, exist_ok=True)
+            self._sync_folder(blobs)
+            self._known.add(blobs.name)
 
     def _write_temporary(self, chunks: Iterable[bytes]) -> Path:
         """Write a new synced file; on any failure there is none."""

@@ -8,9 +8,18 @@ import pytest
 from contract.codec_suite import make_frame, make_spec
 from leanpacs.codecs import choice as choosing
 from leanpacs.codecs import registry
-from leanpacs.codecs.choice import FALLBACK, FAST, LARGEST_SAMPLE, Candidate, Choice, measure, sample_of
+from leanpacs.codecs.choice import (
+    BUSY_SECONDS_PER_GB,
+    FALLBACK,
+    FAST,
+    LARGEST_SAMPLE,
+    Candidate,
+    Choice,
+    measure,
+    sample_of,
+)
 from leanpacs.codecs.native import pack
-from leanpacs.codecs.presets import BALANCED, DENSE, PRESETS, QUICK, preset
+from leanpacs.codecs.presets import BALANCED, DENSE, HASTY, PRESETS, QUICK, preset
 from leanpacs.errors import ConfigError
 
 SPEC = make_spec(96, 80, stored=12)
@@ -117,8 +126,15 @@ def test_a_large_sample_is_spread_over_the_frame() -> None:
     sample, sample_spec = sample_of(rows.tobytes(), spec, 2 * LARGEST_SAMPLE)
     bands = np.frombuffer(sample, np.uint8).reshape(sample_spec.rows, 1024)
     assert sample_spec.rows == 2048
-    assert (bands[0, 0], bands[1023, 0]) == (488 // 16, 1511 // 16)
-    assert (bands[1024, 0], bands[2047, 0]) == (2488 // 16, 3511 // 16)
+    for band, first in enumerate((244, 1244, 2244, 3244)):
+        ends = bands[512 * band, 0], bands[512 * band + 511, 0]
+        assert ends == (first // 16, (first + 511) // 16)
+
+
+def test_differences_are_tried_only_in_haste() -> None:
+    hasty = tried(HASTY.choose(FRAME, SPEC, budget_seconds_per_gb=BUSY_SECONDS_PER_GB))
+    assert hasty == [("delta", 1), ("jpegxl", 1), ("htj2k", 1), ("zstd", 3)]
+    assert all(("delta", 1) not in tried(one.choose(FRAME, SPEC)) for one in PRESETS.values())
 
 
 def test_fast_is_what_it_was() -> None:

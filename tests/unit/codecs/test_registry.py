@@ -49,7 +49,7 @@ def test_every_transfer_syntax_has_a_codec_or_none() -> None:
 
 
 def test_names_are_unique() -> None:
-    assert {codec.name for codec in registry.all_codecs()} == {*SYNTAXES.values(), "zstd"}
+    assert {codec.name for codec in registry.all_codecs()} == {*SYNTAXES.values(), "delta", "zstd"}
     extensions = [codec.extension for codec in registry.all_codecs()]
     assert len(set(extensions)) == len(extensions)
     assert all(registry.by_name(codec.name) is codec for codec in registry.all_codecs())

@@ -114,6 +114,12 @@ def code_stream(samples: NDArray[Any], facts: Mapping[str, Any]) -> bytes:
         facts = {**facts, "signed": 0}
     if codec == "zstd":
         return zst(laid_out(samples[np.newaxis], facts))
+    if codec == "delta":
+        pixels = samples.reshape(*samples.shape[:2], -1).astype(np.int64)
+        steps = np.diff(pixels, axis=1, prepend=0) + 128
+        return zst(
+            steps.astype(f"<u{facts['allocated'] // 8}").view(np.uint8).reshape(pixels[..., 0].size, -1).T.tobytes()
+        )
     if codec in ("jpegxl", "jpegls"):
         unsigned = np.uint8 if precision <= 8 else np.uint16
         offset = 1 << (precision - 1) if facts["signed"] else 0

@@ -61,6 +61,10 @@ CASES = {
     "htj2k colour": (images("u1", 0, 255, samples=3), "htj2k", "j2c", {"planar": 1}),
     "j2k unsigned 16 bits": (images("u2", 0, 65535), "jpeg2000", "j2k", {"big_endian": 1}),
     "j2k signed 16 bits": (images("i2", -32768, 32767), "jpeg2000", "j2k", {}),
+    "delta unsigned 8 bits": (images("u1", 0, 255), "delta", "dlt", {}),
+    "delta signed 16 bits": (images("i2", -32768, 32767), "delta", "dlt", {"big_endian": 1}),
+    "delta colour": (images("u1", 0, 255, samples=3), "delta", "dlt", {"planar": 1}),
+    "delta levels": (images("i2", 0, 700) * 9 - 2048, "delta", "dlt", {"precision": 10, "levels": LEVELS}),
     "zstd float": (RNG.normal(size=(3, 4, 5)).astype("f4"), "zstd", "zst", {}),
     "zstd big endian 32 bits": (images("u4", 0, 1 << 31), "zstd", "zst", {"big_endian": 1}),
     "trailing bytes": (images("u1", 0, 255), "jpegls", "jls", {"trailing": 3}),
@@ -120,7 +124,7 @@ def test_frames(restorer: ModuleType, store: Path, case: str) -> None:
 
 
 @pytest.mark.external
-@pytest.mark.parametrize("case", [case for case, (_, codec, *_) in CASES.items() if codec != "zstd"])
+@pytest.mark.parametrize("case", [case for case, (_, codec, *_) in CASES.items() if codec not in ("delta", "zstd")])
 def test_frames_by_stock_programs(
     restorer: ModuleType, store: Path, case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -110,13 +110,16 @@ class PackedInstance:
 
     def data_set(self, head: bytes | None = None) -> Iterator[bytes]:
         """The data set as received, in chunks; ``head`` is :meth:`head` where the caller has it."""
+        return map(bytes, self._decoded(head))
+
+    def _decoded(self, head: bytes | None = None) -> Iterator[bytes | memoryview]:
         match self.manifest.form:
             case Form.WHOLE:
                 yield from self._after_preface()
             case Form.FRAMES:
                 yield self.head() if head is None else head
                 for number in range(1, self.manifest.frames + 1):
-                    yield self.native_frame(number)
+                    yield view_native(self.manifest, self.stream(number))
                 yield self.unpacked(TAIL)
             case Form.STREAMS | Form.RECODED:
                 yield self.head() if head is None else head
@@ -155,7 +158,7 @@ class PackedInstance:
     def digest(self) -> Digest:
         """SHA-256 of the rebuilt data set, decoding everything."""
         sha = hashlib.sha256()
-        for chunk in self.data_set():
+        for chunk in self._decoded():
             sha.update(chunk)
         return Digest(sha.digest())
 
@@ -189,9 +192,14 @@ def decode_native(manifest: Manifest, stream: bytes) -> bytes:
     DecodeError
         If the stream does not decode to a frame of the manifest's shape.
     """
+    return bytes(view_native(manifest, stream))
+
+
+def view_native(manifest: Manifest, stream: bytes) -> bytes | memoryview:
+    """As :func:`decode_native`, without a copy where that can be."""
     coding = manifest.pixel
     if coding is None or manifest.form is not Form.FRAMES:
         raise PackError("the pack holds no native frames")
     codec = registry.by_name(coding.codec)
     options = EncodeOptions(coding.effort, coding.precision, coding.levels)
-    return registry.decode_frame(codec, stream, coding.spec, options, big_endian=coding.big_endian)
+    return registry.view_frame(codec, stream, coding.spec, options, big_endian=coding.big_endian)

@@ -15,14 +15,15 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 
 from leanpacs.archive.care.delete import sweep, unlink_all
 from leanpacs.archive.manifest import Form, Manifest, Received
 from leanpacs.archive.settle.encode import Preferences, SeriesChoice, SeriesChoices
 from leanpacs.archive.settle.representing import codec_name, represent
-from leanpacs.archive.settle.settling import Settled, SettleTask, settle, warm_up
-from leanpacs.catalog import Catalog, LandedWork, NewRepresentation, Transaction
+from leanpacs.archive.settle.settling import Settled, SettleTask, settle_some, warm_up
+from leanpacs.catalog import Catalog, LandedWork, NewRepresentation, Swap, Transaction
 from leanpacs.catalog.ageing import Done, Outcome
 from leanpacs.config import SettleSettings, WorkerSettings
 from leanpacs.errors import LeanPACSError
@@ -47,8 +48,13 @@ BATCH_SECONDS = 0.25
 """Packs are committed this many at a time, or this often, or when nothing else is under way."""
 
 MOST_UNCOMMITTED = 4 * BATCH
-AHEAD = 4
+AHEAD = 2
 """Tasks for each worker that are under way: enough that none idles while packs are claimed."""
+
+TOGETHER = 8
+TOGETHER_BYTES = 4 << 20
+"""So many instances of a series at most, and so many bytes, make one task: handing one over takes about a millisecond.
+"""
 
 CLAIM_BYTES = 1 << 30
 ATTEMPTS = 3
@@ -80,8 +86,8 @@ class Settler:
     metrics : Metrics, optional
         Counts what is settled.
     executor : callable, optional
-        Makes the executor that runs :func:`~leanpacs.archive.settle.settling.settle`; a pool of worker processes by
-        default.
+        Makes the executor that runs :func:`~leanpacs.archive.settle.settling.settle_some`; a pool of worker processes
+        by default.
     step : callable, optional
         Called with a name between every two steps; tests stop the process there.
     """
@@ -110,8 +116,9 @@ class Settler:
         self._step = step
         self._owner = f"{host}:{uuid.uuid4().hex}"
         self._executor: Executor | None = None
-        self._running: dict[Future[Settled], LandedWork] = {}
+        self._running: dict[Future[list[Settled]], Sequence[LandedWork]] = {}
         self._claimed: deque[LandedWork] = deque()
+        self._alone: deque[LandedWork] = deque()
         self._choices: dict[int, SeriesChoices] = {}
         self._names: tuple[str, ...] = ()
         self._pressed = False
@@ -191,14 +198,16 @@ class Settler:
         self._give_back_claims()
         while self._running:
             self._finish(wait(self._running, timeout=BATCH_SECONDS, return_when=FIRST_COMPLETED).done)
+        self._give_back_claims()
         self._commit_all()
 
     def _give_back_claims(self) -> None:
         """Let others settle what was claimed and not begun."""
-        if self._claimed:
-            ids = [work.representation.id for work in self._claimed]
+        ids = [work.representation.id for work in (*self._alone, *self._claimed)]
+        if ids:
             with self._catalog.writing() as transaction:
                 transaction.release_claims(self._owner, ids, datetime.now(UTC))
+            self._alone.clear()
             self._claimed.clear()
 
     def _commit_all(self) -> None:
@@ -211,13 +220,16 @@ class Settler:
     def _claim(self) -> None:
         """Claim a batch when little is left of the last; hold on to what is claimed."""
         now = datetime.now(UTC)
-        held = len(self._claimed) + len(self._running) + len(self._proven) + len(self._in_commit)
+        under_way = sum(map(len, self._running.values()))
+        held = len(self._claimed) + len(self._alone) + under_way + len(self._proven) + len(self._in_commit)
         if held and now - self._held_at > LEASE / 4:
             self._hold(now)
         if len(self._claimed) > CLAIMED_AT_ONCE // 2:
             return
         backlog = self._catalog.backlog()
-        self._pressed = backlog.size_bytes > self._settings.pressed_backlog_bytes
+        # What is left of a burst is settled as the burst was, lest each series of it be measured twice.
+        most = self._settings.pressed_backlog_bytes
+        self._pressed = backlog.size_bytes > (most // 4 if self._pressed else most)
         if backlog.count <= held:
             return
         with self._catalog.writing() as transaction:
@@ -234,20 +246,40 @@ class Settler:
 
     def _feed(self) -> None:
         """Give the workers something to do, late enough that what was learnt of a series is used for the next."""
-        while self._claimed and len(self._running) < AHEAD * self._workers:
-            self._submit(self._claimed.popleft())
+        while (self._claimed or self._alone) and len(self._running) < AHEAD * self._workers:
+            self._submit([self._alone.popleft()] if self._alone else self._next_together())
+
+    def _next_together(self) -> list[LandedWork]:
+        """The oldest of what is claimed, and others of its series; few where there is little, so that all work."""
+        together = [self._claimed.popleft()]
+        first, most = together[0], min(TOGETHER, len(self._claimed) // (AHEAD * self._workers))
+        left = TOGETHER_BYTES - first.representation.blob.size_bytes
+        for work in [one for one in self._claimed if one.instance.series_id == first.instance.series_id]:
+            left -= work.representation.blob.size_bytes
+            if len(together) >= most or left < 0:
+                break
+            together.append(work)
+            self._claimed.remove(work)
+        return together
 
     def _hold(self, now: datetime) -> None:
         proven = [*self._proven, *self._in_commit]
-        works = [*self._claimed, *self._running.values(), *(work for work, _ in proven)]
+        under_way = chain.from_iterable(self._running.values())
+        works = [*self._claimed, *self._alone, *under_way, *(work for work, _ in proven)]
         mine = [work.representation.id for work in works]
         with self._catalog.writing() as transaction:
             transaction.extend_claims(self._owner, mine, now + LEASE)
         self._held_at = now
 
-    def _submit(self, work: LandedWork) -> None:
+    def _submit(self, works: Sequence[LandedWork]) -> None:
+        if self._executor is None:
+            self._executor = self._make_executor()
+        tasks = tuple(map(self._task, works))
+        self._running[self._executor.submit(settle_some, tasks)] = works
+
+    def _task(self, work: LandedWork) -> SettleTask:
         attempts = work.representation.attempts
-        task = SettleTask(
+        return SettleTask(
             self._store,
             work.representation.blob.digest,
             _facts(work),
@@ -256,9 +288,6 @@ class Settler:
             self._limit_inflated_bytes,
             whole_because=f"{attempts - 1} attempts to encode it failed" if attempts > ATTEMPTS else "",
         )
-        if self._executor is None:
-            self._executor = self._make_executor()
-        self._running[self._executor.submit(settle, task)] = work
 
     def _preferences(self, work: LandedWork) -> Preferences:
         settings = self._settings
@@ -273,16 +302,20 @@ class Settler:
             recode=settings.recode and not self._pressed,
         )
 
-    def _finish(self, done: set[Future[Settled]]) -> None:
+    def _finish(self, done: set[Future[list[Settled]]]) -> None:
         finished = [(self._running.pop(future), future) for future in done]
-        proven = [(work, future.result()) for work, future in finished if future.exception() is None]
-        for work, settled in proven:
-            if settled.encoded.choice is not None:
-                self._learn(work, settled.encoded.choice)
-        for work, future in finished:
-            if future.exception() is not None:
-                self._failed(work, future.exception())
-        self._proven += proven
+        for works, future in finished:
+            error = future.exception()
+            settled = [] if error is not None else future.result()
+            for work, one in zip(works, settled, strict=False):
+                if one.encoded.choice is not None:
+                    self._learn(work, one.encoded.choice)
+                self._proven.append((work, one))
+            if error is not None and len(works) == 1:
+                self._failed(works[0], error)
+            else:
+                # Which of them is at fault, if not the first, turns out when each has a worker to itself.
+                self._alone.extend(works[len(settled) :])
         waited = time.monotonic() - self._committed_at
         if len(self._proven) >= BATCH or (self._proven and (waited > BATCH_SECONDS or not self._running)):
             if len(self._proven) > MOST_UNCOMMITTED:
@@ -325,8 +358,7 @@ class Settler:
             if self._dropped:
                 aside.extend(sweep(self._store, transaction, now).files)
                 self._step("landed form set aside")
-            for (work, settled), blob in zip(proven, blobs, strict=True):
-                self._swap(transaction, work, settled, blob, now)
+            self._swap(transaction, proven, blobs, now)
             self._step("swapped")
 
         try:
@@ -342,21 +374,27 @@ class Settler:
         for (_, settled), blob in zip(proven, blobs, strict=True):
             self._count(settled, blob)
 
-    def _swap(self, transaction: Transaction, work: LandedWork, settled: Settled, blob: BlobRef, now: datetime) -> None:
-        if not self._store.exists(blob.digest):
-            # Equal to a blob that was there, unnamed, and has been swept since it was taken over.
-            log.warning("a pack was swept before it was named; the landed form stays")
-            transaction.discard(blob, now=now, due_at=now)
-            return
-        transaction.settle(
-            work.instance.id, work.representation.id, _representation(settled, blob), now=now, due_at=now
-        )
-        if settled.fault:
-            done = Done(FAULT, "", Outcome.FAILED, settled.encoded.packed.manifest.length)
-            transaction.ageing.add_up(done, now=now)
-        if settled.encoded.choice is not None:
-            choices = self._choices.get(work.instance.series_id, SeriesChoices())
-            transaction.remember_choice(work.instance.series_id, choices.to_json())
+    def _swap(
+        self, transaction: Transaction, proven: Sequence[_Proven], blobs: Sequence[BlobRef], now: datetime
+    ) -> None:
+        swaps, learnt = [], dict[int, SeriesChoices]()
+        for (work, settled), blob in zip(proven, blobs, strict=True):
+            if not self._store.exists(blob.digest):
+                # Equal to a blob that was there, unnamed, and has been swept since it was taken over.
+                log.warning("a pack was swept before it was named; the landed form stays")
+                transaction.discard(blob, now=now, due_at=now)
+                continue
+            new = _representation(settled, blob)
+            swaps.append(Swap(work.instance.id, work.representation.id, new, now, now))
+            if settled.fault:
+                done = Done(FAULT, "", Outcome.FAILED, settled.encoded.packed.manifest.length)
+                transaction.ageing.add_up(done, now=now)
+            if settled.encoded.choice is not None:
+                series_id = work.instance.series_id
+                learnt[series_id] = self._choices.get(series_id, SeriesChoices())
+        transaction.settle_all(swaps)
+        for series_id, choices in learnt.items():
+            transaction.remember_choice(series_id, choices.to_json())
 
     def _taken_over(self, packs: Sequence[Settled]) -> Sequence[BlobRef]:
         """Make packs durable in the store; what cannot be is removed, to be made again."""

@@ -11,7 +11,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -88,6 +88,32 @@ def warm_up() -> None:
     """Load what encoding needs, so that the first instance does not wait for it."""
     spec = FrameSpec(16, 16, 1, 16, 16, 15, 0, 0, "MONOCHROME2", 1)
     measure(bytes(512), spec)
+
+
+def settle_some(tasks: Sequence[SettleTask], step: Callable[[str], None] = lambda _: None) -> list[Settled]:
+    """Settle instances of one series, as far as it goes: those before the first that fails.
+
+    What is measured on one of them is used for the next. Handing them over one by one costs as much as settling a small
+    one of them.
+
+    Raises
+    ------
+    Exception
+        What :func:`settle` raises for the first of them.
+    """
+    settled: list[Settled] = []
+    choices = tasks[0].preferences.choices
+    for task in tasks:
+        try:
+            one = settle(replace(task, preferences=replace(task.preferences, choices=choices)), step)
+        except Exception:
+            if not settled:
+                raise
+            break
+        if one.encoded.choice is not None:
+            choices = choices.having(one.encoded.choice)
+        settled.append(one)
+    return settled
 
 
 def settle(task: SettleTask, step: Callable[[str], None] = lambda _: None) -> Settled:
