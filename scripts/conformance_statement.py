@@ -22,6 +22,7 @@ from leanpacs.services.dicomweb.app import DicomWeb
 from leanpacs.services.dimse import status
 from leanpacs.services.dimse.association import Timeouts
 from leanpacs.services.dimse.commitment import STORAGE_COMMITMENT
+from leanpacs.services.dimse.fetching import FIND, GET, MOVE
 from leanpacs.services.dimse.find import CATALOG_LEVELS, returned
 from leanpacs.services.dimse.identifiers import SYNTAXES
 from leanpacs.services.dimse.models import LEVELS, MODELS, UNIQUE_KEYS
@@ -83,7 +84,7 @@ Web services (PS3.18): see [section 5](#5-dicom-web-services). Media services: n
 
 def _services() -> Iterator[Row]:
     for uid in (VERIFICATION, *SERVED):
-        yield UID_dictionary[uid][0], f"`{uid}`", _SERVICES[uid], "no", "yes"
+        yield UID_dictionary[uid][0], f"`{uid}`", _SERVICES[uid], _yes(uid in (FIND, MOVE, GET)), "yes"
     yield "Storage SOP classes", "annex A", "Transfer", "yes", "yes"
 
 
@@ -103,7 +104,8 @@ One application entity, the archive, is served by any number of processes. It
 
 - accepts associations to verify (C-ECHO), store (C-STORE), query (C-FIND), retrieve (C-GET, C-MOVE), ask for scheduled
   procedure steps (C-FIND) and for storage commitment (N-ACTION);
-- initiates associations to send instances (C-STORE): for a C-MOVE, a rule on what arrives, or a command; and to report on
+- initiates associations to send instances (C-STORE): for a C-MOVE, a rule on what arrives, or a command; to ask another archive for
+  what it has (C-FIND, C-GET, C-MOVE); and to report on
   storage commitment (N-EVENT-REPORT).
 
 An instance that was stored with status Success is durable, and can be queried and retrieved at once.
@@ -269,6 +271,10 @@ with a loss that it did not come with. Transfer syntaxes that can be made are th
 Instances that a rule or `leanpacs send --queue` left in the outbox are tried again after statuses A7xx and 0110 and when the
 association fails, {outbox.first_retry_seconds:g} s later, then twice as long each time, {outbox.longest_retry_seconds:g} s at most, for {outbox.give_up_seconds:g} s
 (settings). Other failures wait for a decision.
+
+`leanpacs fetch` queries and retrieves as an SCU of Study Root, FIND with GET or MOVE. For C-GET the SCP role is proposed for the
+storage SOP classes of what is asked for, in one presentation context for each transfer syntax; where the other archive does not tell
+them, for the common ones, in Explicit and in Implicit VR Little Endian. What is here already is not asked for.
 
 For reports of storage commitment, Storage Commitment Push Model is proposed with the SCP role, in Explicit and in Implicit
 VR Little Endian."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.progress import Progress
 
 from leanpacs.archive.archive import Archive, open_archive
 from leanpacs.archive.intake.importing import Imported, Importer, find
@@ -84,7 +87,7 @@ def import_(
 
 
 def _take_in(archive: Archive, paths: list[Path], tally: _Tally, jobs: int, *, quiet: bool) -> None:
-    """Land on threads while the settler works; then wait until all that landed has settled."""
+    """Land on threads while the settler works."""
     with progress_bar(quiet=quiet) as progress:
         taking = progress.add_task("taking in", total=sum(1 for _ in find(paths, lambda _: None)))
 
@@ -92,24 +95,31 @@ def _take_in(archive: Archive, paths: list[Path], tally: _Tally, jobs: int, *, q
             tally.add(imported)
             progress.advance(taking)
 
-        landed = threading.Event()
-        settler = archive.settler()
-        background = threading.Thread(target=settler.run, args=(landed,), name="settler")
-        background.start()
-        try:
+        with settling(archive, progress):
             Importer(archive, told, jobs).run(paths)
-        finally:
-            landed.set()
-            background.join()
-        waiting = archive.catalog.backlog().count
-        settling = progress.add_task("settling", total=waiting)
 
-        def show() -> bool:
-            progress.update(settling, completed=waiting - archive.catalog.backlog().count)
-            return False
 
-        settler.drain(show)
-        show()
+@contextmanager
+def settling(archive: Archive, progress: Progress) -> Iterator[None]:
+    """Settle what lands in the block on a thread; then wait until all that landed has settled."""
+    landed = threading.Event()
+    settler = archive.settler()
+    background = threading.Thread(target=settler.run, args=(landed,), name="settler")
+    background.start()
+    try:
+        yield
+    finally:
+        landed.set()
+        background.join()
+    waiting = archive.catalog.backlog().count
+    task = progress.add_task("settling", total=waiting)
+
+    def show() -> bool:
+        progress.update(task, completed=waiting - archive.catalog.backlog().count)
+        return False
+
+    settler.drain(show)
+    show()
 
 
 def _report(archive: Archive, tally: _Tally, *, json: bool) -> None:

@@ -15,6 +15,7 @@ from leanpacs.cli import (
     codecs,
     dictionaries,
     evidence,
+    fetch,
     giveback,
     holds,
     intake,
@@ -73,6 +74,7 @@ app.command("serve")(serving.serve)
 app.command("import")(intake.import_)
 app.command("export")(giveback.export)
 app.command("send")(send.send)
+app.command("fetch")(fetch.fetch)
 app.command("transcode")(transcode.transcode)
 app.command("codecs")(codecs.codecs)
 app.command("status")(care.status)

@@ -93,7 +93,7 @@ def send(
     if queue:
         _queue(to, paths, (study, series, instance), settings, json=json)
         return
-    peer = _peer(to, prefer or (), settings)
+    peer = peer_named("--to", to, prefer or (), settings)
     tally = _Tally()
     with _parcels(settings, peer, paths, (study, series, instance), tally) as parcels:
         _send(peer, settings, parcels, tally, attempts=attempts, pause=pause, quiet=quiet or json)
@@ -156,7 +156,14 @@ def _send(
             progress.advance(task)
 
 
-def _peer(to: str, prefer: Iterable[str], settings: Settings) -> Peer:
+def peer_named(option: str, to: str, prefer: Iterable[str], settings: Settings) -> Peer:
+    """The known destination of that AE title, or who is named as AET@HOST:PORT.
+
+    Raises
+    ------
+    ConfigError
+        It is neither; ``option`` is where it was given.
+    """
     from leanpacs.cli.doors import peers
     from leanpacs.services.dimse import Peer
     from leanpacs.transcode.target import syntax_named
@@ -167,7 +174,7 @@ def _peer(to: str, prefer: Iterable[str], settings: Settings) -> Peer:
             return replace(known, prefer=preferred or known.prefer)
     match = _PEER.fullmatch(to)
     if match is None:
-        raise ConfigError("--to", to, "give it as AET@HOST:PORT, or name a known destination")
+        raise ConfigError(option, to, "give it as AET@HOST:PORT, or name a known destination")
     return Peer(match["title"], match["host"].strip("[]"), int(match["port"]), preferred)
 
 

@@ -51,7 +51,7 @@ def serve(
         flags["dimse"]["insecure"] = flags["http"]["insecure"] = True
     for section, text in (("http", http), ("dimse", dimse)):
         if text is not None:
-            host, port = _address(section, text)
+            host, port = address_of(section, text)
             flags.setdefault(section, {}).update(host=host, port=port)
     settings = settings_of(data, config, flags)
     Supervisor(settings, _told).run()
@@ -61,7 +61,8 @@ def _told(line: str) -> None:
     print(line, flush=True)
 
 
-def _address(name: str, text: str) -> Address:
+def address_of(name: str, text: str) -> Address:
+    """Read HOST:PORT; ``name`` is what it was given as."""
     host, colon, port = text.rpartition(":")
     if not colon or not port.isdigit():
         raise ConfigError(name, text, "give it as HOST:PORT, for example 127.0.0.1:8080")

@@ -53,11 +53,15 @@ class Peer:
     tls: ssl.SSLContext | None = None
 
 
+Offer = tuple[str, str | tuple[str, ...]]
+"""Abstract syntax of a context, and its transfer syntax, or some to choose from."""
+
+
 @contextmanager
 def associated(
     peer: Peer,
     calling: str,
-    offers: Sequence[tuple[str, str]],
+    offers: Sequence[Offer],
     *,
     roles: Mapping[str, tuple[bool, bool]] | None = None,
     max_pdu_bytes: int = 1 << 17,
@@ -69,7 +73,7 @@ def associated(
     ----------
     calling : str
         AE title of this side.
-    offers : sequence of (abstract syntax, transfer syntax)
+    offers : sequence of Offer
         One context each, at most 128.
     roles : mapping of str to (bool, bool)
         Whether this side proposes to be SCU, and SCP, of some SOP classes.
@@ -81,7 +85,10 @@ def associated(
     Unreachable
         There is no association.
     """
-    contexts = [(2 * number + 1, abstract, (syntax,)) for number, (abstract, syntax) in enumerate(offers)]
+    contexts = [
+        (2 * number + 1, abstract, (syntax,) if isinstance(syntax, str) else syntax)
+        for number, (abstract, syntax) in enumerate(offers)
+    ]
     request = Request(peer.ae_title, calling, APPLICATION_CONTEXT, 1, max_pdu_bytes, contexts, roles=roles or {})
     wire = _connect(peer, timeout_seconds)
     try:
@@ -129,7 +136,7 @@ def _closed_on_error(connection: socket.socket) -> Iterator[socket.socket]:
         raise
 
 
-def _accepted(wire: Wire, offers: Sequence[tuple[str, str]]) -> Exchange:
+def _accepted(wire: Wire, offers: Sequence[Offer]) -> Exchange:
     pdu_type, content = wire.read_pdu()
     if pdu_type == PduType.ASSOCIATE_RJ:
         result, _, reason = content[1:4].ljust(3, b"\0")

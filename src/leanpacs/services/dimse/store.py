@@ -12,6 +12,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -22,9 +23,8 @@ from leanpacs.dicom.write import file_meta
 from leanpacs.errors import LeanPACSError
 from leanpacs.refs import Digest
 from leanpacs.services.dimse import status
-from leanpacs.services.dimse.association import Association
 from leanpacs.services.dimse.message import Command
-from leanpacs.services.dimse.negotiation import is_storage
+from leanpacs.services.dimse.negotiation import Context, is_storage
 from leanpacs.services.dimse.status import Reply, Status
 from leanpacs.services.ledger import Direction, Ledger, Party
 from leanpacs.telemetry import Metrics
@@ -42,6 +42,29 @@ class Landing(Protocol):
 
     def land(self, incoming: Incoming) -> Receipt:
         """Take a complete file over; when it returns, the instance is durable and in the catalog."""
+        ...
+
+
+class Sender(Protocol):
+    """An association on which instances come, whichever side has asked for it."""
+
+    @property
+    def contexts(self) -> Mapping[int, Context]:
+        """Accepted presentation contexts by ID."""
+        ...
+
+    @property
+    def calling(self) -> str:
+        """AE title of who sends."""
+        ...
+
+    @property
+    def peer(self) -> str:
+        """Its address."""
+        ...
+
+    def data_set(self) -> Iterator[memoryview]:
+        """Pieces of the current message's data set."""
         ...
 
 
@@ -73,7 +96,7 @@ class StoreService:
         self._ledger = ledger
         self._largest_file_bytes = largest_instance_bytes
 
-    def __call__(self, association: Association, command: Command) -> Reply:
+    def __call__(self, association: Sender, command: Command) -> Reply:
         """Receive the instance and hand it to the archive."""
         context = association.contexts[command.context_id]
         if not is_storage(context.abstract_syntax):

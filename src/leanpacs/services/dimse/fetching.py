@@ -1,0 +1,319 @@
+"""Studies from another archive: what it has is found, and what is missing here got or moved (PS3.4 annex C, as SCU)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from leanpacs.dicom.datadict import tag_of, vr_of
+from leanpacs.dicom.uids import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, TRANSFER_SYNTAXES
+from leanpacs.errors import InvalidQuery
+from leanpacs.services.dimse.exchange import Exchange
+from leanpacs.services.dimse.identifiers import Writer, read_identifier
+from leanpacs.services.dimse.message import SOME_DATA_SET, Command, CommandField, Element, encode, response
+from leanpacs.services.dimse.negotiation import Context, is_storage
+from leanpacs.services.dimse.requester import MOST_CONTEXTS, Offer, Peer, Unreachable, associated
+from leanpacs.services.dimse.status import Reply, Status
+from leanpacs.services.dimse.transport import Aborted, AbortReason, Disconnected, Released, Silence, Violation
+
+FIND: Final = "1.2.840.10008.5.1.4.1.2.2.1"
+MOVE: Final = "1.2.840.10008.5.1.4.1.2.2.2"
+GET: Final = "1.2.840.10008.5.1.4.1.2.2.3"
+"""Study Root."""
+
+Keys = Mapping[str, str]
+"""Values by keyword; '' asks for one."""
+
+_PENDING: Final = frozenset({Status.PENDING, Status.PENDING_WITHOUT_SOME_KEYS})
+_RESPONSE: Final = 0x8000
+_ENDS: Final = (Aborted, Disconnected, Released, Silence, Violation)
+_FOUND: Final = {"STUDY": "StudyInstanceUID", "SERIES": "SeriesInstanceUID", "IMAGE": "SOPInstanceUID"}
+_LAST: Final = (IMPLICIT_LE, EXPLICIT_BE)
+_STORAGE_CONTEXTS: Final = MOST_CONTEXTS - 2
+_COMMON: Final = ("88.", "11.", "104.", "481.", "66", "9.", "4.2", "6.2", "30", "67")
+"""How UIDs of storage SOP classes go on that are common and not of images, the most common first."""
+
+
+class Refused(Exception):
+    """The other archive answers, and does not do what it is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """An instance of another archive; ``sop_class`` is '' where it does not tell."""
+
+    series_uid: str
+    sop_uid: str
+    sop_class: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """What stores an instance is told of its sender."""
+
+    exchange: Exchange
+    calling: str
+    peer: str
+
+    @property
+    def contexts(self) -> Mapping[int, Context]:
+        """Accepted presentation contexts by ID."""
+        return self.exchange.contexts
+
+    def data_set(self) -> Iterator[memoryview]:
+        """Pieces of the current message's data set."""
+        return self.exchange.data_set()
+
+
+class Source:
+    """Another archive.
+
+    Parameters
+    ----------
+    peer : Peer
+        Where it is.
+    calling : str
+        AE title of this side.
+    timeout_seconds : float
+        How long it may take for each message.
+    """
+
+    def __init__(self, peer: Peer, calling: str, *, timeout_seconds: float) -> None:
+        self._peer = peer
+        self._calling = calling
+        self._timeout_seconds = timeout_seconds
+
+    def studies(self, keys: Keys) -> list[str]:
+        """UIDs of the studies that match.
+
+        Raises
+        ------
+        InvalidQuery
+            A keyword does not exist.
+        Unreachable, Refused
+            It does not answer, or not to this.
+        """
+        with self._finding() as exchange:
+            return [found["StudyInstanceUID"] for found in _find(exchange, "STUDY", {**keys, "StudyInstanceUID": ""})]
+
+    def instances(self, study_uid: str) -> list[Remote]:
+        """What it has of a study; raises as `studies` does."""
+        with self._finding() as exchange:
+            above = {"StudyInstanceUID": study_uid}
+            series = _find(exchange, "SERIES", {**above, "SeriesInstanceUID": ""})
+            return [
+                Remote(one["SeriesInstanceUID"], image["SOPInstanceUID"], image.get("SOPClassUID", ""))
+                for one in list(series)
+                for image in _find(
+                    exchange,
+                    "IMAGE",
+                    {**above, "SeriesInstanceUID": one["SeriesInstanceUID"], "SOPInstanceUID": "", "SOPClassUID": ""},
+                )
+            ]
+
+    def get(
+        self,
+        study_uid: str,
+        held: Sequence[Remote],
+        missing: Collection[str],
+        store: Callable[[Sending, Command], Reply],
+    ) -> Iterator[tuple[str, Reply]]:
+        """Have the missing instances sent on the association that asks for them (C-GET).
+
+        Parameters
+        ----------
+        held : sequence of Remote
+            All that it has of the study.
+        missing : collection of str
+            SOP Instance UIDs of those that are wanted.
+        store : callable
+            Stores an instance that comes.
+
+        Yields
+        ------
+        (str, Reply)
+            SOP Instance UID of what came, and what its sender was told.
+        """
+        for batch in _batches(held, missing):
+            storage = _offers({one.sop_class for one in held if one.sop_uid in batch})
+            offers: list[Offer] = [(GET, EXPLICIT_LE), (GET, IMPLICIT_LE), *storage]
+            roles = {sop_class: (False, True) for sop_class, _ in storage}
+            with self._associated(offers, roles) as exchange:
+                context = _context(exchange, GET)
+                for keys in requests(study_uid, held, batch):
+                    _ask(exchange, context, CommandField.C_GET_RQ, keys)
+                    yield from self._received(exchange, store)
+
+    def move(self, study_uid: str, held: Sequence[Remote], missing: Collection[str], destination: str) -> Iterator[int]:
+        """Have the missing instances sent to a destination that it knows (C-MOVE); yields how many it has sent."""
+        with self._associated([(MOVE, EXPLICIT_LE), (MOVE, IMPLICIT_LE)]) as exchange:
+            context = _context(exchange, MOVE)
+            for keys in requests(study_uid, held, missing):
+                _ask(exchange, context, CommandField.C_MOVE_RQ, keys, {Element.MOVE_DESTINATION: destination})
+                for answer in _answers(exchange, CommandField.C_MOVE_RQ):
+                    yield answer.number(Element.NUMBER_OF_COMPLETED_SUBOPERATIONS, 0)
+
+    def _received(self, exchange: Exchange, store: Callable[[Sending, Command], Reply]) -> Iterator[tuple[str, Reply]]:
+        sender = Sending(exchange, self._peer.ae_title, self._peer.host)
+        while True:
+            received = exchange.receive()
+            if received.field == CommandField.C_STORE_RQ:
+                reply = store(sender, received)
+                exchange.skip_data_set()
+                exchange.send(received.context_id, response(received, reply.status, reply.comment))
+                yield received.sop_uid, reply
+                continue
+            exchange.skip_data_set()
+            if not _goes_on(received, CommandField.C_GET_RQ):
+                return
+
+    @contextmanager
+    def _finding(self) -> Iterator[Exchange]:
+        with self._associated([(FIND, EXPLICIT_LE), (FIND, IMPLICIT_LE)]) as exchange:
+            yield exchange
+
+    @contextmanager
+    def _associated(
+        self, offers: Sequence[Offer], roles: Mapping[str, tuple[bool, bool]] | None = None
+    ) -> Iterator[Exchange]:
+        try:
+            with associated(
+                self._peer, self._calling, offers, roles=roles, timeout_seconds=self._timeout_seconds
+            ) as exchange:
+                yield exchange
+        except _ENDS as error:
+            raise Unreachable(f"{self._peer.ae_title}: the association broke: {error}") from error
+
+
+def requests(study_uid: str, held: Sequence[Remote], missing: Collection[str]) -> list[Keys]:
+    """Identifiers of the fewest retrievals that bring what is missing and nothing else.
+
+    The study if all of it is missing, else series of which that is true, else single instances.
+    """
+    if all(one.sop_uid in missing for one in held):
+        return [{"QueryRetrieveLevel": "STUDY", "StudyInstanceUID": study_uid}] if held else []
+    by_series: dict[str, list[str]] = {}
+    for one in held:
+        by_series.setdefault(one.series_uid, []).append(one.sop_uid)
+    found: list[Keys] = []
+    for series_uid, sop_uids in by_series.items():
+        above = {"StudyInstanceUID": study_uid, "SeriesInstanceUID": series_uid}
+        wanted = [sop_uid for sop_uid in sop_uids if sop_uid in missing]
+        if len(wanted) == len(sop_uids):
+            found.append({"QueryRetrieveLevel": "SERIES", **above})
+        else:
+            found += [{"QueryRetrieveLevel": "IMAGE", **above, "SOPInstanceUID": sop_uid} for sop_uid in wanted]
+    return found
+
+
+def _batches(held: Sequence[Remote], missing: Collection[str]) -> list[set[str]]:
+    """What is missing: at once where one association can offer every transfer syntax, else series by series."""
+    wanted = [one for one in held if one.sop_uid in missing]
+    classes = {one.sop_class for one in wanted}
+    if "" in classes or len(classes) * len(TRANSFER_SYNTAXES) <= _STORAGE_CONTEXTS:
+        return [{one.sop_uid for one in wanted}]
+    by_series: dict[str, set[str]] = {}
+    for one in wanted:
+        by_series.setdefault(one.series_uid, set()).add(one.sop_uid)
+    return list(by_series.values())
+
+
+def _find(exchange: Exchange, level: str, keys: Keys) -> Iterator[dict[str, str]]:
+    """Values by keyword of each match that has the unique key of the level."""
+    context = _context(exchange, FIND)
+    _ask(exchange, context, CommandField.C_FIND_RQ, {"QueryRetrieveLevel": level, **keys})
+    while True:
+        answer = exchange.receive()
+        data_set = b"".join(bytes(part) for part in exchange.data_set())
+        if not _goes_on(answer, CommandField.C_FIND_RQ):
+            return
+        identifier = read_identifier((data_set,), context.transfer_syntax)
+        found = {key.keyword: (key.text or "").strip() for key in identifier.keys.values()}
+        if found.get(_FOUND[level]):
+            yield {**keys, **found}
+
+
+def _answers(exchange: Exchange, request: CommandField) -> Iterator[Command]:
+    while True:
+        answer = exchange.receive()
+        exchange.skip_data_set()
+        yield answer
+        if not _goes_on(answer, request):
+            return
+
+
+def _goes_on(answer: Command, request: CommandField) -> bool:
+    """Whether more comes after a response; that some sub-operations failed shows in what is missing afterwards.
+
+    Raises
+    ------
+    Violation
+        It is something else.
+    Refused
+        The request failed.
+    """
+    if answer.field != request | _RESPONSE:
+        raise Violation(AbortReason.UNEXPECTED_PDU, f"command field {answer.field:#06x} instead of a response")
+    status = answer.number(Element.STATUS, Status.PROCESSING_FAILURE)
+    if status in _PENDING:
+        return True
+    if status not in (Status.SUCCESS, Status.SUB_OPERATIONS_FAILED):
+        comment = answer.text(Element.ERROR_COMMENT)
+        raise Refused(f"status {status:04X} {comment}".rstrip())
+    return False
+
+
+def _ask(
+    exchange: Exchange, context: Context, request: CommandField, keys: Keys, more: Mapping[int, int | str] | None = None
+) -> None:
+    elements: dict[int, int | str] = {
+        Element.AFFECTED_SOP_CLASS_UID: context.abstract_syntax,
+        Element.COMMAND_FIELD: request,
+        Element.MESSAGE_ID: 1,
+        Element.PRIORITY: 0,
+        Element.COMMAND_DATA_SET_TYPE: SOME_DATA_SET,
+        **(more or {}),
+    }
+    tagged = sorted((_tag(keyword), text) for keyword, text in keys.items())
+    identifier = Writer(context.transfer_syntax).write((tag, vr_of(tag), text) for tag, text in tagged)
+    exchange.send(context.context_id, encode(elements), (identifier,))
+
+
+def _tag(keyword: str) -> int:
+    tag = tag_of(keyword)
+    if tag is None:
+        raise InvalidQuery(keyword, "is no keyword of the data dictionary (PS3.6)")
+    return tag
+
+
+def _context(exchange: Exchange, abstract_syntax: str) -> Context:
+    for context in exchange.contexts.values():
+        if context.abstract_syntax == abstract_syntax:
+            return context
+    raise Refused("it does not offer this service (Study Root)")
+
+
+def _offers(classes: Collection[str]) -> Sequence[Offer]:
+    """Contexts for instances of these SOP classes: one for each syntax, so that each comes as it is kept there.
+
+    Where the classes are not known there is no room for that: then the common ones are offered, uncompressed.
+    """
+    if "" in classes:
+        return [(sop_class, (EXPLICIT_LE, IMPLICIT_LE)) for sop_class in common_classes()]
+    ordered = sorted(TRANSFER_SYNTAXES.values(), key=lambda one: (one.uid in _LAST, one.retired, one.encapsulated))
+    return [(sop_class, syntax.uid) for syntax in ordered for sop_class in sorted(classes)][:_STORAGE_CONTEXTS]
+
+
+def common_classes() -> list[str]:
+    """As many storage SOP classes as one association has contexts for: those of images, then others."""
+    from pydicom._uid_dict import UID_dictionary
+
+    root = "1.2.840.10008.5.1.4.1.1."
+    names = {
+        uid: name for uid, (name, _, _, retired, _) in UID_dictionary.items() if uid.startswith(root) and not retired
+    }
+    images = [uid for uid, name in names.items() if "Image Storage" in name]
+    others = [uid for start in _COMMON for uid in names if uid.startswith(root + start) and is_storage(uid)]
+    return list(dict.fromkeys((*images, *others)))[:_STORAGE_CONTEXTS]

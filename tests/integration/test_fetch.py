@@ -1,0 +1,130 @@
+"""``leanpacs fetch`` from the archives of others: dcmtk's, and Orthanc."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import data
+from dimse_archive import served
+from dimse_peer import dcmtk
+from leanpacs.archive.archive import open_archive
+from leanpacs.audit import AuditAction
+from leanpacs.cli.main import app
+from leanpacs.services.dimse.fetching import Remote, requests
+from orthanc import running_orthanc
+from peers import HOST, RECIPES, STUDY, assert_same, contents, free_port, listening, samples
+
+OTHER = data.Recipe(modality="MR", study=3, instance=40)
+
+
+def run(*arguments: object, expect: int = 0) -> Any:
+    result = CliRunner().invoke(app, [*map(str, arguments)])
+    assert result.exit_code == expect, (result.output, result.exception)
+    return json.loads(result.stdout) if "--json" in arguments else f"{result.output} {result.exception or ''}"
+
+
+def kept(archive: Path) -> list[bytes]:
+    with open_archive(archive) as opened:
+        return [b"".join(opened.retriever.part10(row).chunks) for row in opened.catalog.all_instances()]
+
+
+@contextmanager
+def dcmqrscp(folder: Path, ours: int, files: list[bytes]) -> Iterator[str]:
+    """dcmtk's archive with these files, which may move to us at a port; as `--from` names it."""
+    for made in ("db", "files"):
+        (folder / made).mkdir(parents=True)
+    for number, content in enumerate(files):
+        (folder / "files" / f"{number}.dcm").write_bytes(content)
+    port = free_port()
+    configuration = folder / "dcmqrscp.cfg"
+    configuration.write_text(f"""
+NetworkTCPPort = {port}
+MaxPDUSize = 16384
+MaxAssociations = 16
+HostTable BEGIN
+us = (LEANPACS, {HOST}, {ours})
+HostTable END
+VendorTable BEGIN
+VendorTable END
+AETable BEGIN
+DCMQRSCP {folder / "db"} RW (100, 1024mb) ANY
+AETable END
+""")
+    with listening([dcmtk("dcmqrscp"), "-c", configuration], port, folder / "log"):
+        source = f"DCMQRSCP@{HOST}:{port}"
+        run("send", "--to", source, folder / "files")
+        yield source
+
+
+@pytest.mark.external
+@pytest.mark.parametrize("via", ["get", "move"])
+def test_from_dcmqrscp(tmp_path: Path, via: str) -> None:
+    native = [*RECIPES[:3], RECIPES[8]]
+    files, port = [*contents(native), *contents([OTHER])], free_port()
+    archive = tmp_path / "archive"
+    with dcmqrscp(tmp_path / "theirs", port, files) as source:
+        fetch = ["fetch", "--from", source, "--data", archive, "--json"]
+        more = ["--via", "move", "--listen", f"{HOST}:{port}"] if via == "move" else []
+        planned = run(*fetch, "--dry-run")
+        assert (planned["studies"], planned["missing"], planned["fetched"]) == (2, 5, 0)
+        some = run(*fetch, *more, "--key", "ModalitiesInStudy=CT", "--study", STUDY)
+        assert (some["studies"], some["fetched"], some["failed"]) == (1, 4, [])
+        run("delete", "--instance", RECIPES[1].sop_uid, "--yes", "--data", archive)
+        rest = run(*fetch, *more)
+        assert (rest["studies"], rest["instances"], rest["here_already"], rest["fetched"]) == (2, 5, 3, 2)
+        again = run(*fetch, *more)
+        assert (again["here_already"], again["missing"], again["fetched"]) == (5, 0, 0)
+    assert_same(kept(archive), samples(files))
+    with open_archive(archive) as opened:
+        stored = [event for event in opened.audit.events() if event.action is AuditAction.STORE]
+        assert opened.catalog.backlog().count == 0
+    assert sum(event.instances for event in stored) == 6
+
+
+@pytest.mark.external
+def test_from_orthanc_in_every_syntax_that_it_has(tmp_path: Path) -> None:
+    recipes = [recipe for recipe in RECIPES if recipe.transfer_syntax != data.HTJ2K]
+    files = contents(recipes)
+    archive = tmp_path / "archive"
+    with running_orthanc(tmp_path / "orthanc") as orthanc:
+        for content in files:
+            orthanc.store(content)
+        source = f"{orthanc.ae_title}@{HOST}:{orthanc.dimse_port}"
+        said = run("fetch", "--from", source, "--data", archive, "--json")
+    assert (said["instances"], said["fetched"], said["failed"]) == (len(files), len(files), [])
+    assert_same(kept(archive), samples(files))
+
+
+def test_what_cannot_be_fetched_is_told(tmp_path: Path) -> None:
+    with served(tmp_path / "theirs", *contents(RECIPES[:1])) as (_, (host, port)):
+        fetch = ["fetch", "--from", f"THEIRS@{host}:{port}", "--data", tmp_path / "archive"]
+        said = run(*fetch, "--json", "--study", "1.2.3", "--study", STUDY, expect=1)
+        assert (said["fetched"], [one["study"] for one in said["failed"]]) == (1, ["1.2.3"])
+        run(*fetch, "--study", STUDY, "--via", "move")  # nothing is missing, so nothing is asked for
+        assert "KEYWORD=VALUE" in run(*fetch, "--key", "PatientID", expect=1)
+        assert "NoSuchKeyword" in run(*fetch, "--key", "NoSuchKeyword=1", expect=1)
+        empty = ["fetch", "--from", f"THEIRS@{host}:{port}", "--data", tmp_path / "empty", "--json"]
+        (failed,) = run(*empty, "--via", "move", expect=1)["failed"]
+        assert "A801" in failed["reason"]
+    assert "cannot be asked" in run(*fetch, expect=1)
+
+
+def test_the_fewest_requests() -> None:
+    held = [Remote("1.1", f"1.1.{number}", "") for number in range(3)] + [Remote("1.2", "1.2.1", "")]
+
+    def asked(*missing: str) -> list[str]:
+        return [keys["QueryRetrieveLevel"] for keys in requests("1", held, missing)]
+
+    every = [one.sop_uid for one in held]
+    assert asked() == []
+    assert asked(*every) == ["STUDY"]
+    assert asked(*every[:3]) == ["SERIES"]
+    assert asked(*every[1:]) == ["IMAGE", "IMAGE", "SERIES"]
+    assert requests("1", [], ()) == []
