@@ -89,6 +89,8 @@ def test_recompressed_by_policy_and_given_back_as_received(tmp_path: Path, archi
     assert {(row["task"], row["rule"]) for row in status["done"]} == {("recompress dense", "dense at once")}
     assert sum(row["tasks"] for row in status["done"]) == len(RECIPES)
     assert status["failed"] == []
+    assert status["saved_bytes"] == before - after
+    assert status["projected_saved_bytes"] == 0
 
     assert run("verify", "--data", archive, "--json")["problems"] == []
     run("export", "--out", tmp_path / "out", "--data", archive)
@@ -104,6 +106,11 @@ def test_paused_work_is_not_begun(archive: Path, policy: Path) -> None:
     assert run("lifecycle", "status", *here, "--json")["paused"] is True
     run("lifecycle", "resume", "--data", archive)
     assert run("lifecycle", "run", *here, "--max-tasks", "2", "--json")["ended"] == "2 tasks are done"
+    status = run("status", "--data", archive, "--json")
+    (left,) = status["lifecycle_left"]
+    assert (left["task"], left["rule"], left["tasks"]) == ("recompress dense", "dense at once", len(RECIPES))
+    assert left["saved_bytes"] > 0
+    assert sum(row["forms"] for row in status["forms"] if row["tier"] == "hot") == len(RECIPES)
 
 
 def test_policy_is_checked_and_explained(tmp_path: Path, archive: Path, policy: Path) -> None:

@@ -19,6 +19,7 @@ from leanpacs.config import Settings
 from leanpacs.dicom import uids
 from leanpacs.lifecycle.policy import Policy
 from leanpacs.lifecycle.runner import Lifecycle
+from leanpacs.services.figures import gauges
 
 RECIPES = [data.Recipe(modality="CT", instance=n, seed=n, frames=3, rows=64, columns=64, signed=True) for n in range(6)]
 
@@ -64,6 +65,8 @@ def test_a_frame_that_is_damaged_comes_from_another_copy_and_is_repaired(archive
     clock = Clock()
     received = taken_in(archive, [data.make_instance(recipe) for recipe in RECIPES[:2]])
     assert aged(archive, policy(tier="hot", copies="warm"), clock).outcomes == {("place hot+warm", "done"): 2}
+    forms = [one for one in gauges(archive.status()) if one.name == "forms"]
+    assert {one.labels["tier"]: one.value for one in forms} == {"hot": 2, "warm": 2}
     first, second = archive.catalog.all_instances()
     frames = [frame.data for frame in archive.retriever.frames(first, [1, 2, 3])]
     for form in hot_forms(archive):

@@ -237,6 +237,12 @@ class Catalog:
             yield from page
             after_id = page[-1].id
 
+    def newest_of(self, sop_class: str, limit: int) -> list[InstanceRow]:
+        """The instances of a SOP class that came last, the newest first."""
+        query = SELECT_INSTANCES.where(instances.c.sop_class == sop_class).order_by(instances.c.id.desc()).limit(limit)
+        with self._database.reading() as connection:
+            return select_instances(connection, query)
+
     def representations(self, instance_id: int) -> list[RepresentationRow]:
         """The stored forms of an instance, oldest first; none when it has been deleted."""
         found = self._database.rows(REPRESENTATIONS_OF_INSTANCE, {"instance_key": instance_id})

@@ -52,6 +52,9 @@ def status(data: Data = None, config: Config = None, json: Json = False) -> None
     saved = sum(one.bytes_before - one.bytes_after for one in found.lifecycle if one.outcome == "done")
     if found.lifecycle:
         print(f"saved by the lifecycle so far: {human_bytes(saved)}; see 'leanpacs lifecycle status'")
+    if found.left:
+        tasks, more = sum(one.tasks for one in found.left), sum(one.saved_bytes for one in found.left)
+        print(f"left to do by its last plan: {tasks} tasks, expected to save {human_bytes(more)}")
     for heading, shares in (("modality", summary.by_modality), ("codec", summary.by_codec)):
         columns = [Column(heading), *(Column(text, True) for text in _SHARE_HEADINGS)]
         print_table(f"By {heading}", columns, [_share_row(share) for share in [*shares, total]])
@@ -84,7 +87,11 @@ def _status_record(found: ArchiveStatus) -> dict[str, object]:
         "backlog": {"instances": found.backlog.count, "bytes": found.backlog.size_bytes},
         "quarantined": found.quarantined,
         "tiers": [{"tier": tier, "blobs": blobs, "bytes": size} for tier, blobs, size in found.tiers],
+        "forms": [
+            dict(zip(("preset", "tier", "forms", "raw_bytes", "bytes"), row, strict=True)) for row in found.forms
+        ],
         "lifecycle": [asdict(one) for one in found.lifecycle],
+        "lifecycle_left": [asdict(one) for one in found.left],
         "damaged_blobs": found.damaged,
         "dictionary_bytes": found.dictionary_bytes,
         "free_bytes": found.free_bytes,

@@ -240,6 +240,8 @@ def status(policy: File = None, data: Data = None, config: Config = None, json: 
                 "tiers": [dict(zip(("tier", "blobs", "bytes"), row, strict=True)) for row in tiers],
                 "done": [asdict(one) for one in sums],
                 "left": _plan_record(left, 0),
+                "saved_bytes": sum(one.bytes_before - one.bytes_after for one in sums if one.outcome == "done"),
+                "projected_saved_bytes": sum(total.saved_bytes for total in left.totals),
                 "failed": [
                     {
                         "instance": uid,

@@ -57,6 +57,12 @@ class LifecycleSettings(Section):
     replaced_grace_seconds: Seconds = Field(
         default=3600.0, description="How long the blob of a form that was replaced stays, for those who read it."
     )
+    retrain_after_instances: int = Field(
+        default=5000,
+        ge=0,
+        description="A dictionary for heads is trained again when so many instances of its SOP class have come since; "
+        "it is kept if it saves at least 2 %. 0: never. Rules with newest_dictionary compress what is held again.",
+    )
     scrub_days: float = Field(
         default=90.0, ge=0, description="Every blob is read back and compared with its digest so often; 0: never."
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -32,6 +32,8 @@ class Step(StrEnum):
     """An instance out of a series pack."""
     DERIVE = lossy.DERIVE
     """A lossy copy, another instance, beside an original that stays."""
+    RETRAIN = "retrain"
+    """A dictionary for the heads of a SOP class, trained on what came last of it."""
     PLACE = "place"
     """A blob to other tiers."""
     EXPIRE = "expire"
@@ -117,6 +119,15 @@ class Plan:
     def is_complete(self) -> bool:
         """Whether everything that is to be done is among the tasks."""
         return sum(total.tasks for total in self.totals) == len(self.tasks)
+
+
+def with_first(plan: Plan, first: Sequence[Task], limit: int) -> Plan:
+    """A plan with some other tasks before it."""
+    if not first:
+        return plan
+    totals = [Total(task.name, task.rule, 1, seconds=task.seconds) for task in first]
+    ordered = sorted([*plan.totals, *totals], key=lambda total: (total.name, total.rule))
+    return replace(plan, tasks=(*first, *plan.tasks)[:limit], totals=tuple(ordered))
 
 
 class Sketch(NamedTuple):

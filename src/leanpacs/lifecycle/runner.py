@@ -10,13 +10,14 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from leanpacs.archive.archive import Archive
+from leanpacs.archive.status import Left
 from leanpacs.catalog.ageing import Done, Outcome, Tried, Work
 from leanpacs.config import Settings
 from leanpacs.errors import (
@@ -28,10 +29,10 @@ from leanpacs.errors import (
     StoreFull,
     StoreUnavailable,
 )
-from leanpacs.lifecycle.deciding import Decider
+from leanpacs.lifecycle.deciding import Decider, Wanted
 from leanpacs.lifecycle.executor import make_executor
 from leanpacs.lifecycle.pacing import Pace
-from leanpacs.lifecycle.plan import Plan, Step, Task
+from leanpacs.lifecycle.plan import Plan, Step, Task, with_first
 from leanpacs.lifecycle.planner import Planner
 from leanpacs.lifecycle.policy import Policy
 from leanpacs.lifecycle.pricing import Prices
@@ -44,13 +45,16 @@ log = logging.getLogger(__name__)
 WINDOW: Final = 2000
 """Tasks of one plan that are carried out before the next one is made."""
 
+TRAINED_SECONDS: Final = 10.0
+"""What training a dictionary takes, about."""
+
 AHEAD: Final = 2
 BATCH: Final = 16
 LEASE: Final = timedelta(minutes=10)
 FOR_EVER: Final = timedelta(days=36_500)
 _TRANSIENT: Final = (StoreUnavailable, StoreFull, CatalogUnavailable, OSError, CancelledError)
 _SOON: Final = timedelta(minutes=5)
-_HERE: Final = frozenset({Step.DROP, Step.PLACE, Step.EXPIRE})
+_HERE: Final = frozenset({Step.DROP, Step.PLACE, Step.EXPIRE, Step.RETRAIN})
 """Steps that need the catalog or no processor: done by threads of this process."""
 
 _LEARNING: Final = frozenset({Step.RECOMPRESS, Step.WARM})
@@ -160,8 +164,8 @@ class Lifecycle:
     def _decider(self) -> Decider:
         return Decider(self._policy, self._now())
 
-    def plan(self, limit: int = WINDOW) -> Plan:
-        """What is not as the policy wants it, the best first."""
+    def plan(self, limit: int = WINDOW, *, trains: bool = True) -> Plan:
+        """What is not as the policy wants it, the best first; before that what is to be trained, if it ``trains``."""
         ageing = self._catalog.ageing
         newest = {row.scope: row.id for row in self._catalog.dictionaries()}
         planner = Planner(
@@ -175,7 +179,20 @@ class Lifecycle:
             restored=frozenset(row.form.blob.digest.raw for row in self._catalog.restores()),
             erased=ageing.erased(self._now()),
         )
-        return planner.plan(ageing.outlines(), ageing.read, limit)
+        plan = planner.plan(ageing.outlines(), ageing.read, limit)
+        return with_first(plan, list(self._training()), limit) if trains else plan
+
+    def _training(self) -> Iterator[Task]:
+        """Dictionaries of which many instances have come since they were trained."""
+        least, ageing = self._own.retrain_after_instances, self._catalog.ageing
+        for sop_class, count, first in ageing.untaught(least) if least else ():
+            of_series = ageing.series_of(ageing.series_key_of(first))
+            held = next((one for one in of_series if one.instance_id == first), None)
+            # What was of no use is tried again when as many have come once more.
+            goal = f"{Step.RETRAIN} {sop_class} {count // least}"
+            before = ageing.tried(first).get(goal)
+            if held is not None and (before is None or before.until <= self._now()):
+                yield Task(Step.RETRAIN, goal, sop_class, "", ((held, held.forms[0]),), 0, 0, TRAINED_SECONDS, Wanted())
 
     # -- carrying out
 
@@ -200,7 +217,8 @@ class Lifecycle:
                 if left is not None and left <= 0:
                     report.ended = f"{most_tasks} tasks are done"
                     break
-                plan = self.plan(WINDOW if left is None else min(left, WINDOW))
+                plan = self.plan(WINDOW if left is None else min(left, WINDOW), trains=not report.outcomes)
+                self._tell(plan)
                 if not plan.tasks or not self._carry_out(plan, stop, counted, report):
                     break
             else:
@@ -208,6 +226,12 @@ class Lifecycle:
             return report
         finally:
             self.close()
+
+    def _tell(self, plan: Plan) -> None:
+        """Let others know what is left to do, without making a plan of their own."""
+        left = [Left(one.name, one.rule, one.tasks, one.saved_bytes, one.seconds) for one in plan.totals]
+        with self._catalog.writing() as transaction:
+            transaction.ageing.switch(Left.NAME, Left.to_json(left))
 
     def run_for_ever(self, stop: threading.Event) -> None:
         """Follow the policy until ``stop`` is set; what fails is said in the log, and tried again later."""

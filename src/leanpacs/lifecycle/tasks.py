@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
 
 from leanpacs.archive.archive import Archive
+from leanpacs.archive.care.training import Trained, retrain
 from leanpacs.archive.intake.forwarding import Forwarding
 from leanpacs.archive.settle.again import Again, Remade, Source, remake
 from leanpacs.archive.settle.deriving import Derive, Derived, derive, uid_of
@@ -284,6 +285,25 @@ class Expiring:
 
 
 @dataclass(frozen=True, slots=True)
+class Training:
+    """A dictionary trained here, judged on heads that it has not seen, and kept in every store if it is worth it."""
+
+    archive: Archive
+
+    def call(self, task: Task) -> Call:
+        """See `Steps`."""
+        return retrain, (self.archive, task.target)
+
+    def commit(self, task: Task, result: Trained, transaction: Transaction, now: datetime) -> Done:
+        """See `Steps`."""
+        return _done(task, Outcome.DONE if result.kept else Outcome.KEPT, 0, 0, 0.0)
+
+    def note(self, task: Task, result: Trained) -> str | None:
+        """That a dictionary is newer than what came before it shows by itself."""
+        return None if result.kept else result.reason
+
+
+@dataclass(frozen=True, slots=True)
 class Placing:
     """A blob to the tiers that are wanted, each copy read back and compared."""
 
@@ -349,6 +369,7 @@ def steps(
         Step.GATHER: Gathering(archive, grace),
         Step.DROP: Dropping(grace),
         Step.DERIVE: Deriving(archive, now),
+        Step.RETRAIN: Training(archive),
         Step.PLACE: Placing(archive, now),
         Step.EXPIRE: Expiring(archive, decider),
     }

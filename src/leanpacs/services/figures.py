@@ -79,6 +79,16 @@ def gauges(status: ArchiveStatus, now: datetime | None = None) -> Iterator[Gauge
     for tier, blobs, size in status.tiers:
         yield Gauge("tier_blobs", "Blobs, by tier.", blobs, {"tier": tier})
         yield Gauge("tier_bytes", "Bytes of all blobs, by tier.", size, {"tier": tier})
+    for preset, tier_name, forms, raw, stored in status.forms:
+        labels = {"preset": preset, "tier": tier_name}
+        yield Gauge("forms", "Stored forms, by preset and tier.", forms, labels)
+        yield Gauge("forms_raw_bytes", "What they hold, as received.", raw, labels)
+        yield Gauge("forms_bytes", "Bytes of stored forms, by preset and tier.", stored, labels)
+    for left in status.left:
+        labels = {"task": left.task, "rule": left.rule}
+        yield Gauge("lifecycle_left_tasks", "Tasks that the last plan has left to do.", left.tasks, labels)
+        yield Gauge("lifecycle_left_saved_bytes", "Bytes that they are expected to save.", left.saved_bytes, labels)
+        yield Gauge("lifecycle_left_cpu_seconds", "CPU time that they are expected to take.", left.seconds, labels)
     for one in status.lifecycle:
         labels = {"task": one.task, "rule": one.rule, "outcome": one.outcome}
         yield Gauge("lifecycle_tasks", "Lifecycle tasks done so far.", one.tasks, labels)

@@ -202,7 +202,7 @@ def test_plans_from_outlines_are_those_from_rows(catalog: Catalog, monkeypatch: 
                     assert ours.saved_bytes == pytest.approx(theirs.saved_bytes, abs=ours.instances)
                     assert ours.seconds == pytest.approx(theirs.seconds, rel=1e-3)
             seen |= {task.step for task in plan.tasks}
-    assert seen == set(Step)
+    assert seen == set(Step) - {Step.RETRAIN}
 
 
 def test_most_series_are_not_read_but_where_they_are_small(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from leanpacs.archive.archive import Archive
@@ -42,6 +43,18 @@ def train_dictionaries(archive: Archive, *, scope: str | None = None) -> Iterato
         yield _train(archive, sop_class, heads)
 
 
+def retrain(archive: Archive, scope: str) -> Trained:
+    """Train a dictionary for a SOP class again, from what came last of it; keep it if it is worth it.
+
+    What is in an archive class, or does not read, is passed over.
+    """
+    heads = []
+    for instance in archive.catalog.newest_of(scope, SAMPLES):
+        with suppress(StorageError), archive.retriever.opened(instance) as opened:
+            heads.append(_head(opened))
+    return _train(archive, scope, heads)
+
+
 def _train(archive: Archive, scope: str, heads: list[bytes]) -> Trained:
     known = load_all(archive.store)
     version = 1 + max((entry.version for entry in known if entry.scope == scope), default=0)
@@ -60,7 +73,9 @@ def _train(archive: Archive, scope: str, heads: list[bytes]) -> Trained:
 
 
 def _keep(archive: Archive, dictionary: Dictionary) -> None:
-    save(archive.store, dictionary)
+    """Make a dictionary durable in every store before anything is compressed with it."""
+    for store in (*archive.stores.others, archive.store):
+        save(store, dictionary)
     with archive.catalog.writing() as transaction:
         transaction.add_dictionary(dictionary_row(dictionary))
 

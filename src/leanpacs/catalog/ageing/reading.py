@@ -8,7 +8,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final
 
-from sqlalchemy import Connection, LargeBinary, bindparam, exists, func, select, type_coerce
+from sqlalchemy import Connection, LargeBinary, bindparam, exists, func, or_, select, type_coerce
 
 from leanpacs.catalog.ageing import outlines
 from leanpacs.catalog.ageing.rows import Form, Held, HoldRow, Key, ScrubRow, Sums, Tried
@@ -23,7 +23,17 @@ from leanpacs.catalog.ageing.tables import (
 )
 from leanpacs.catalog.engine import Database
 from leanpacs.catalog.lookup import blob_ref
-from leanpacs.catalog.schema import blobs, garbage, instances, names_of, plain, representations, series, studies
+from leanpacs.catalog.schema import (
+    blobs,
+    dictionaries,
+    garbage,
+    instances,
+    names_of,
+    plain,
+    representations,
+    series,
+    studies,
+)
 from leanpacs.refs import Tier
 
 PAGE_ROWS: Final = 8_000
@@ -152,6 +162,12 @@ class AgeingView:
         with self._database.reading() as connection:
             return [Key(*row) for row in connection.execute(query.where(instances.c.id.in_(list(instance_ids))))]
 
+    def series_key_of(self, instance_id: int) -> int:
+        """Key of the series of an instance; 0 when it has gone."""
+        query = select(instances.c.series_key).where(instances.c.id == instance_id)
+        with self._database.reading() as connection:
+            return connection.scalar(query) or 0
+
     def tried(self, instance_id: int) -> dict[str, Tried]:
         """What was tried on an instance, by goal."""
         query = select(*[lifecycle_work.c[name] for name in ("goal", "outcome", "claimed_until", "attempts", "detail")])
@@ -224,6 +240,24 @@ class AgeingView:
         columns = [holds.c[name] for name in names_of(HoldRow)]
         with self._database.reading() as connection:
             return [HoldRow(*row) for row in connection.execute(select(*columns).order_by(holds.c.id))]
+
+    def untaught(self, least: int) -> list[tuple[str, int, int]]:
+        """SOP classes of which so many instances have come since their newest dictionary was trained.
+
+        The class, how many, and the key of the first of them.
+        """
+        trained_at = func.max(dictionaries.c.trained_at).label("trained_at")
+        newest = select(dictionaries.c.scope, trained_at).group_by(dictionaries.c.scope).subquery("newest")
+        query = (
+            select(instances.c.sop_class, func.count(), func.min(instances.c.id))
+            .select_from(instances.outerjoin(newest, newest.c.scope == instances.c.sop_class))
+            .where(or_(newest.c.trained_at.is_(None), instances.c.received_at > newest.c.trained_at))
+            .group_by(instances.c.sop_class)
+            .having(func.count() >= least)
+            .order_by(instances.c.sop_class)
+        )
+        with self._database.reading() as connection:
+            return [(row[0], row[1], row[2]) for row in connection.execute(query)]
 
     def erased(self, now: datetime) -> frozenset[bytes]:
         """Digests of the packs in use that hold what was deleted, and whose time of grace is over."""
