@@ -17,7 +17,7 @@ from leanpacs.catalog.matching import WILDCARD_VRS
 from leanpacs.config import DimseSettings, OutboxSettings
 from leanpacs.dicom.uids import TRANSFER_SYNTAXES
 from leanpacs.dicom.write import IMPLEMENTATION_CLASS_UID
-from leanpacs.services.dicomweb import resources
+from leanpacs.services.dicomweb import rendered, resources
 from leanpacs.services.dicomweb.app import DicomWeb
 from leanpacs.services.dimse import status
 from leanpacs.services.dimse.association import Timeouts
@@ -30,6 +30,8 @@ from leanpacs.services.dimse.negotiation import VERIFICATION, Refusal, is_storag
 from leanpacs.services.dimse.scp import SERVED
 from leanpacs.services.dimse.security import CIPHERS
 from leanpacs.services.dimse.worklist import MODALITY_WORKLIST
+from leanpacs.transcode import colour
+from leanpacs.transcode.pictures import PROFILED
 from leanpacs.transcode.target import targets
 
 Row = Sequence[object]
@@ -303,6 +305,15 @@ def _web() -> Iterator[str]:
     for operation in seen.values():
         yield f"| {operation.method} | `{operation.path or '/'}` | {operation.summary} | {operation.reference or 'none'} |"
     yield """
+Rendered media types (PS3.18 8.7.4): images of frames, 8 bits for each sample. Videos are given as they were received; text and
+encapsulated documents are not rendered.
+
+| media type | ICC profiles (`iccprofile`, PS3.18 8.3.5.1.5) |
+| --- | --- |"""
+    every = ", ".join(("no", colour.OWN, *colour.SPACES))
+    for form in rendered.IMAGES:
+        yield f"| `{form}` | {every if form in PROFILED else ', '.join(('no', *rendered.WITHOUT_PLACE.get(form, ())))} |"
+    yield """
 Media types, parameters and statuses are in the [reference](dicomweb.md), and in the OpenAPI description that a server
 gives at `/openapi.json`."""
 
@@ -323,7 +334,7 @@ came. Answers are in the character set of the query where that is a single one a
 
 - TLS 1.2 and 1.3 at the DIMSE and the HTTP door, and towards destinations, by setting: the BCP 195 profile (PS3.15 B.9, B.12).
   Cipher suites of TLS 1.2: `{CIPHERS}`. Certificates of clients by setting.
-- Calling AE titles and addresses that may connect, by setting.
+- Calling AE titles and addresses that may connect, and addresses that may come in at the HTTP door, by setting.
 - Audit messages in the form of PS3.15 A.5."""
 
 

@@ -41,7 +41,7 @@ _LARGEST_SIDE: Final = 16_384
 _INTEGER: Final = re.compile(r"-?\d{1,6}")
 _FUNCTIONS: Final = {"linear": "LINEAR", "linear-exact": "LINEAR_EXACT", "sigmoid": "SIGMOID"}
 _IGNORED: Final = ("charset",)
-_OF_ITSELF: Final = {"image/jxl": ("", OWN, "srgb")}
+WITHOUT_PLACE: Final = {"image/jxl": (OWN, "srgb")}
 """Values of iccprofile that a media type answers to without a profile, as its files say that they are sRGB."""
 _MILLISECONDS: Final = 100.0
 """For which a frame is shown where the data set does not say."""
@@ -232,7 +232,7 @@ def _form(request: Request, count: int) -> tuple[str, bool]:
 
 def _able(profile: str) -> Sequence[str]:
     """Media types of images that can be had with a value of iccprofile."""
-    return [form for form in IMAGES if form in PROFILED or profile in _OF_ITSELF.get(form, ("",))]
+    return [form for form in IMAGES if form in PROFILED or profile in ("", *WITHOUT_PLACE.get(form, ()))]
 
 
 def _not_acceptable(profile: str) -> Problem:
