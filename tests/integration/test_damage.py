@@ -30,6 +30,7 @@ def archive(tmp_path: Path) -> Iterator[Archive]:
     settings = Settings(
         storage={"minimum_free_bytes": 0},
         delete={"grace_seconds": 86_400},
+        delivery={"cache_bytes": 0, "memory_bytes": 0},  # what was kept before would not be read
         lifecycle={"replaced_grace_seconds": 0},
         tiers={
             "warm": {"kind": "local", "url": str(tmp_path / "warm")},

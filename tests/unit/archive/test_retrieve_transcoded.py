@@ -10,12 +10,14 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import pydicom
+import pydicom.encaps
 import pytest
 
 from data import EXPLICIT_LE, HTJ2K, JPEG_BASELINE, JPEG_LS, Recipe, make_instance, native_pixels
 from integration.test_dicomweb import Inline
 from leanpacs.archive.archive import Archive, open_archive
 from leanpacs.archive.intake.ingest import Incoming
+from leanpacs.archive.manifest import Form
 from leanpacs.archive.settle.settler import Settler
 from leanpacs.catalog import InstanceRow
 from leanpacs.codecs.registry import decode_received
@@ -32,7 +34,8 @@ REPORT = Recipe(instance=4, kind="none", modality="SR", series=2)
 LOSSY = Recipe(
     instance=5, samples=3, bits_allocated=8, bits_stored=8, rows=200, columns=160, transfer_syntax=JPEG_BASELINE
 )
-ALL = (DEEP, SIGNED, STREAMS, REPORT, LOSSY)
+RECODED = Recipe(instance=6, bits_stored=12, frames=2, rows=200, columns=160, transfer_syntax=uids.RLE)
+ALL = (DEEP, SIGNED, STREAMS, REPORT, LOSSY, RECODED)
 LOSSLESS = (
     uids.RLE,
     uids.DEFLATED_FRAME,
@@ -166,6 +169,23 @@ def test_frames_that_are_held_as_demanded_are_passed_on(tmp_path: Path) -> None:
             archive.retriever.frame(row, 2, HTJ2K_LOSSLESS)
         with pytest.raises(AssertionError, match="converted"):  # held as offset binary, which DICOM does not know
             archive.retriever.frame(_row(archive, SIGNED), 1, JPEG_XL_LOSSLESS)
+
+
+def test_recoded_frames_are_passed_on_as_what_they_are_held_in(tmp_path: Path) -> None:
+    with _settled(tmp_path, "jpegxl:1") as archive:
+        archive.retriever._maker._workers = _Forbidden()
+        row = _row(archive, RECODED)
+        with archive.retriever.opened(row) as opened:
+            held = opened._packed.stream(2)
+            assert opened._packed.manifest.form is Form.RECODED
+        assert archive.retriever.frame(row, 2, JPEG_XL_LOSSLESS).data == held
+        data = b"".join(archive.retriever.part10(row, JPEG_XL_LOSSLESS).chunks)
+        ds = pydicom.dcmread(io.BytesIO(data))
+        assert ds.file_meta.TransferSyntaxUID == JPEG_XL_LOSSLESS
+        streams = pydicom.encaps.generate_frames(ds.PixelData, number_of_frames=2)
+        native = b"".join(imagecodecs.jpegxl_decode(stream).astype("<u2").tobytes() for stream in streams)
+        assert native == native_pixels(replace(RECODED, transfer_syntax=EXPLICIT_LE))
+        assert archive.retriever.frame(row, 2).transfer_syntax == uids.RLE  # as it came, made again
 
 
 def test_signed_and_narrow_frames_of_wavelets_pass_with_their_bits(tmp_path: Path) -> None:

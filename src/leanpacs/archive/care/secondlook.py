@@ -53,7 +53,7 @@ def look_again(
         syntax = SYNTAX_OF.get(coding.codec)
         if syntax is None or packed.manifest.form is not Form.FRAMES:
             return Look("", codec_name(packed.manifest))
-        is_plain = syntax_of_held(packed.manifest) is not None
+        is_plain = syntax_of_held(packed.manifest) != ""
         step = -(-packed.manifest.frames // MOST_FRAMES)
         streams = {number: packed.stream(number) for number in range(1, packed.manifest.frames + 1, step)}
         for decoder in second_decoders(syntax):

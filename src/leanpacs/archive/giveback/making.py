@@ -39,6 +39,8 @@ KEPT_BYTES: Final = 64 << 20
 """Larger instances are not kept in the cache as a whole."""
 AT_ONCE_BYTES: Final = 4 << 20
 """What is no longer is read at once, so that nothing stays open while it is sent."""
+_PREPARED: Final = 2
+"""Workers that are made ready when somebody begins to read."""
 
 
 class Maker:
@@ -229,12 +231,13 @@ class Maker:
             yield from made.pieces
 
     def prepare(self) -> None:
-        """Import what is needed, here and in a worker."""
+        """Import what is needed, here and in workers: for one who asks, and one ahead of him."""
         from leanpacs.transcode import rendering
 
         self.transcoder()
         if self._workers is not None:
-            self._workers.submit(rendering.warm_up)
+            for _ in range(_PREPARED):
+                self._workers.submit(rendering.warm_up)
 
     def transcoder(self) -> Transcoder:
         """Decodes and writes frames, in the workers where there are some."""

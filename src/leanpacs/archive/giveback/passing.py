@@ -10,8 +10,10 @@ from leanpacs.codecs.jpeg2000 import HTJ2K, Jpeg2000
 from leanpacs.codecs.jpegls import JpegLS
 from leanpacs.codecs.jpegxl import JpegXL
 from leanpacs.codecs.jxlheader import jpegxl_header
+from leanpacs.codecs.legacy import FROM_SAMPLES
 from leanpacs.dicom import uids
 from leanpacs.dicom.frames import FrameSpec
+from leanpacs.dicom.uids import transfer_syntax as transfer_syntax_of
 from leanpacs.errors import DecodeError
 
 CODEC_OF: Final = {
@@ -41,12 +43,26 @@ def passes(manifest: Manifest, transfer_syntax: str) -> bool:
     as they are.
     """
     coding = manifest.pixel
-    if coding is None or manifest.form is not Form.FRAMES or coding.levels:
+    if coding is None or coding.levels:
         return False
     spec = coding.spec
+    if not (manifest.form is Form.FRAMES or _are_recoded_samples(manifest, spec.bits_stored)):
+        return False
     is_plain = spec.kind == "integer" and spec.samples_per_pixel == 1 and spec.high_bit == spec.bits_stored - 1
     has_its_sign = not spec.pixel_representation or coding.codec in _WITH_A_SIGN
     return is_plain and has_its_sign and coding.codec == CODEC_OF.get(transfer_syntax)
+
+
+def _are_recoded_samples(manifest: Manifest, bits_stored: int) -> bool:
+    """Whether frames came in a lossless syntax, and all are held alike, as code streams of their samples."""
+    return (
+        manifest.form is Form.RECODED
+        and transfer_syntax_of(manifest.transfer_syntax).lossless is True
+        and all(
+            recipe["kind"] in FROM_SAMPLES and recipe["precision"] == bits_stored and not recipe.get("levels")
+            for recipe in manifest.recipes.distinct
+        )
+    )
 
 
 def syntax_of_held(manifest: Manifest) -> str:

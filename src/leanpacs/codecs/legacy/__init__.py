@@ -5,6 +5,6 @@ denser codec, and a small recipe says how the same samples became the received c
 same is refused.
 """
 
-from leanpacs.codecs.legacy.recoding import RECODABLE, Recoded, rebuild, recode
+from leanpacs.codecs.legacy.recoding import FROM_SAMPLES, RECODABLE, Recoded, rebuild, recode
 
-__all__ = ["RECODABLE", "Recoded", "rebuild", "recode"]
+__all__ = ["FROM_SAMPLES", "RECODABLE", "Recoded", "rebuild", "recode"]

@@ -252,6 +252,9 @@ _MAKERS: Final[Mapping[str, Callable[[Samples, Recipe], bytes]]] = MappingProxyT
     }
 )
 
+FROM_SAMPLES: Final = frozenset(_MAKERS)
+"""Kinds of recipes beside which the code stream is one of the samples."""
+
 _KINDS: Final[Mapping[str, str]] = MappingProxyType(
     {
         uids.JPEG_LS_LOSSLESS: "jpegls",

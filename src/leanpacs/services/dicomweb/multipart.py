@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-_CHUNK_BYTES: Final = 256 * 1024
+_CHUNK_BYTES: Final = 512 * 1024
 
 
 @dataclass(frozen=True, slots=True)
