@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import os
 import subprocess
 import sys
 import time
@@ -11,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 from sqlalchemy import URL
 
 import data
@@ -22,6 +25,8 @@ from leanpacs.errors import RefusedByPolicy
 from leanpacs.lifecycle.policy import Policy
 from leanpacs.lifecycle.runner import Lifecycle
 from postgres_server import schema_of_its_own
+from s3_server import S3Server
+from soundness import come_to_rest, holds_all, is_at_rest, is_consistent, is_whole
 
 ROOT = Path(__file__).parent.parent.parent
 POLICY = Policy.model_validate(
@@ -130,6 +135,67 @@ def test_an_instance_lives_through_all_tiers(archive: Archive) -> None:
     assert tombstone.actor == "policy:ten years"
     archive.deleter().sweep(clock() + timedelta(days=1))
     assert stored(archive) == {"hot": 0, "warm": 0, "cold": 0}
+
+
+def real_files() -> list[bytes]:
+    """Some small real files, where they are at hand, each with a SOP Instance UID of its own."""
+    folder = Path(os.environ.get("LEANPACS_TEST_DATA", "/nonexistent"))
+    found: dict[str, bytes] = {}
+    for modality in ("CT", "MR", "US", "SR"):
+        paths = sorted(path for path in (folder / modality).rglob("*.dcm") if path.stat().st_size < 300_000)
+        for path in paths[:3]:
+            uid = str(dcmread(path, specific_tags=["SOPInstanceUID"], force=True).get("SOPInstanceUID", ""))
+            found.setdefault(uid, path.read_bytes())
+    return [content for uid, content in found.items() if uid]
+
+
+@pytest.mark.slow
+def test_a_life_on_s3_and_in_an_archive_class(tmp_path: Path, s3_server: S3Server) -> None:
+    """As above, with real files: warm is S3, cold an archive class on S3 in which reading takes asking."""
+    tiers = {
+        "warm": s3_server.options(kind="s3"),
+        "cold": s3_server.options(kind="archive", restore_seconds=0.2),
+    }
+    settings = Settings(
+        storage={"minimum_free_bytes": 0},
+        delete={"grace_seconds": 0},
+        lifecycle={"replaced_grace_seconds": 0},
+        tiers=tiers,
+    )
+    rules = [rule.model_dump(exclude_none=True) for rule in POLICY.rules]
+    next(rule for rule in rules if rule["name"] == "cold")["then"] = {"tier": "cold"}  # no copy that could be read
+    policy = Policy.model_validate({"name": "a life", "rules": rules})
+    clock = Clock()
+    with open_archive(tmp_path / "archive", settings) as archive:
+        received = taken_in(archive, [*(data.make_instance(recipe) for recipe in RECIPES), *real_files()])
+        digests = {uid: hashlib.sha256(content).digest() for uid, content in received.items()}
+        for day, only in ((0, "hot"), (31, "hot"), (95, "warm"), (720, "cold")):
+            clock.turn_to(day)
+            assert aged(archive, policy, clock).failed == 0
+            assert {tier for tier, size in stored(archive).items() if size} == {only}
+            is_consistent(archive)
+            holds_all(archive, digests)
+
+        with archive.catalog.writing() as transaction:
+            transaction.ageing.note_reads({one.series_id: (1, clock()) for one in archive.catalog.all_instances()})
+        come_to_rest(archive, policy, days=720)
+        assert stored(archive)["hot"] > 0
+        holds_all(archive, digests)
+        clock.turn_to(820)
+        come_to_rest(archive, policy, days=820)
+        archive.deleter().sweep(clock() + timedelta(days=3))
+        assert stored(archive)["hot"] == 0
+        is_whole(archive)
+
+        clock.turn_to(3651)
+        assert aged(archive, policy, clock).failed == 0
+        left = {one.sop_uid for one in archive.catalog.all_instances()}
+        assert 0 < len(left) < len(received)
+        holds_all(archive, digests, mortal=set(received) - left)
+        clock.turn_to(7301)
+        assert aged(archive, policy, clock).failed == 0
+        is_at_rest(archive, clock() + timedelta(days=1))
+        assert stored(archive) == {"hot": 0, "warm": 0, "cold": 0}
 
 
 def test_reads_count_and_what_is_in_an_archive_class_is_asked_for(tmp_path: Path) -> None:
