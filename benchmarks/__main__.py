@@ -121,7 +121,7 @@ def run_lifecycle(arguments: argparse.Namespace) -> None:
     work = arguments.out / "lifecycle"
     planned = lifecycle.plan_large(arguments.planned, work, console=console)
     lifecycle.planner_sheet(planned).print(console)
-    result = lifecycle.measure(_sources(arguments), work, console=console)
+    result = lifecycle.measure(_sources(arguments), work, console=console, on_s3=arguments.s3)
     sheets = [lifecycle.sheet(result), lifecycle.planner_sheet(planned)]
     _report(arguments, "lifecycle", lifecycle.record(result, planned), sheets)
 
@@ -177,6 +177,7 @@ def _arguments() -> argparse.Namespace:
     rows.add_argument("--catalog-url", help="a PostgreSQL catalog that was filled before, instead of making one")
     rows.add_argument("--searches", type=int, default=catalog.ROUNDS, help="of each kind [%(default)s]")
     planned = parser.add_argument_group("lifecycle")
+    planned.add_argument("--s3", action="store_true", help="warm tier on S3, cold one an archive class (SeaweedFS)")
     planned.add_argument(
         "--planned", type=int, default=1_000_000, help="instances of the catalog that is planned over [%(default)s]"
     )
