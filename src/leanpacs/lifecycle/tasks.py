@@ -81,12 +81,10 @@ class Encoding:
             transaction.remember_choice(held.series_id, choices.to_json())
         if result.new is None:
             return _done(task, Outcome.KEPT, form.size_bytes, form.size_bytes, result.cpu_seconds)
-        if not self.archive.stores.at(result.new.blob.tier).exists(result.new.blob.digest):
-            # Equal to a blob that was there, unnamed, and has been swept since it was written.
-            raise BlobNotFound(result.new.blob.digest.hex)
         keeps_old = task.step is Step.WARM or (task.step is Step.RECOMPRESS and _serves(task, form))
         swap = Swap(held.instance_id, form.id, result.new, keeps_old=keeps_old)
         swapped = transaction.ageing.swap(swap, now=now, due_at=now + self.grace)
+        _require(self.archive, result.new.blob)
         after = result.size_bytes + (form.size_bytes if keeps_old else 0)
         outcome = Outcome.DONE if swapped else Outcome.OVERTAKEN
         return _done(task, outcome, form.size_bytes, after, result.cpu_seconds)
@@ -135,13 +133,11 @@ class Gathering:
         before = sum(form.size_bytes for _, form in task.members)
         if not result.forms:
             return _done(task, Outcome.KEPT, before, before, result.cpu_seconds)
-        blob = result.forms[0].blob
-        if not self.archive.stores.at(blob.tier).exists(blob.digest):
-            raise BlobNotFound(blob.digest.hex)
         swapped = [
             transaction.ageing.swap(Swap(held.instance_id, form.id, new), now=now, due_at=now + self.grace)
             for (held, form), new in zip(task.members, result.forms, strict=True)
         ]
+        _require(self.archive, result.forms[0].blob)
         outcome = Outcome.DONE if any(swapped) else Outcome.OVERTAKEN
         return _done(task, outcome, before, result.size_bytes, result.cpu_seconds)
 
@@ -373,6 +369,18 @@ def steps(
         Step.PLACE: Placing(archive, now),
         Step.EXPIRE: Expiring(archive, decider),
     }
+
+
+def _require(archive: Archive, blob: BlobRef) -> None:
+    """Look for a blob once the transaction has named it: from then on nobody collects it.
+
+    Raises
+    ------
+    BlobNotFound
+        It is equal to one that was there, unnamed, and has been swept since it was written.
+    """
+    if not archive.stores.at(blob.tier).exists(blob.digest):
+        raise BlobNotFound(blob.digest.hex)
 
 
 def _serves(task: Task, form: Form) -> bool:
