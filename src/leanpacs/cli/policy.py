@@ -119,7 +119,7 @@ def explain(
         held = next(one for one in archive.catalog.ageing.series_of(found.series_id) if one.instance_id == found.id)
         tried = archive.catalog.ageing.tried(found.id)
     wanted = decider.wanted(held)
-    copies = lossy_copies(held, wanted, tried)
+    copies = lossy_copies(held, wanted.lossy_copy, tried)
     if json:
         print_json({**_record(found.sop_uid, chosen, decider, held, wanted), "lossy_copies": copies})
         return

@@ -19,7 +19,7 @@ from leanpacs.dicom import text
 from leanpacs.refs import Digest
 
 if TYPE_CHECKING:
-    from leanpacs.dicom.instance import Layout, RawValue
+    from leanpacs.dicom.layout import Layout, RawValue
 
 Level = Literal["patient", "study", "series", "instance"]
 

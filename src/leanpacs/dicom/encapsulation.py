@@ -14,7 +14,7 @@ from typing import BinaryIO, Final, NamedTuple
 
 from leanpacs.dicom.elements import ITEM, SEQUENCE_DELIMITATION, walk_items
 from leanpacs.dicom.headers import Window
-from leanpacs.dicom.instance import RawValue
+from leanpacs.dicom.layout import RawValue
 from leanpacs.errors import DicomError, EncapsulationError, Truncated
 
 EXTENDED_OFFSET_TABLE: Final = 0x7FE00001

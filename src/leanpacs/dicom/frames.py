@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import BinaryIO, Final, Literal
 
-from leanpacs.dicom.instance import PixelSpan, RawValue
+from leanpacs.dicom.layout import PixelSpan, RawValue
 from leanpacs.errors import DicomError, MissingAttribute
 
 FLOAT_PIXEL_DATA: Final = 0x7FE00008

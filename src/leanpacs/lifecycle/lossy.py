@@ -7,7 +7,7 @@ it was made of (PS3.3 C.7.6.1.1.5, C.12.4.1). The original stays whatever the co
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Final, Self
+from typing import Annotated, Final, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydicom import uid
@@ -18,9 +18,6 @@ from leanpacs.dicom.frames import FrameSpec
 from leanpacs.dicom.uids import transfer_syntax as syntax_of
 from leanpacs.errors import UnsupportedTransferSyntax
 from leanpacs.transcode.target import syntax_named
-
-if TYPE_CHECKING:
-    from leanpacs.lifecycle.deciding import Wanted
 
 NEVER: Final[frozenset[str]] = frozenset(
     map(
@@ -101,14 +98,14 @@ class LossyCopy(BaseModel):
         return self.name
 
 
-def lossy_copies(held: Held, wanted: Wanted, tried: Mapping[str, Tried]) -> dict[str, str]:
+def lossy_copies(held: Held, wanted: LossyCopy | None, tried: Mapping[str, Tried]) -> dict[str, str]:
     """What became, or is to become, of lossy copies of an instance, by what they are called; for people."""
     found = {}
     if held.is_derived:
         return {"": "this is a lossy copy itself"}
-    if wanted.lossy_copy:
+    if wanted:
         named = held.sop_class in NEVER
-        found[wanted.lossy_copy.name] = "never made of this SOP class" if named else "to be made when it has settled"
+        found[wanted.name] = "never made of this SOP class" if named else "to be made when it has settled"
     for goal, one in tried.items():
         step, _, name = goal.partition(" ")
         if step == DERIVE and one.outcome:

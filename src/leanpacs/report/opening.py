@@ -18,7 +18,7 @@ from leanpacs.codecs.samples import decoded_spec
 from leanpacs.dicom import uids
 from leanpacs.dicom.attributes import index
 from leanpacs.dicom.frames import FrameSpec, frame_spec
-from leanpacs.dicom.instance import Layout
+from leanpacs.dicom.layout import Layout
 from leanpacs.errors import DicomError, NotDicom
 from leanpacs.refs import Digest
 from leanpacs.transcode.content import Content, open_content

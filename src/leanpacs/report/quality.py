@@ -10,7 +10,8 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from leanpacs.dicom.instance import Layout, RawValue, scan
+from leanpacs.dicom.instance import scan
+from leanpacs.dicom.layout import Layout, RawValue
 from leanpacs.errors import DicomError
 
 Image = NDArray[np.float64]

@@ -13,7 +13,8 @@ from typing import BinaryIO, cast
 from leanpacs.dicom.deflate import inflate_leniently
 from leanpacs.dicom.encapsulation import Encapsulation, frame_fragments, parse
 from leanpacs.dicom.frames import FrameSpec, NativeFrames, frame_spec, native_frames, word_size
-from leanpacs.dicom.instance import Layout, RawValue, scan
+from leanpacs.dicom.instance import scan
+from leanpacs.dicom.layout import Layout, RawValue
 from leanpacs.errors import DicomError
 
 LARGEST_FRAME = 256 << 20

@@ -15,7 +15,7 @@ from time import perf_counter
 from typing import Final
 
 from leanpacs.codecs.writing import WriteOptions
-from leanpacs.dicom.instance import Layout
+from leanpacs.dicom.layout import Layout
 from leanpacs.errors import (
     LeanPACSError,
     NotDicom,

@@ -17,7 +17,7 @@ from leanpacs.dicom.frames import (
     native_frames,
     word_size,
 )
-from leanpacs.dicom.instance import PixelSpan
+from leanpacs.dicom.layout import PixelSpan
 from leanpacs.dicom.uids import JPEG_XL_RECOMPRESSION
 from leanpacs.errors import UnsupportedTransferSyntax
 from leanpacs.transcode.frames import FrameTask

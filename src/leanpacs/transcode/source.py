@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import BinaryIO, Protocol
 
 from leanpacs.dicom.encapsulation import Fragment, parse
-from leanpacs.dicom.instance import Layout
+from leanpacs.dicom.layout import Layout
 from leanpacs.errors import FrameNotFound, UnsupportedTransferSyntax
 from leanpacs.transcode.content import Content, Native, Streams, parts
 

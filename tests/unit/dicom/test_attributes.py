@@ -28,7 +28,8 @@ from leanpacs.dicom.attributes import (
     StudyAttributes,
     index,
 )
-from leanpacs.dicom.instance import Layout, RawValue, scan
+from leanpacs.dicom.instance import scan
+from leanpacs.dicom.layout import Layout, RawValue
 from leanpacs.dicom.vrs import VRS
 from leanpacs.errors import NotDicom
 from leanpacs.refs import Digest

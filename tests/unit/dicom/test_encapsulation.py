@@ -27,7 +27,8 @@ from leanpacs.dicom.encapsulation import (
     weave,
 )
 from leanpacs.dicom.frames import frame_spec
-from leanpacs.dicom.instance import RawValue, scan
+from leanpacs.dicom.instance import scan
+from leanpacs.dicom.layout import RawValue
 from leanpacs.errors import DicomError, EncapsulationError
 
 DELIMITER = EXPLICIT.delimiter(0xFFFEE0DD)

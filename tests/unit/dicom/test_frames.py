@@ -16,7 +16,8 @@ from pydicom.pixels.utils import get_expected_length
 import data as recipes
 from leanpacs.dicom.deflate import inflate
 from leanpacs.dicom.frames import FrameSpec, NativeFrames, frame_spec, native_frames, word_size
-from leanpacs.dicom.instance import PixelSpan, RawValue, scan
+from leanpacs.dicom.instance import scan
+from leanpacs.dicom.layout import PixelSpan, RawValue
 from leanpacs.errors import DicomError, MissingAttribute
 
 MONO = FrameSpec(

@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 import data as recipes
 import encoded
 from encoded import BIG, EXPLICIT, IMPLICIT, PREAMBLE, UNDEFINED, Drawn, Encoding, file_meta
+from leanpacs.dicom.attributes import INDEXED_TAGS
 from leanpacs.dicom.deflate import inflate
 from leanpacs.dicom.elements import PIXEL_TAGS
-from leanpacs.dicom.instance import INDEXED_TAGS, Layout, PixelSpan, RawValue, scan
+from leanpacs.dicom.instance import scan
+from leanpacs.dicom.layout import Layout, PixelSpan, RawValue
 from leanpacs.dicom.uids import DEFLATED_LE, EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, JPEG_BASELINE, RLE
 from leanpacs.errors import DicomError, InflateError, NotDicom
 

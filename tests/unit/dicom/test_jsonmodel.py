@@ -22,8 +22,9 @@ import encoded
 from data import EXPLICIT_BE, JPEG_BASELINE, NATIVE, Recipe, bundled, corpus, make_instance, native_pixels
 from encoded import BIG, EXPLICIT, IMPLICIT, UNDEFINED
 from leanpacs.dicom.deflate import inflate
-from leanpacs.dicom.instance import Layout, scan
+from leanpacs.dicom.instance import scan
 from leanpacs.dicom.jsonmodel import INLINE_LIMIT_BYTES, JSONModel, bulk_value, data_set_json
+from leanpacs.dicom.layout import Layout
 from leanpacs.dicom.vrs import VRS
 from leanpacs.errors import DicomError, MissingAttribute, NotDicom
 

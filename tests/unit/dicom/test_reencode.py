@@ -25,7 +25,8 @@ from data import (
 )
 from encoded import BIG, EXPLICIT, IMPLICIT, UNDEFINED
 from leanpacs.dicom.deflate import inflate
-from leanpacs.dicom.instance import Layout, scan
+from leanpacs.dicom.instance import scan
+from leanpacs.dicom.layout import Layout
 from leanpacs.dicom.reencode import (
     EXPLICIT_BIG,
     EXPLICIT_LITTLE,

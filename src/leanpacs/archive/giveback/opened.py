@@ -15,7 +15,8 @@ from leanpacs.archive.giveback.rebuild import PackedInstance
 from leanpacs.archive.giveback.seriespack import SeriesMember, packed_instance
 from leanpacs.archive.giveback.shelf import Opened, Shelf
 from leanpacs.archive.manifest import Form
-from leanpacs.dicom.instance import Layout, scan
+from leanpacs.dicom.instance import scan
+from leanpacs.dicom.layout import Layout
 from leanpacs.errors import UnsupportedTransferSyntax
 from leanpacs.refs import Digest
 from leanpacs.storage.dictionary import Dictionary

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from leanpacs.archive.giveback.rebuild import PackContents
 from leanpacs.archive.manifest import HEAD
-from leanpacs.dicom.instance import Layout
+from leanpacs.dicom.layout import Layout
 from leanpacs.refs import Digest
 from leanpacs.transcode.envelope import Envelope
 

@@ -25,7 +25,8 @@ from leanpacs.audit import AuditAction, AuditEvent, AuditOutcome, AuditTrail
 from leanpacs.catalog import Arrival, Catalog, DuplicateInstance, InstanceRow, Landing, Transaction
 from leanpacs.config import DuplicatePolicy, IngestSettings
 from leanpacs.dicom.attributes import InstanceIndex, index, native_bytes
-from leanpacs.dicom.instance import Layout, scan
+from leanpacs.dicom.instance import scan
+from leanpacs.dicom.layout import Layout
 from leanpacs.dicom.uids import transfer_syntax
 from leanpacs.errors import DicomError, LeanPACSError, RefusedByPolicy, StoreFull, StoreUnavailable
 from leanpacs.refs import BlobRef, Digest

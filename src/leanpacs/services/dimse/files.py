@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from leanpacs.dicom.instance import Layout
+from leanpacs.dicom.layout import Layout
 from leanpacs.errors import MissingAttribute
 from leanpacs.services.dimse.delivery import Parcel
 from leanpacs.transcode.content import open_content
