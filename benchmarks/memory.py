@@ -237,7 +237,7 @@ def sheet(taken: list[Taken]) -> Sheet:
         of_machine(machine()),
         f"One instance of {size / 1e9:.2f} GB; all processes of LeanPACS together, sampled every 50 ms, from the first "
         "byte until it is settled. RSS counts pages that processes share once for each of them, PSS once in all. "
-        f"Target: RSS below {mega(TARGET_BYTES)} MB.",
+        f"Target: RSS below {mega(TARGET_BYTES)} MB on the way in.",
     )
     return Sheet("Memory with one very large instance", headings, tuple(map(_row, taken)), notes)
 
