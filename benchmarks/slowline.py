@@ -69,6 +69,7 @@ class SlowLine:
         self._listener = socket.create_server((HOST, 0))
         self.port: int = self._listener.getsockname()[1]
         self._stop = asyncio.Event()
+        self._writers: set[asyncio.StreamWriter] = set()
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),), name="slow-line")
 
     def __enter__(self) -> Self:
@@ -91,11 +92,17 @@ class SlowLine:
         for task in open_ones:
             task.cancel()
         await asyncio.gather(*open_ones, return_exceptions=True)
+        for writer in self._writers:
+            writer.transport.abort()
+        await asyncio.gather(*(writer.wait_closed() for writer in self._writers), return_exceptions=True)
+        await asyncio.sleep(0)  # sockets are closed by what has been called soon
 
     async def _connected(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        self._writers.add(to_client)
         try:
             await asyncio.sleep(2 * self._delay)
             server, to_server = await asyncio.open_connection(HOST, self._server, limit=PAYLOAD_BYTES)
+            self._writers.add(to_server)
             try:
                 await asyncio.gather(
                     self._carry(client, to_server, self._up), self._carry(server, to_client, self._down)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -23,7 +25,7 @@ def server() -> int:
                 client, _ = listener.accept()
             except OSError:
                 return
-            with client, client.makefile("rb") as lines:
+            with client, client.makefile("rb") as lines, suppress(OSError):
                 for line in lines:
                     client.sendall(b"x" * int(line))
 
@@ -70,3 +72,17 @@ def test_connections_share_it(monkeypatch: pytest.MonkeyPatch, server: int) -> N
             thread.join()
     assert [count for count, _ in found] == [SIZE, SIZE]
     assert max(seconds for _, seconds in found) >= 2 * SIZE * 8 / 8e6
+
+
+def test_it_ends_with_nothing_open_although_much_is_under_way(monkeypatch: pytest.MonkeyPatch, server: int) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
+    from benchmarks.slowline import SlowLine
+
+    with SlowLine(server, bits_per_second=8e9, delay_seconds=0.0) as line:
+        client = socket.create_connection(("127.0.0.1", line.port))
+        client.sendall(b"%d\n" % (100 * SIZE))
+        assert client.recv(1) == b"x"
+        time.sleep(0.3)  # until buffers are full: nothing more is read
+    client.close()
+    del line
+    gc.collect()  # what is still open makes a warning, and that an error
