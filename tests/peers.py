@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 import data
 from dimse_archive import made
+from dimse_peer import dcmtk
 from transcoding import read_elsewhere
 
 STUDY = data.uid("study", 0)
@@ -112,3 +113,26 @@ def listening(command: Sequence[object], port: int, log: Path, cwd: Path | None 
         finally:
             process.terminate()
             process.wait(20)
+
+
+@contextmanager
+def dcmqrscp(folder: Path, ours: int, options: Sequence[str] = ()) -> Iterator[int]:
+    """dcmtk's archive, with us as a peer that it may move to; its port."""
+    (folder / "db").mkdir(parents=True)
+    port = free_port()
+    configuration = folder / "dcmqrscp.cfg"
+    configuration.write_text(f"""
+NetworkTCPPort = {port}
+MaxPDUSize = 16384
+MaxAssociations = 16
+HostTable BEGIN
+us = (LEANPACS, {HOST}, {ours})
+HostTable END
+VendorTable BEGIN
+VendorTable END
+AETable BEGIN
+DCMQRSCP {folder / "db"} RW (100, 1024mb) ANY
+AETable END
+""")
+    with listening([dcmtk("dcmqrscp"), *options, "-c", configuration], port, folder / "log"):
+        yield port

@@ -13,13 +13,12 @@ from typer.testing import CliRunner
 
 import data
 from dimse_archive import served
-from dimse_peer import dcmtk
 from leanpacs.archive.archive import open_archive
 from leanpacs.audit import AuditAction
 from leanpacs.cli.main import app
 from leanpacs.services.dimse.fetching import Remote, requests
 from orthanc import running_orthanc
-from peers import HOST, RECIPES, STUDY, assert_same, contents, free_port, listening, samples
+from peers import HOST, RECIPES, STUDY, assert_same, contents, dcmqrscp, free_port, samples
 
 OTHER = data.Recipe(modality="MR", study=3, instance=40)
 
@@ -36,28 +35,12 @@ def kept(archive: Path) -> list[bytes]:
 
 
 @contextmanager
-def dcmqrscp(folder: Path, ours: int, files: list[bytes]) -> Iterator[str]:
+def old_archive(folder: Path, ours: int, files: list[bytes]) -> Iterator[str]:
     """dcmtk's archive with these files, which may move to us at a port; as `--from` names it."""
-    for made in ("db", "files"):
-        (folder / made).mkdir(parents=True)
+    (folder / "files").mkdir(parents=True)
     for number, content in enumerate(files):
         (folder / "files" / f"{number}.dcm").write_bytes(content)
-    port = free_port()
-    configuration = folder / "dcmqrscp.cfg"
-    configuration.write_text(f"""
-NetworkTCPPort = {port}
-MaxPDUSize = 16384
-MaxAssociations = 16
-HostTable BEGIN
-us = (LEANPACS, {HOST}, {ours})
-HostTable END
-VendorTable BEGIN
-VendorTable END
-AETable BEGIN
-DCMQRSCP {folder / "db"} RW (100, 1024mb) ANY
-AETable END
-""")
-    with listening([dcmtk("dcmqrscp"), "-c", configuration], port, folder / "log"):
+    with dcmqrscp(folder, ours) as port:
         source = f"DCMQRSCP@{HOST}:{port}"
         run("send", "--to", source, folder / "files")
         yield source
@@ -69,7 +52,7 @@ def test_from_dcmqrscp(tmp_path: Path, via: str) -> None:
     native = [*RECIPES[:3], RECIPES[8]]
     files, port = [*contents(native), *contents([OTHER])], free_port()
     archive = tmp_path / "archive"
-    with dcmqrscp(tmp_path / "theirs", port, files) as source:
+    with old_archive(tmp_path / "theirs", port, files) as source:
         fetch = ["fetch", "--from", source, "--data", archive, "--json"]
         more = ["--via", "move", "--listen", f"{HOST}:{port}"] if via == "move" else []
         planned = run(*fetch, "--dry-run")

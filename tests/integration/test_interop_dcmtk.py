@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,20 @@ from leanpacs.archive.archive import Archive, open_archive
 from leanpacs.catalog import DestinationRow
 from leanpacs.cli.main import app
 from leanpacs.dicom import uids
-from peers import HOST, RECIPES, STUDY, assert_same, contents, files_in, free_port, listening, run, samples, syntaxes
+from peers import (
+    HOST,
+    RECIPES,
+    STUDY,
+    assert_same,
+    contents,
+    dcmqrscp,
+    files_in,
+    free_port,
+    listening,
+    run,
+    samples,
+    syntaxes,
+)
 
 pytestmark = pytest.mark.external
 
@@ -87,29 +99,6 @@ def test_movescu_to_storescp(
     if option == "+xa":  # takes all that dcmtk knows: each comes as it was received
         came = {recipe.sop_uid: recipe.transfer_syntax for recipe in RECIPES if recipe.transfer_syntax != data.HTJ2K}
         assert came.items() <= found.items()
-
-
-@contextmanager
-def dcmqrscp(folder: Path, ours: int, options: list[str]) -> Iterator[int]:
-    """dcmtk's archive, with us as a peer that it may move to; its port."""
-    (folder / "db").mkdir(parents=True)
-    port = free_port()
-    configuration = folder / "dcmqrscp.cfg"
-    configuration.write_text(f"""
-NetworkTCPPort = {port}
-MaxPDUSize = 16384
-MaxAssociations = 16
-HostTable BEGIN
-us = (LEANPACS, {HOST}, {ours})
-HostTable END
-VendorTable BEGIN
-VendorTable END
-AETable BEGIN
-DCMQRSCP {folder / "db"} RW (100, 1024mb) ANY
-AETable END
-""")
-    with listening([dcmtk("dcmqrscp"), *options, "-c", configuration], port, folder / "log"):
-        yield port
 
 
 @pytest.mark.parametrize("options", [["+xe", "-xe"], ["+xi", "-xi"]], ids=" ".join)
