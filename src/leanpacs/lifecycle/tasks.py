@@ -67,7 +67,7 @@ class Encoding:
             dictionary_names=tuple(self.archive.stores.hot.kept_names()),
             limit_inflated_bytes=self.archive.settings.ingest.largest_inflated_bytes,
             below_bytes=form.size_bytes if task.step in (Step.RECOMPRESS, Step.REHEAD) else None,
-            smallest=task.target != "fast",
+            smallest=task.target not in ("fast", "balanced"),
             scopes=(held.sop_class,),
         )
         return remake, (again,)

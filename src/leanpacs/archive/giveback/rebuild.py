@@ -112,6 +112,13 @@ class PackedInstance:
         """The data set as received, in chunks; ``head`` is :meth:`head` where the caller has it."""
         return map(bytes, self._decoded(head))
 
+    def write_to(self, file: BinaryIO) -> None:
+        """Write what was received, preamble and file meta included."""
+        is_whole = self.manifest.form is Form.WHOLE
+        file.write(self.preface() if is_whole else self.start())
+        for piece in self._decoded(None if is_whole else b""):
+            file.write(piece)
+
     def _decoded(self, head: bytes | None = None) -> Iterator[bytes | memoryview]:
         match self.manifest.form:
             case Form.WHOLE:

@@ -34,10 +34,11 @@ from leanpacs.storage.pack import PackWriter
 from leanpacs.storage.store import BlobStore
 from leanpacs.transcode.content import open_content
 
-SMALLEST_LEVEL = 19
-"""Zstandard level for heads where size counts; its window is what every decoder here allows."""
+SMALLEST_LEVEL = 15
+"""Zstandard level for heads where size counts. Above it a head of 100 kB takes twice as long, to save 0.5 % of it."""
 
-IN_MEMORY = 16 << 20
+IN_MEMORY = 64 << 20
+"""Larger instances are rebuilt into a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,14 +181,12 @@ def _encoded(task: Again, packed: PackedInstance, file: BinaryIO, folder: Path) 
     size = packed.manifest.preface + packed.manifest.length
     with ExitStack() as stack:
         whole = stack.enter_context(_scratch(size, folder))
-        whole.write(packed.preface())
-        for piece in packed.data_set():
-            whole.write(piece)
+        packed.write_to(whole)
         whole.seek(0)
         content = stack.enter_context(
             open_content(whole, packed.manifest.transfer_syntax, spool=folder, limit_bytes=task.limit_inflated_bytes)
         )
-        encoded = encode(content, facts_of(packed.manifest), file, compressor, preferences)
+        encoded = encode(content, facts_of(packed.manifest), file, compressor, preferences, packed)
     return encoded.packed, encoded.choice
 
 

@@ -7,11 +7,12 @@ back from the store and compares before it is taken for them.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import BinaryIO
 
-from leanpacs.archive.manifest import Manifest
+from leanpacs.archive.giveback.rebuild import PackedInstance
+from leanpacs.archive.manifest import Form, Manifest
 from leanpacs.archive.settle.packer import Packed, Packer
 from leanpacs.codecs import registry
 from leanpacs.codecs.codec import Codec, EncodeOptions
@@ -102,7 +103,12 @@ class Encoded:
 
 
 def encode(
-    content: Content, facts: Manifest, file: BinaryIO, compressor: Compressor, preferences: Preferences
+    content: Content,
+    facts: Manifest,
+    file: BinaryIO,
+    compressor: Compressor,
+    preferences: Preferences,
+    held: PackedInstance | None = None,
 ) -> Encoded:
     """Write a pack of ``content`` into ``file``.
 
@@ -118,6 +124,8 @@ def encode(
         For head, tail and everything that is no frame.
     preferences : Preferences
         What the series uses already, and how much CPU time may be spent.
+    held : PackedInstance, optional
+        A pack of the same data set: its code streams are taken over where the same encoder would make them again.
     """
     form = Whole(DEFLATED) if content.layout.deflated else parts(content)
     wanted = HASTY if preferences.in_haste else preset(preferences.preset)
@@ -125,7 +133,7 @@ def encode(
     if isinstance(form, Native):
         if form.indivisible:
             return Encoded(packer.whole(form.indivisible))
-        return _smallest_native(packer, form, content, preferences, wanted)
+        return _smallest_native(packer, form, content, preferences, wanted, held)
     if isinstance(form, Streams):
         packed = _smallest_streams(packer, form, content.layout.transfer_syntax, preferences, wanted)
         if packed.pixel_bytes < SMALL_FRAME * len(form.frames) and packer.whole_size() < packed.size_bytes:
@@ -152,7 +160,12 @@ def _smallest_streams(
 
 
 def _smallest_native(
-    packer: Packer, form: Native, content: Content, preferences: Preferences, wanted: Preset
+    packer: Packer,
+    form: Native,
+    content: Content,
+    preferences: Preferences,
+    wanted: Preset,
+    held: PackedInstance | None,
 ) -> Encoded:
     """Encode by the series' choice, or measure first; whole under Zstandard where that is smaller."""
     measured = None
@@ -162,13 +175,25 @@ def _smallest_native(
         choice = measured = measured_choice(form, content, wanted, budget)
     for codec, options in attempts(choice, form, content):
         try:
-            packed = packer.frames(form, codec, options)
+            packed = packer.frames(form, codec, options, _streams_of(held, codec, options))
         except CodecError:
             continue
         if (form.frames.frame_bytes or 0) < SMALL_FRAME and packer.whole_size() < packed.size_bytes:
             return Encoded(packer.whole(WHOLE_IS_SMALLER))
         return Encoded(packed, measured)
     return Encoded(packer.whole("no codec holds the frames exactly"))
+
+
+def _streams_of(held: PackedInstance | None, codec: Codec, options: EncodeOptions) -> Callable[[int], bytes] | None:
+    """What gives the code stream of a frame, by its number from 1, as this encoder would make it; None if nothing does.
+
+    A library of another version may make other, smaller ones.
+    """
+    coding = held.manifest.pixel if held is not None and held.manifest.form is Form.FRAMES else None
+    if held is None or coding is None:
+        return None
+    made = (coding.codec, coding.library, EncodeOptions(coding.effort, coding.precision, coding.levels))
+    return held.stream if made == (codec.name, codec.library(), options) else None
 
 
 def frame_kind(spec: FrameSpec) -> str:

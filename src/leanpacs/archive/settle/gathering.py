@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Final
 from leanpacs.archive.giveback.rebuild import PackedInstance
 from leanpacs.archive.giveback.seriespack import PIECES, SERIES, SeriesPack, block_name, packed_instance, prefix_of
 from leanpacs.archive.manifest import HEAD, SKELETON, TAIL
-from leanpacs.archive.settle.again import SMALLEST_LEVEL, Source, decoder_of
+from leanpacs.archive.settle.again import Source, decoder_of
 from leanpacs.archive.settle.representing import represent
 from leanpacs.archive.settle.settling import dictionaries_of
 from leanpacs.catalog import NewRepresentation
@@ -31,6 +31,9 @@ from leanpacs.storage.store import BlobStore
 
 BLOCK_BYTES: Final = 4 << 20
 """Pieces are compressed together up to this size: half of the window, so that any of them can refer to any other."""
+
+LEVEL: Final = 19
+"""Zstandard level of the pieces; its window is what every decoder here allows."""
 
 LARGEST_PIECE: Final = 32 << 20
 """An instance with a larger head stays by itself: heads of this size are no headers."""
@@ -125,7 +128,7 @@ def forms_of(pack: SeriesPack, blob: BlobRef, *, seconds: float = 0.0) -> list[N
 def _write(task: Gather, file: BinaryIO) -> int:
     """Write the pack: the index comes first, so it is written last into its own file; its length."""
     known = dictionaries_of(task.target, task.dictionary_names)
-    compressor = Compressor((), SMALLEST_LEVEL)
+    compressor = Compressor((), LEVEL)
     records: list[dict[str, Any]] = []
     blocks = _Blocks()
     for source in task.sources:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain
@@ -112,8 +112,12 @@ class Packer:
         compressed = self._all()
         return len(compressed) if isinstance(compressed, bytes) else sum(map(len, compressed))
 
-    def frames(self, form: Native, codec: Codec, options: EncodeOptions) -> Packed:
+    def frames(
+        self, form: Native, codec: Codec, options: EncodeOptions, made: Callable[[int], bytes] | None = None
+    ) -> Packed:
         """Hold head, one code stream for each native frame, and tail.
+
+        ``made`` gives code streams that this codec has made of these frames before, by their number from 1.
 
         Raises
         ------
@@ -131,7 +135,10 @@ class Packer:
         for index in range(form.frames.count):
             frame = form.frames.read(reader, index)
             samples.update(little_endian(frame, word))
-            stream = encode_frame(codec, frame, form.spec, options, big_endian=form.big_endian)
+            if made is None:
+                stream = encode_frame(codec, frame, form.spec, options, big_endian=form.big_endian)
+            else:
+                stream = made(index + 1)
             pack.add(manifest.frame_name(index + 1), stream)
         self._add(pack, TAIL, pixel.value_end - form.frames.trailing, layout.length)
         coding = PixelCoding(
