@@ -13,6 +13,9 @@ STAMP := .venv/.leanpacs-installed
 PYTEST_ARGS ?=
 TESTS ?= tests
 
+# Some environments set it. Each of the many processes that tests start would then compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 help:
 	@echo "make demo    start an archive, send real studies into it, show what it saved; Ctrl-C ends it"
 	@echo "make test    all tests (PYTEST_ARGS='-k pack -x' and TESTS=tests/unit narrow them)"
@@ -40,9 +43,10 @@ system:
 demo: setup
 	$(BIN)/python scripts/demo.py $(DEMO_ARGS)
 
-# Tests that kill servers are grouped on one worker (tests/conftest.py).
+# Two workers: neighbours stay together, so that servers of a module start once, and who has nothing left takes from
+# the other's end. PYTEST_ARGS='-n 0' runs all in one process.
 test: setup system
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS) $(TESTS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS) $(TESTS)
 
 check: setup
 	$(BIN)/ruff format --check .

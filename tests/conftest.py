@@ -1,4 +1,4 @@
-"""For all tests: a clean environment, Hypothesis profiles, one worker for tests that kill servers."""
+"""For all tests: a clean environment, Hypothesis profiles, servers that are started once."""
 
 from __future__ import annotations
 
@@ -31,14 +31,6 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         if name.startswith("LEANPACS_") and not name.startswith(_READ_BY_TESTS):
             monkeypatch.delenv(name)
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run tests that kill servers one after another (with ``--dist loadgroup``)."""
-    for item in items:
-        if item.get_closest_marker("crash"):
-            item.add_marker(pytest.mark.xdist_group("crash"))
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,7 @@ STEPS = (
     "landed form deleted",
 )
 SETTINGS = Settings(storage={"minimum_free_bytes": 0}, delete={"grace_seconds": 0})
-ROUNDS = int(os.environ.get("LEANPACS_TEST_CRASH_ROUNDS", "10"))
+ROUNDS = int(os.environ.get("LEANPACS_TEST_CRASH_ROUNDS", "5"))
 
 
 @pytest.fixture(scope="module")
