@@ -305,8 +305,8 @@ def _web() -> Iterator[str]:
     for operation in seen.values():
         yield f"| {operation.method} | `{operation.path or '/'}` | {operation.summary} | {operation.reference or 'none'} |"
     yield """
-Rendered media types (PS3.18 8.7.4): images of frames, 8 bits for each sample. Videos are given as they were received; text and
-encapsulated documents are not rendered.
+Rendered media types (PS3.18 8.7.4): images of frames, 8 bits for each sample. Videos are given as they were received, structured
+reports as text (`text/html`, `text/plain`, `text/xml`), encapsulated documents as they were put in. Other instances are not rendered (406).
 
 | media type | ICC profiles (`iccprofile`, PS3.18 8.3.5.1.5) |
 | --- | --- |"""

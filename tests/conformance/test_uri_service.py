@@ -49,7 +49,7 @@ def test_image_is_jpeg_unless_another_type_is_asked_for(door: Door) -> None:
     assert imagecodecs.png_decode(response.content).shape == (CT.rows, CT.columns)
     assert _get(door, CT, accept="image/png").headers["content-type"] == "image/png"
     assert _get(door, CT, contentType="text/html").status_code == 406
-    assert _get(door, REPORT).headers["content-type"].startswith("application/dicom")
+    assert _get(door, REPORT, contentType="application/dicom").headers["content-type"].startswith("application/dicom")
 
 
 @pytest.mark.clause("9.5")

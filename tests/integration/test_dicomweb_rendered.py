@@ -150,6 +150,6 @@ def test_every_level(served: Served) -> None:
     assert [part.fields["Content-Location"].split("/")[-2] for part in two] == ["3", "1"]
     assert np.array_equal(imagecodecs.png_decode(two[1].content), _png(served, MOVING, suffix="/frames/1/rendered"))
     assert served.get(row, "/frames/4/rendered").status_code == 404
-    assert served.get(served.row(REPORT), "/rendered").status_code == 404
+    assert served.get(served.row(REPORT), "/rendered", "image/png").status_code == 406
     assert served.get(row, "/rendered", "text/html").status_code == 406
     assert served.get(row, "/frames/1/thumbnail?viewport=8,8", "image/png").status_code == 200

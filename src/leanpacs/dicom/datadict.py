@@ -36,3 +36,11 @@ def vr_of(tag: int, creator: str = "") -> str:
         return private_dictionary_VR(BaseTag(tag), creator) if tag >> 16 & 1 else dictionary_VR(tag)
     except KeyError:
         return "UN"
+
+
+def name_of_uid(uid: str) -> str:
+    """Name of a UID in PS3.6 annex A; '' when it is not there."""
+    from pydicom.uid import UID
+
+    name: str = UID(uid, validation_mode=0).name
+    return "" if name == uid else name

@@ -18,7 +18,7 @@ from leanpacs.archive.giveback.searching import Searcher
 from leanpacs.errors import InstanceNotFound
 from leanpacs.services.access.caller import actor_of
 from leanpacs.services.cargo import cargo_of
-from leanpacs.services.dicomweb import bulk, capabilities, dictionary, qido, resources, stow, wado, wadouri
+from leanpacs.services.dicomweb import bulk, capabilities, dictionary, documents, qido, resources, stow, wado, wadouri
 from leanpacs.services.dicomweb import frames as pixels
 from leanpacs.services.dicomweb import rendered as looks
 from leanpacs.services.dicomweb.noting import NotingLander, noting
@@ -173,10 +173,13 @@ class DicomWeb:
         return await bulk.bulk_data(request, rows, retriever, self._reading, urls, pixels_only=pixels_only)
 
     async def rendered(self, request: Request) -> Response:
-        """Answer with images of frames, or with a video (PS3.18 10.4.1.1.3)."""
+        """Answer with images of frames, with a video, or with documents (PS3.18 10.4.1.1.3)."""
         rows = await self._rows(request)
         if len(rows) == 1 and pixels.is_video(rows[0]):
             return await pixels.video(request, await self._source(request))
+        if "frames" not in request.path_params and documents.wanted(request, rows, looks.IMAGES):
+            retriever, urls = self._retriever(request), self._urls(request)
+            return await documents.documents(request, rows, retriever, self._reading, urls)
         return await looks.rendered(request, self._pictures(request, rows), self._retriever(request), self._reading)
 
     async def thumbnail(self, request: Request) -> Response:

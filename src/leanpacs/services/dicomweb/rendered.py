@@ -179,15 +179,17 @@ async def thumbnail(request: Request, shown: Sequence[Picture], retriever: Retri
     if form is None:
         raise _not_acceptable(_profile(request))
     view = _view(request.query_params, form, Viewport(_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
-    view = replace(view, profile=_profile(request))
+    # It shall not tell who the patient is (10.4.1.1.4).
+    view = replace(view, profile=_profile(request), annotation=())
     if not shown:
-        raise Problem(404, "There are no frames.")
+        raise Problem(404, "There are no frames of which a small image could be made.")
     picture = shown[len(shown) // 2]
     etag = caching.entity_tag([picture.row], "thumbnail", repr(view), str(picture.number))
     if unchanged := caching.not_modified(request, etag):
         return unchanged
     image = await threads.run(_image, retriever, picture, view)
-    headers = caching.fields(etag) | {"content-location": picture.url}
+    ignored = [name for name in ("annotation", *_IGNORED) if name in request.query_params]
+    headers = caching.fields(etag) | _warning(ignored) | {"content-location": picture.url}
     return whole(request, image, headers, form)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from leanpacs.catalog import matchable
-from leanpacs.services.dicomweb import media, rendered, wadouri, zipped
+from leanpacs.services.dicomweb import documents, media, rendered, wadouri, zipped
 from leanpacs.services.dicomweb.qido import Level
 from leanpacs.services.operations import Answer, Operation, Parameter, Right
 from leanpacs.transcode import colour
@@ -57,6 +57,8 @@ _RENDERING: Final = (
         "iccprofile", "Colour space, with its profile.", {"type": "string", "enum": ["no", colour.OWN, *colour.SPACES]}
     ),
 )
+_SMALL: Final = tuple(one for one in _RENDERING if one.name != "annotation")
+"""A thumbnail tells nothing of the patient (10.4.1.1.4)."""
 _SEARCHED: Final[tuple[tuple[str, Level], ...]] = (
     ("/studies", "study"),
     ("/series", "series"),
@@ -65,7 +67,7 @@ _SEARCHED: Final[tuple[tuple[str, Level], ...]] = (
     (f"{STUDY}/instances", "instance"),
     (f"{SERIES}/instances", "instance"),
 )
-_RENDERED: Final = (*rendered.IMAGES, _RELATED, "video/*")
+_RENDERED: Final = (*rendered.IMAGES, _RELATED, "video/*", *documents.FORMS)
 
 
 def operations(service: DicomWeb) -> list[Operation]:
@@ -81,10 +83,10 @@ def uri_service(service: DicomWeb) -> Operation:
         "/wado",
         service.uri,
         Right.READ,
-        "One instance, as a file or as an image.",
+        "One instance, as a file, an image or a text.",
         "PS3.18 9",
         wadouri.PARAMETERS,
-        gives={200: (media.DICOM, *rendered.IMAGES), 206: (media.DICOM,), 304: ()},
+        gives={200: (media.DICOM, *rendered.IMAGES, *documents.FORMS), 206: (media.DICOM, *documents.FORMS), 304: ()},
         refuses=(400, 404, 406, 416, 501, 503),
     )
 
@@ -163,8 +165,8 @@ def _retrievals(service: DicomWeb) -> list[Operation]:
         ]
     for path in (STUDY, SERIES, INSTANCE, FRAMES):
         found += [
-            _read("rendered", f"{path}/rendered", service.rendered, "Frames as images.", _RENDERED, _RENDERING),
-            _read("thumbnail", f"{path}/thumbnail", service.thumbnail, "A small image.", rendered.IMAGES, _RENDERING),
+            _read("rendered", f"{path}/rendered", service.rendered, "For people to see.", _RENDERED, _RENDERING),
+            _read("thumbnail", f"{path}/thumbnail", service.thumbnail, "A small image.", rendered.IMAGES, _SMALL),
         ]
     return found
 

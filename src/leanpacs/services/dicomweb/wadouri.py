@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from leanpacs.services.dicomweb import media, rendered, wado
+from leanpacs.services.dicomweb import documents, media, rendered, wado
 from leanpacs.services.dicomweb.media import MediaRange
 from leanpacs.services.dicomweb.problems import Problem
 from leanpacs.services.operations import Parameter
@@ -89,6 +89,8 @@ async def retrieve(request: Request, row: InstanceRow, retriever: Retriever, thr
         return await wado.instances(request, [row], retriever, threads, urls, accepted)
     if "transferSyntax" in parameters:
         raise Problem(400, f"transferSyntax: for {media.DICOM} only.")
+    if row.rows is None:
+        return await documents.document(request, documents.Document(row, form), retriever, threads, urls)
     number = _number(parameters, "frameNumber", 1)
     shown = rendered.pictures([row], urls, [number])
     ignored = [name for name in _IGNORED if name in parameters]
@@ -96,8 +98,11 @@ async def retrieve(request: Request, row: InstanceRow, retriever: Retriever, thr
 
 
 def _form(request: Request, row: InstanceRow) -> str:
-    """Media type of the answer: of images, JPEG, of all else the instance itself (PS3.18 table 9.5.4-1)."""
-    offers: Sequence[str] = (*rendered.IMAGES, media.DICOM) if row.rows is not None else (media.DICOM,)
+    """Media type of the answer: of images JPEG, of documents their own, else the instance itself (PS3.18 9.5.4)."""
+    offers: Sequence[str] = (
+        *(rendered.IMAGES if row.rows is not None else documents.forms_of(row)),
+        media.DICOM,
+    )
     form = media.choose(media.accepted(request.headers.get("accept"), request.query_params.get("contentType")), offers)
     if form is None:
         raise Problem(406, f"This instance can be had as {', '.join(offers)}.")
