@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from leanpacs.codecs import charls
 from leanpacs.codecs.codec import DecodedFrame, EncodeOptions, Samples, decoding, encoding
 from leanpacs.codecs.headers import jpeg_header
 from leanpacs.codecs.samples import (
@@ -65,17 +68,10 @@ def decode_received(stream: bytes, spec: FrameSpec) -> DecodedFrame:
 
 def _encoded_with(precision: int, values: Samples) -> bytes | None:
     """Declare as many bits as there are, which is smaller; None for what is longer than twice the samples."""
-    import jpeg_ls
-
-    rows, columns, *others = values.shape
-    samples = others[0] if others else 1
     try:
-        stream = jpeg_ls.encode_buffer(
-            values.tobytes(), rows, columns, samples, precision, interleave_mode=2 if others else None
-        )
+        return charls.encode(np.ascontiguousarray(values), precision)
     except RuntimeError:
         return None
-    return bytes(stream)
 
 
 def _encoded(values: Samples) -> bytes:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
+
+from leanpacs.codecs import charls
 from leanpacs.codecs.codec import Samples, encoding
 from leanpacs.codecs.jpegls import JpegLS
 from leanpacs.codecs.samples import image_refusal, narrowed
@@ -43,13 +46,13 @@ def _write(samples: Samples, spec: FrameSpec, options: WriteOptions) -> WrittenF
     values = require_frame(samples, spec)
     if options.lossy is None:
         with encoding(JpegLS.name):
-            return written(_encoded(values, spec, usual_bits(values, spec), 0), spec)
+            return written(_encoded(values, usual_bits(values, spec), 0), spec)
     # An error may lead to any value that the code stream has, so it has Bits Stored; dcmtk and GDCM want 8 of 8.
     described, near = in_a_byte(spec) if spec.bits_stored <= 8 else spec, options.lossy.near or 0
     narrow = narrowed(require_within(values, spec), described.bits_allocated)
     _require_sign_kept(narrow, described, near)
     with encoding(JpegLS.name):
-        return written(_encoded(narrow, described, described.bits_stored, near), described)
+        return written(_encoded(narrow, described.bits_stored, near), described)
 
 
 def _require_sign_kept(values: Samples, spec: FrameSpec, near: int) -> None:
@@ -62,30 +65,19 @@ def _require_sign_kept(values: Samples, spec: FrameSpec, near: int) -> None:
         raise UnsupportedFrame(f"an error of {near} may change the sign of values from {smallest} to {largest}")
 
 
-def _encoded(values: Samples, spec: FrameSpec, precision: int, near: int) -> bytes:
-    import jpeg_ls
-
+def _encoded(values: Samples, precision: int, near: int) -> bytes:
     if precision == 8 * values.dtype.itemsize:
         return _encoded_with_all_bits(values, near)
+    plain = np.ascontiguousarray(twos_complement(values, precision))
     try:
-        return bytes(
-            jpeg_ls.encode_buffer(
-                twos_complement(values, precision).tobytes(),
-                rows=spec.rows,
-                columns=spec.columns,
-                samples_per_pixel=spec.samples_per_pixel,
-                bits_stored=precision,
-                lossy_error=near,
-                interleave_mode=None if spec.samples_per_pixel == 1 else 2,
-            )
-        )
+        return charls.encode(plain, precision, near)
     except RuntimeError:
-        # The few tiny frames whose code stream is more than twice as long: pyjpegls has no room for them.
+        # The few tiny frames whose code stream is more than twice as long.
         return _encoded_with_all_bits(values, 0)
 
 
 def _encoded_with_all_bits(values: Samples, near: int) -> bytes:
-    """Quicker than pyjpegls, and with room for any frame, but its code streams have 8 or 16 bits."""
+    """With room for any frame, but with 8 or 16 bits."""
     import imagecodecs
 
     unsigned = values.view(f"u{values.dtype.itemsize}")
