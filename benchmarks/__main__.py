@@ -27,7 +27,7 @@ from benchmarks import (
 )
 from benchmarks.load import DATA_VARIABLE, be_quiet, default_sources, make_load, read_load
 from benchmarks.report import Sheet, update_page, write_results
-from benchmarks.servers import PEERS, LeanPACS
+from benchmarks.servers import PEERS
 
 PAGE: Final = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 console = Console(width=160 if not Console().is_terminal else None)
@@ -95,7 +95,7 @@ def run_delivery(arguments: argparse.Namespace) -> None:
     else:
         load = read_load(arguments.load)
     lines = delivery.measure(load, arguments.out / "delivery", repeats=arguments.repeats, console=console)
-    kept = retrieving.measure(arguments.out / "delivery" / LeanPACS().name, load, console)
+    kept = retrieving.measure(arguments.out / "delivery" / "retrieving", load, console)
     sheets = [delivery.sheet(load, lines), retrieving.sheet(kept)]
     _report(arguments, "delivery", {**delivery.record(lines), "targets": retrieving.record(kept)}, sheets)
 

@@ -176,6 +176,12 @@ def _cases(server: Running, load: Load, repeats: int) -> Iterator[tuple[str, int
             yield "frame, rendered", repeats, lambda n: web.get(f"{_path(study, n)}/rendered", "image/jpeg")
         if name == "native":  # before what a server may not survive
             yield from _dimse_cases(server, study, uids, repeats)
+    if large := [one for one in load.instances if one.modality in ("CR", "DX")]:
+        for name in ("JPEG-LS", "JPEG 2000"):
+            frames = 'multipart/related; type="{1}"; transfer-syntax={0}'.format(*FORMS[name])
+            for again in ("", f", {AGAIN}"):
+                case = f"frame of CR or DX ({large[0].size_bytes / 1e6:.0f} MB), {name}{again}"
+                yield case, len(large), lambda n, a=frames: web.get(f"{_at(large[n])}/frames/1", a)
     web.close()
 
 

@@ -15,6 +15,14 @@ T = TypeVar("T")
 FUZZED_CLEAN: Final = frozenset({uids.RLE, uids.DEFLATED_FRAME, uids.ENCAPSULATED_UNCOMPRESSED})
 """Transfer syntaxes whose decoders are a few lines each, and withstood all that the fuzz made of their code streams."""
 
+WRITTEN_ANYWHERE: Final = frozenset({uids.JPEG_LS_LOSSLESS, uids.HTJ2K_LOSSLESS, uids.HTJ2K_LOSSLESS_RPCL})
+"""Transfer syntaxes whose encoders are quick, need little memory, and withstood samples of all kinds and shapes: one
+frame of samples need not be taken to a worker for them, which costs 2 ms. Decoders read what anybody may have made up;
+an encoder reads numbers, of which there are as many as the shape says."""
+
+WRITTEN_ANYWHERE_BYTES: Final = 8 << 20
+"""Of larger frames a worker encodes all the same: what it takes can be limited there."""
+
 _LEAST_SECONDS: Final = 30.0
 _BYTES_A_SECOND: Final = 200_000
 """The slowest encoder, a hundred times slowed down by a busy machine, is as fast as this."""

@@ -97,12 +97,13 @@ def to_offset_binary(samples: Samples, precision: int) -> Samples:
 
 
 def from_offset_binary(samples: Samples, spec: FrameSpec, precision: int) -> Samples:
-    """Inverse of :func:`to_offset_binary`; the result has the type that ``spec`` says."""
+    """Inverse of :func:`to_offset_binary`; the result has the type that ``spec`` says, and takes the samples over."""
     target = dtype_of(spec)
     if not spec.pixel_representation:
         return samples.astype(target, copy=False)
     unsigned = np.dtype(f"u{target.itemsize}")
-    moved: Samples = samples.astype(unsigned, copy=False) - unsigned.type(1 << precision - 1)
+    moved: Samples = samples.astype(unsigned, copy=not samples.flags.writeable)
+    moved -= unsigned.type(1 << precision - 1)
     return moved.view(target)
 
 

@@ -54,6 +54,11 @@ class Transcoder:
         Folder for code streams on their way; that of the system by default.
     in_process : frozenset of str
         UIDs of transfer syntaxes whose frames are decoded here all the same.
+    written_here : frozenset of str
+        UIDs of transfer syntaxes in which a single frame of samples is written here: it costs less than the way to a
+        worker and back, and several would only wait for each other.
+    written_here_bytes : int
+        Largest frame that is.
     """
 
     def __init__(
@@ -63,11 +68,15 @@ class Transcoder:
         ahead: int = 4,
         spool: Path | None = None,
         in_process: frozenset[str] = _HARMLESS,
+        written_here: frozenset[str] = frozenset(),
+        written_here_bytes: int = 0,
     ) -> None:
         self._executor = executor
         self._ahead = ahead
         self._spool = spool
         self._in_process = in_process
+        self._written_here = written_here
+        self._written_here_bytes = written_here_bytes
 
     def file(self, source: OpenInstance, target: Target) -> Transcoded:
         """As :meth:`data_set`, with preamble and file meta information; those as received when nothing changes."""
@@ -193,9 +202,15 @@ class Transcoder:
         return function(*arguments) if self._executor is None else self._executor.submit(function, *arguments).result()
 
     def _converted(self, tasks: Iterator[FrameTask]) -> Iterator[FrameResult]:
-        first = next(tasks)
-        is_harmless = first.source in {None, *self._in_process} and first.target in {None, *_HARMLESS}
-        yield from in_order(chain([first], tasks), None if is_harmless else self._executor, ahead=self._ahead)
+        first, second = next(tasks), next(tasks, None)
+        is_here = first.source in {None, *self._in_process} and (
+            first.target in {None, *_HARMLESS} or (second is None and self._is_written_here(first))
+        )
+        some = [first] if second is None else [first, second]
+        yield from in_order(chain(some, tasks), None if is_here else self._executor, ahead=self._ahead)
+
+    def _is_written_here(self, task: FrameTask) -> bool:
+        return task.target in self._written_here and len(task.data) <= self._written_here_bytes
 
 
 def _require_readable(source: OpenInstance, target: Target) -> None:

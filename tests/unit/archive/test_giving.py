@@ -23,7 +23,8 @@ from leanpacs.catalog import InstanceRow
 from leanpacs.codecs.registry import decode_received
 from leanpacs.config import Settings
 from leanpacs.dicom.encapsulation import encapsulate, encapsulated_length
-from leanpacs.dicom.uids import EXPLICIT_LE, HTJ2K_LOSSLESS, JPEG_LS_LOSSLESS
+from leanpacs.dicom.frames import FrameSpec
+from leanpacs.dicom.uids import EXPLICIT_LE, HTJ2K_LOSSLESS, JPEG_LS_LOSSLESS, JPEG_XL_LOSSLESS
 from leanpacs.errors import DicomError
 
 SLICES = [Recipe(instance=number, seed=number, frames=2, rows=200, columns=160) for number in range(3)]
@@ -67,10 +68,15 @@ def samples(content: bytes, archive: Archive, recipe: Recipe) -> list[np.ndarray
     assert file.file_meta.TransferSyntaxUID == HTJ2K_LOSSLESS
     assert file.SOPInstanceUID == recipe.sop_uid
     streams = list(pydicom.encaps.generate_frames(file.PixelData, number_of_frames=2))
-    spec = archive.retriever.opened(row(archive, recipe))
-    with spec as opened:
-        coding = opened.known.contents.manifest.pixel  # type: ignore[attr-defined]
-        return [decode_received(stream, HTJ2K_LOSSLESS, coding.spec).samples for stream in streams]
+    spec = spec_of(archive, recipe)
+    return [decode_received(stream, HTJ2K_LOSSLESS, spec).samples for stream in streams]
+
+
+def spec_of(archive: Archive, recipe: Recipe) -> FrameSpec:
+    """What the frames of a slice are."""
+    with archive.retriever.opened(row(archive, recipe)) as opened:
+        spec: FrameSpec = opened.known.contents.manifest.pixel.spec  # type: ignore[attr-defined]
+        return spec
 
 
 def test_held_code_streams_go_out_around_nothing_new(archive: Archive) -> None:
@@ -101,6 +107,19 @@ def test_what_was_transcoded_is_kept_as_a_whole(archive: Archive) -> None:
     assert (part.length, b"".join(part.chunks)) == (len(first), first)
     data_set = b"".join(archive.retriever.data_set(row(archive, SLICES[0]), JPEG_LS_LOSSLESS).chunks)
     assert first.endswith(data_set)
+
+
+def test_a_single_frame_is_written_without_a_worker_and_several_are_not(archive: Archive) -> None:
+    archive.retriever._maker._workers = Forbidden()
+    expected = pydicom.dcmread(io.BytesIO(make_instance(SLICES[0]))).pixel_array
+    for number in (1, 2):
+        frame = archive.retriever.frame(row(archive, SLICES[0]), number, JPEG_LS_LOSSLESS)
+        found = decode_received(frame.data, JPEG_LS_LOSSLESS, spec_of(archive, SLICES[0])).samples
+        np.testing.assert_array_equal(found, expected[number - 1])
+    with pytest.raises(AssertionError, match="a frame was converted"):
+        list(archive.retriever.frames(row(archive, SLICES[1]), [1, 2], JPEG_LS_LOSSLESS))
+    with pytest.raises(AssertionError, match="a frame was converted"):
+        archive.retriever.frame(row(archive, SLICES[0]), 1, JPEG_XL_LOSSLESS)
 
 
 def test_what_was_received_comes_back_from_the_cache_too(archive: Archive) -> None:

@@ -241,10 +241,16 @@ class Maker:
 
     def transcoder(self) -> Transcoder:
         """Decodes and writes frames, in the workers where there are some."""
-        from leanpacs.codecs.isolated import FUZZED_CLEAN
+        from leanpacs.codecs.isolated import FUZZED_CLEAN, WRITTEN_ANYWHERE, WRITTEN_ANYWHERE_BYTES
         from leanpacs.transcode.engine import Transcoder
 
-        return Transcoder(self._workers, spool=self._spool, in_process=FUZZED_CLEAN)
+        return Transcoder(
+            self._workers,
+            spool=self._spool,
+            in_process=FUZZED_CLEAN,
+            written_here=WRITTEN_ANYWHERE,
+            written_here_bytes=WRITTEN_ANYWHERE_BYTES,
+        )
 
     def frames(self, instance: InstanceRow, numbers: Sequence[int], wanted: str) -> Generator[FrameBytes]:
         """Frames in a transfer syntax, native ones under Explicit VR Little Endian; see `Retriever.frames`."""
