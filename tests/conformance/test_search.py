@@ -169,6 +169,13 @@ def test_attributes_of_series_are_those_that_its_instances_agree_on(door: Door) 
     assert "00400280" not in found
     (found,) = door.get(f"/studies?StudyInstanceUID={recipe.study_uid}&includefield=all").json()
     assert found["00104000"]["Value"] == ["both"]
+    third = make_data_set(replace(recipe, instance=3))
+    third.PatientComments = "another"
+    model = third.to_json_dict(bulk_data_threshold=1 << 30)
+    assert door.http.post(f"{door.root}/studies", json=[model], headers=headers).status_code == 200
+    for path in (f"/studies?StudyInstanceUID={recipe.study_uid}", f"{study(recipe)}/series?PatientID=P54"):
+        (found,) = door.get(f"{path}&includefield=all").json()
+        assert not {"00081070", "00104000"} & set(found)
 
 
 @pytest.mark.clause("8.3.4.4")

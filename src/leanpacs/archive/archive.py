@@ -136,7 +136,7 @@ class Archive:
             ahead_bytes=settings.delivery.memory_bytes // AHEAD_SHARE,
             on_read=lambda instance: self.reads.note(instance.series_id),
         )
-        self.searcher = Searcher(self.catalog, self.retriever)
+        self.searcher = Searcher(self.catalog, self.retriever, self.cache)
 
     @property
     def store(self) -> BlobStore:

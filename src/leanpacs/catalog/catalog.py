@@ -19,14 +19,14 @@ from leanpacs.catalog.changes import changes_since
 from leanpacs.catalog.engine import Database, Pool, database_url
 from leanpacs.catalog.keys import KeyRow, all_keys, find_key
 from leanpacs.catalog.lookup import (
-    LEVELS,
     REPRESENTATIONS_OF_INSTANCE,
     SELECT_INSTANCES,
     SELECT_REPRESENTATIONS,
+    UidsOf,
     blob_ref,
+    ends,
     instance_row,
     instances_by,
-    narrowed,
     representation_row,
     select_instances,
     select_representations,
@@ -218,13 +218,13 @@ class Catalog:
         found = self._database.rows(query, {name: uid for name, uid in given.items() if uid is not None})
         return [instance_row(row) for row in found]
 
-    def ends(self, *, study_uid: str, series_uid: str | None = None) -> list[InstanceRow]:
-        """The instances of a study, or of a series, that came first and last; one when there is only one."""
-        bounds = select(func.min(instances.c.id), func.max(instances.c.id)).select_from(LEVELS)
+    def ends(self, found: Sequence[StudyRow | SeriesRow]) -> dict[UidsOf, list[InstanceRow]]:
+        """The instances of studies, or of series, that came first and last, by their UIDs; see `lookup.ends`."""
+        held: dict[UidsOf, list[InstanceRow]] = {}
         with self._database.reading() as connection:
-            found = connection.execute(narrowed(bounds, study_uid, series_uid, None)).one()
-            query = SELECT_INSTANCES.where(instances.c.id.in_([key for key in set(found) if key is not None]))
-            return select_instances(connection, query.order_by(instances.c.id))
+            for start in range(0, len(found), _PAGE):
+                held |= ends(connection, found[start : start + _PAGE])
+        return held
 
     def all_instances(self, after_id: int = 0) -> Iterator[InstanceRow]:
         """Every instance in the order of arrival, read by pages; no transaction stays open meanwhile."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import BindParameter, Connection, Select, bindparam, select
+from sqlalchemy import BindParameter, Connection, Select, bindparam, func, select
 
 from leanpacs.catalog.prepared import Prepared
 from leanpacs.catalog.rows import (
@@ -16,7 +16,9 @@ from leanpacs.catalog.rows import (
     InstanceRow,
     Kind,
     RepresentationRow,
+    SeriesRow,
     Span,
+    StudyRow,
 )
 from leanpacs.catalog.schema import blobs, instances, representations, series, studies
 from leanpacs.refs import BlobRef, Tier
@@ -99,6 +101,8 @@ REPRESENTATIONS_OF_INSTANCE: Final = Prepared(
     )
 )
 
+UidsOf = tuple[str, str]
+"""Study and Series Instance UID; '' for the latter stands for all of the study."""
 Uid = str | BindParameter[str] | None
 _UIDS: Final = ("study_uid", "series_uid", "sop_uid")
 
@@ -141,6 +145,35 @@ def instance_by_uid(connection: Connection, sop_uid: str) -> InstanceRow | None:
 def select_instances(connection: Connection, query: Select[Any]) -> list[InstanceRow]:
     """Run a query that selects `INSTANCE_COLUMNS`."""
     return [instance_row(row) for row in connection.execute(query)]
+
+
+def ends(connection: Connection, found: Sequence[StudyRow | SeriesRow]) -> dict[UidsOf, list[InstanceRow]]:
+    """The instances that came first and last of some studies, or of some series; one where there is only one.
+
+    Parameters
+    ----------
+    connection : Connection
+        For reading.
+    found : sequence of StudyRow or SeriesRow
+        All of one kind, as many as a statement takes parameters.
+
+    Returns
+    -------
+    dict
+        By the UIDs of the study and of the series; '' for the latter when studies were asked for.
+    """
+    is_series = any(isinstance(one, SeriesRow) for one in found)
+    groups = (studies.c.study_uid, series.c.series_uid) if is_series else (studies.c.study_uid,)
+    bounds = select(func.min(instances.c.id), func.max(instances.c.id)).select_from(LEVELS).group_by(*groups)
+    bounds = bounds.where(studies.c.study_uid.in_({one.study_uid for one in found}))
+    if is_series:
+        bounds = bounds.where(series.c.series_uid.in_({one.series_uid for one in found if isinstance(one, SeriesRow)}))
+    keys = {key for pair in connection.execute(bounds) for key in pair}
+    rows = select_instances(connection, SELECT_INSTANCES.where(instances.c.id.in_(keys)).order_by(instances.c.id))
+    held: dict[UidsOf, list[InstanceRow]] = {}
+    for row in rows:
+        held.setdefault((row.study_uid, row.series_uid if is_series else ""), []).append(row)
+    return held
 
 
 def select_representations(connection: Connection, query: Select[Any]) -> list[RepresentationRow]:

@@ -137,9 +137,13 @@ class FakeCatalog:
             row for row in self.rows if all(uid is None or getattr(row, name) == uid for name, uid in wanted.items())
         ]
 
-    def ends(self, *, study_uid: str, series_uid: str | None = None) -> list[InstanceRow]:
-        rows = self.instances(study_uid=study_uid, series_uid=series_uid)
-        return [*rows[:1], *rows[1:][-1:]]
+    def ends(self, found: Sequence[StudyRow | SeriesRow]) -> dict[tuple[str, str], list[InstanceRow]]:
+        held = {}
+        for one in found:
+            series_uid = one.series_uid if isinstance(one, SeriesRow) else ""
+            rows = self.instances(study_uid=one.study_uid, series_uid=series_uid or None)
+            held[one.study_uid, series_uid] = [*rows[:1], *rows[1:][-1:]]
+        return held
 
     def find(self, query: Query) -> list[Any]:
         if self.failure:

@@ -13,7 +13,7 @@ import pytest
 from data import Recipe, make_instance
 from leanpacs.archive.archive import Archive, open_archive
 from leanpacs.archive.intake.ingest import Incoming
-from leanpacs.catalog import InstanceRow
+from leanpacs.catalog import InstanceRow, Query
 from leanpacs.config import Settings
 from leanpacs.services.dicomweb import readymade
 from leanpacs.services.dicomweb.readymade import SERVICE, compressed_metadata, expanded, make_ready
@@ -134,3 +134,31 @@ def test_series_that_has_come_to_rest_is_made_ready(
     assert made == [[one.sop_uid, two.sop_uid]]  # one instance is made as fast as it is found
     warmer.turn(200, stop)
     assert len(made) == 1
+
+
+def test_what_searches_for_all_attributes_return_is_made_ready(
+    archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warmer, stop = Warmer(archive, quiet_seconds=0), threading.Event()
+    recipes = [Recipe(study=1, series=number % 2, instance=number) for number in range(4)]
+    recipes += [Recipe(study=2, instance=8), Recipe(study=2, instance=9)]
+    _land(archive, tmp_path, *recipes)
+    warmer.turn(100, stop)
+    warmer.turn(100, stop)
+
+    def read(*_: object) -> None:
+        raise AssertionError("a header is read")
+
+    monkeypatch.setattr(archive.retriever, "metadata", read)
+    studies = archive.catalog.find_studies(Query("study"))
+    for one, common in zip(studies, archive.searcher.common(studies), strict=True):
+        assert common["00100020"]["Value"] == [one.patient.patient_id]
+        assert "00200013" not in common
+    series = archive.catalog.find_series(Query("series"))
+    assert len(series) == 3
+    assert all(common["0020000E"]["Value"] for common in archive.searcher.common(series))
+    assert [set(common) for common in archive.searcher.common(series, ["00080060"])] == [{"00080060"}] * 3
+    monkeypatch.undo()
+    _land(archive, tmp_path, Recipe(study=2, instance=10, modality="MR"))
+    (later,) = (common for common in archive.searcher.common(studies) if common["00100020"]["Value"] == ["P2"])
+    assert "00080060" not in later

@@ -7,17 +7,22 @@ study or a series.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import hashlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+import orjson
+
+from leanpacs import __version__
 from leanpacs.archive.giveback.matching import Test, matcher
 from leanpacs.catalog import Catalog, FoundInstance, InstanceRow, Query, SeriesRow, StudyRow
-from leanpacs.errors import DicomError, InvalidQuery, LeanPACSError
+from leanpacs.errors import InvalidQuery, LeanPACSError
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
+    from leanpacs.archive.giveback.kept import Kept
     from leanpacs.archive.giveback.retrieve import Retriever
 
 Found = StudyRow | SeriesRow | FoundInstance
@@ -39,11 +44,14 @@ class Searcher:
         What is searched first.
     retriever : Retriever
         Gives headers.
+    cache : Kept, optional
+        Where what instances have in common is kept.
     """
 
-    def __init__(self, catalog: Catalog, retriever: Retriever) -> None:
+    def __init__(self, catalog: Catalog, retriever: Retriever, cache: Kept | None = None) -> None:
         self._catalog = catalog
         self._retriever = retriever
+        self._cache = cache
 
     def find(self, query: Query, keys: Dataset | None = None) -> Sequence[Found]:
         """Studies, series or instances that match a query and further keys.
@@ -67,41 +75,61 @@ class Searcher:
         matching: list[Found] = []
         for start in range(0, MOST_READ, _PAGE):
             page = self._candidates(replace(query, offset=start, limit=_PAGE))
-            matching += [found for found in page if self._matches(found, test)]
+            matching += [found for found, rows in zip(page, self._ends(page), strict=True) if self._matches(rows, test)]
             if len(page) < _PAGE or (wanted is not None and len(matching) >= wanted):
                 return matching[query.offset : wanted]
         names = ", ".join(key.keyword or str(key.tag) for key in keys)
         raise InvalidQuery(names, f"must be read from files, and more than {MOST_READ} are left: narrow the search")
 
-    def expect(self, found: Sequence[Found]) -> None:
-        """Look up at once where the headers of all of these are, which are about to be asked for."""
-        self._retriever.expect([one.held for one in found if isinstance(one, FoundInstance)])
-
-    def common(self, found: Found, tags: Collection[str] | None = None) -> dict[str, Any]:
+    def common(self, found: Sequence[Found], tags: Collection[str] | None = None) -> Iterator[dict[str, Any]]:
         """Elements as DICOM JSON (F.2), as far as the instances of what was found agree on them, without bulk data.
 
         Parameters
         ----------
-        found : StudyRow, SeriesRow or FoundInstance
-            What is asked about; of what has to be brought back from an archive class first, nothing is known.
+        found : sequence of StudyRow, SeriesRow or FoundInstance
+            All of one kind; of what has to be brought back from an archive class first, nothing is known.
         tags : collection of str, optional
             Which elements; all but those of single frames by default.
+
+        Yields
+        ------
+        dict
+            For each that was found, in order.
         """
-        if found.availability != "ONLINE":
-            return {}
-        models = []
-        for row in self._ends(found):
-            try:
-                models.append(self._retriever.metadata(row, lambda path: path))
-            except (DicomError, LeanPACSError):
-                return {}  # what cannot be read tells nothing
-        first = models[0] if models else {}
+        ends = self._ends(found)
+        online = [rows for one, rows in zip(found, ends, strict=True) if one.availability == "ONLINE"]
+        self._retriever.expect([row for rows in online for row in rows if not self._is_kept(rows)])
+        for one, rows in zip(found, ends, strict=True):
+            model = self._common(rows) if rows and one.availability == "ONLINE" else {}
+            yield model if tags is None else {tag: model[tag] for tag in tags if tag in model}
+
+    def make_ready(self, query: Query) -> None:
+        """Make what :meth:`common` gives of the studies or series that match, before anybody asks."""
+        for _ in self.common(self._candidates(query)):
+            pass
+
+    def _common(self, rows: Sequence[InstanceRow]) -> dict[str, Any]:
+        """What instances have in common; of two, it is kept."""
+        try:
+            if self._cache is None or len(rows) < 2:
+                return self._shared(rows)
+            kept = self._cache.fetch(_key(rows), lambda: orjson.dumps(self._shared(rows)))
+        except LeanPACSError:
+            return {}  # what cannot be read tells nothing
+        found: dict[str, Any] = orjson.loads(kept)
+        return found
+
+    def _is_kept(self, rows: Sequence[InstanceRow]) -> bool:
+        return self._cache is not None and len(rows) > 1 and self._cache.has(_key(rows))
+
+    def _shared(self, rows: Sequence[InstanceRow]) -> dict[str, Any]:
+        first, *others = (self._retriever.metadata(row, lambda path: path) for row in rows)
         return {
-            tag: first[tag]
-            for tag in (first.keys() - _OF_FRAMES if tags is None else tags)
-            if tag in first
-            and not _has_bulk_data(first[tag])
-            and all(model.get(tag) == first[tag] for model in models[1:])
+            tag: element
+            for tag, element in first.items()
+            if tag not in _OF_FRAMES
+            and not _has_bulk_data(element)
+            and all(other.get(tag) == element for other in others)
         }
 
     def agreed(self, found: Found, tags: Collection[int]) -> Dataset:
@@ -109,7 +137,7 @@ class Searcher:
         from pydicom.dataset import Dataset
 
         try:
-            headers = [self._retriever.header(row) for row in self._ends(found)]
+            headers = [self._retriever.header(row) for row in self._ends([found])[0]]
         except LeanPACSError:
             headers = []  # what cannot be read tells nothing
         agreed = Dataset()
@@ -125,20 +153,33 @@ class Searcher:
             return self._catalog.find_series(query)
         return self._catalog.find_instances(query)
 
-    def _matches(self, found: Found, test: Test) -> bool:
-        """Whether the headers match; one that cannot be read does not."""
+    def _matches(self, rows: Sequence[InstanceRow], test: Test) -> bool:
+        """Whether the headers of instances match; one that cannot be read does not."""
         try:
-            return all(test(self._retriever.header(row)) for row in self._ends(found))
+            return all(test(self._retriever.header(row)) for row in rows)
         except InvalidQuery:
             raise
         except Exception:  # noqa: BLE001 -- a value that the library cannot read matches nothing
             return False
 
-    def _ends(self, found: Found) -> Sequence[InstanceRow]:
-        if isinstance(found, FoundInstance):
-            return [found.held]
-        series_uid = found.series_uid if isinstance(found, SeriesRow) else None
-        return self._catalog.ends(study_uid=found.study_uid, series_uid=series_uid)
+    def _ends(self, found: Sequence[Found]) -> list[Sequence[InstanceRow]]:
+        """The first and the last instance of each that was found."""
+        above = [one for one in found if not isinstance(one, FoundInstance)]
+        held = self._catalog.ends(above) if above else {}
+        return [
+            [one.held]
+            if isinstance(one, FoundInstance)
+            else held.get((one.study_uid, one.series_uid if isinstance(one, SeriesRow) else ""), [])
+            for one in found
+        ]
+
+
+def _key(rows: Sequence[InstanceRow]) -> str:
+    """Under which what instances have in common is kept: it changes when they do."""
+    digest = hashlib.sha256(f"common {__version__}\n".encode())
+    for row in rows:
+        digest.update(row.data_set_digest.raw)
+    return digest.hexdigest()[:40]
 
 
 def _has_bulk_data(element: Mapping[str, Any]) -> bool:

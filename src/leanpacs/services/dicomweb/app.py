@@ -95,7 +95,7 @@ class DicomWeb:
         metrics: Metrics | None = None,
     ) -> None:
         self._archive = archive
-        self._searcher = Searcher(archive.catalog, archive.retriever)
+        self._searcher = Searcher(archive.catalog, archive.retriever, archive.cache)
         self._options = options
         self._reading = reading
         self._storing = storing

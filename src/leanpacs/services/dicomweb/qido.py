@@ -8,7 +8,7 @@ PS3.18 8.3.4 (search parameters), PS3.18 10.6 (search transaction), PS3.4 C.2.2.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -161,17 +161,22 @@ def _results(
     results = Results(selection, urls)
     if not tags and not selection.include_all:
         return [results.json(row) for row in found]
-    searcher.expect(found)
-    return [dict(sorted((_read(searcher, row, selection, tags) | results.json(row)).items())) for row in found]
+    return [
+        dict(sorted((read | results.json(row)).items()))
+        for row, read in zip(found, _read(searcher, found, selection, tags), strict=True)
+    ]
 
 
-def _read(searcher: Searcher, row: Found, selection: Selection, tags: frozenset[str]) -> dict[str, Any]:
-    """What is asked for and the catalog does not hold, from headers."""
+def _read(
+    searcher: Searcher, found: Sequence[Found], selection: Selection, tags: frozenset[str]
+) -> Iterator[dict[str, Any]]:
+    """What is asked for and the catalog does not hold, of each that was found, from headers."""
     if not selection.include_all:
-        return searcher.common(row, tags)
-    read = searcher.common(row)
+        yield from searcher.common(found, tags)
+        return
     levels = selection.levels()
-    return {tag: value for tag, value in read.items() if tag in tags or level_of(int(tag, 16)) in levels}
+    for read in searcher.common(found):
+        yield {tag: value for tag, value in read.items() if tag in tags or level_of(int(tag, 16)) in levels}
 
 
 def _answer(results: list[dict[str, Any]], form: str, urls: Urls, warnings: Sequence[str]) -> Response:

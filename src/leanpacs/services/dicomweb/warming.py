@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from leanpacs.catalog import AnyOf, Query
 from leanpacs.errors import LeanPACSError
 from leanpacs.services.dicomweb import readymade, wado
 from leanpacs.services.dicomweb.urls import Urls
@@ -113,3 +114,9 @@ class Warmer:
     def _make_ready(self, rows: Sequence[InstanceRow]) -> None:
         urls, retriever = Urls(readymade.SERVICE), self._archive.retriever
         readymade.make_ready(rows, lambda some: wado.models(some, retriever, urls), self._archive.cache)
+        study, series = AnyOf((rows[0].study_uid,)), AnyOf((rows[0].series_uid,))
+        for query in (
+            Query("study", {"StudyInstanceUID": study}),
+            Query("series", {"StudyInstanceUID": study, "SeriesInstanceUID": series}),
+        ):
+            self._archive.searcher.make_ready(query)  # for searches that ask for all attributes
