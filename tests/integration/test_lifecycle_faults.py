@@ -23,9 +23,10 @@ from leanpacs.archive.archive import Archive, open_archive
 from leanpacs.archive.settle import packer
 from leanpacs.config import Settings, WorkerSettings
 from leanpacs.errors import CatalogUnavailable
+from leanpacs.lifecycle.carrying import LEASE
 from leanpacs.lifecycle.executor import local_pool
 from leanpacs.lifecycle.policy import Policy
-from leanpacs.lifecycle.runner import LEASE, Lifecycle
+from leanpacs.lifecycle.runner import Lifecycle
 from soundness import is_at_rest
 
 DENSE = Policy.model_validate({"name": "dense", "rules": [{"name": "dense", "then": {"preset": "jpegxl:7"}}]})

@@ -6,6 +6,7 @@ from leanpacs.catalog.keys import KeyRow
 from leanpacs.catalog.matching import AnyOf, Between, Match, Universal, Wildcard, parse_match
 from leanpacs.catalog.outgoing import CommitmentRow, DestinationRow, Outbound, OutboxRow, Outgoing
 from leanpacs.catalog.query import Query, matchable
+from leanpacs.catalog.replacing import Swap
 from leanpacs.catalog.rows import (
     DERIVED,
     Action,
@@ -39,7 +40,6 @@ from leanpacs.catalog.rows import (
 )
 from leanpacs.catalog.traffic import TrafficKey, Volume
 from leanpacs.catalog.transaction import Transaction
-from leanpacs.catalog.work import Swap
 
 __all__ = [
     "DERIVED",

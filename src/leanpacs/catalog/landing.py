@@ -7,6 +7,7 @@ On PostgreSQL the four that insert are one.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from operator import attrgetter
@@ -52,6 +53,62 @@ def take_in(
     DuplicateInstance
         Its SOP Instance UID is held already. Nothing was changed then.
     """
+    series_key = _series_of(connection, statements, parents, index, arrival.received_at)
+    values = _instance_columns(series_key, index, arrival)
+    keys = _insert(connection, statements, values, form, arrival.received_at, action)
+    if keys is None:
+        _refuse_duplicate(connection, index.sop_uid)
+        raise CatalogConflict("the instance was deleted by another writer while it came in again")
+    return Landed(*keys, series_key)
+
+
+def take_in_all(
+    connection: Connection,
+    statements: Statements,
+    parents: Parents,
+    arriving: Sequence[tuple[InstanceIndex, Arrival, tuple[Kind, NewRepresentation]]],
+    action: Action,
+) -> list[Landed | None]:
+    """As `take_in`, for several; None for those whose SOP Instance UID is held already, or is among those before."""
+    if statements.landing is None:
+        return [_unless_held(connection, statements, parents, one, action) for one in arriving]
+    rows: dict[str, dict[str, Any]] = {}
+    found: list[tuple[str, int] | None] = []
+    for index, arrival, form in arriving:
+        uid, place = index.sop_uid, None
+        with contextlib.suppress(DuplicateInstance):
+            if uid not in rows:
+                series_key = _series_of(connection, statements, parents, index, arrival.received_at)
+                values = _instance_columns(series_key, index, arrival)
+                rows[uid], place = _landing_row(values, form, arrival.received_at, action), (uid, series_key)
+        found.append(place)
+    keys = _land_rows(connection, statements, list(rows.values()))
+    return [Landed(*keys[one[0]], one[1]) if one and one[0] in keys else None for one in found]
+
+
+def _unless_held(
+    connection: Connection,
+    statements: Statements,
+    parents: Parents,
+    one: tuple[InstanceIndex, Arrival, tuple[Kind, NewRepresentation]],
+    action: Action,
+) -> Landed | None:
+    try:
+        return take_in(connection, statements, parents, *one, action)
+    except DuplicateInstance:
+        return None
+
+
+def _series_of(
+    connection: Connection, statements: Statements, parents: Parents, index: InstanceIndex, received_at: datetime
+) -> int:
+    """Key of the series of an instance, which is created or completed where it says less than the instance.
+
+    Raises
+    ------
+    DuplicateInstance
+        It is to be changed, but the instance is held already. Nothing was changed then.
+    """
     uids = {"study_uid": index.study_uid, "series_uid": index.series_uid}
     known = parents.get((index.study_uid, index.series_uid))
     if known is None:
@@ -60,16 +117,10 @@ def take_in(
     if known is None or known[0] is None or _says_more(known[2:], attributes):
         _refuse_duplicate(connection, index.sop_uid)
         parents.clear()
-        series_key = _complete_parents(connection, statements, index, arrival.received_at, known)
-    else:
-        parents[index.study_uid, index.series_uid] = known
-        series_key = known[0]
-    values = _instance_columns(series_key, index, arrival)
-    keys = _insert(connection, statements, values, form, arrival.received_at, action)
-    if keys is None:
-        _refuse_duplicate(connection, index.sop_uid)
-        raise CatalogConflict("the instance was deleted by another writer while it came in again")
-    return Landed(*keys, series_key)
+        return _complete_parents(connection, statements, index, received_at, known)
+    parents[index.study_uid, index.series_uid] = known
+    key: int = known[0]
+    return key
 
 
 def _insert(
@@ -83,16 +134,31 @@ def _insert(
     """Insert instance, blob, form and change; keys of instance and form, None when the instance is held already."""
     kind, new = form
     if statements.landing is not None:
-        change = onego.parameters("change", {"at": at, "action": action})
-        given = onego.parameters("instance", values) | form_parameters(kind, new) | change
-        row = connection.execute(statements.landing, given).one_or_none()
-        return None if row is None else (row[0], row[1])
+        row = _landing_row(values, form, at, action)
+        return _land_rows(connection, statements, [row]).get(values["sop_uid"])
     key: int | None = connection.execute(statements.instance, values).scalar_one_or_none()
     if key is None:
         return None
     representation = keep_representation(connection, statements, key, kind, new)
     note_change(connection, statements, at, action, key)
     return key, representation
+
+
+def _landing_row(
+    values: dict[str, Any], form: tuple[Kind, NewRepresentation], at: datetime, action: Action
+) -> dict[str, Any]:
+    change = onego.parameters("change", {"at": at, "action": action})
+    return onego.parameters("instance", values) | form_parameters(*form) | change
+
+
+def _land_rows(
+    connection: Connection, statements: Statements, rows: Sequence[dict[str, Any]]
+) -> dict[str, tuple[int, int]]:
+    """Keys of instances and of their forms, by SOP Instance UID, of those that were not held."""
+    if not rows or statements.landing is None:
+        return {}
+    landed = connection.execute(statements.landing, {"rows": onego.as_json(rows)})
+    return {uid: (key, form_key) for uid, key, form_key in landed}
 
 
 def keep_blob(connection: Connection, statements: Statements, blob: BlobRef, created_at: datetime) -> int:

@@ -55,11 +55,16 @@ class UtcTime(TypeDecorator[datetime]):
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
         """Microseconds since 1970; a naive time is refused with TypeError."""
-        return None if value is None else (value - EPOCH) // _MICROSECOND
+        return None if value is None else microseconds(value)
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
         """Aware UTC time."""
         return None if value is None else EPOCH + timedelta(microseconds=value)
+
+
+def microseconds(moment: datetime) -> int:
+    """A time as it is stored: microseconds since 1970."""
+    return (moment - EPOCH) // _MICROSECOND
 
 
 def plain(column: Any) -> Any:

@@ -8,7 +8,6 @@ from typing import Any, Final
 from sqlalchemy import Column, Executable, Text, and_, bindparam, delete, exists, func, select
 
 from leanpacs.catalog import engine, onego
-from leanpacs.catalog.rows import Kind
 from leanpacs.catalog.schema import (
     blobs,
     changes,
@@ -31,9 +30,9 @@ INSTANCE: Final = names_of(InstanceAttributes)
 PERSON_NAMES: Final = ("patient_name", "referring_physician_name")
 
 
-_LANDED: Final = (
+_NAMED: Final = (
     representations.c.id.in_(bindparam("keys", expanding=True)),
-    representations.c.kind == Kind.LANDED.value,
+    representations.c.kind == bindparam("old_kind"),
 )
 
 
@@ -60,12 +59,13 @@ class Statements:
     representations: Executable
     change: Executable
     garbage: Executable
-    landed: Executable
-    end_landed: Executable
+    current: Executable
+    end_forms: Executable
     choice: Executable
     landing: Executable | None
-    settling: Executable | None
-    """The usual case in one statement, where the database can do that and gains by it."""
+    replacing: Executable | None
+    holding: Executable | None
+    """All in one statement, where the database can do that and gains by it."""
 
     @classmethod
     def of(cls, dialect: str) -> Statements:
@@ -110,13 +110,14 @@ class Statements:
             representations=engine.insert(dialect, representations),
             change=engine.insert(dialect, changes),
             garbage=due.on_conflict_do_update(index_elements=["blob_key"], set_={"due_at": due.excluded.due_at}),
-            landed=select(representations.c.id, representations.c.instance_key, representations.c.blob_key).where(
-                *_LANDED
+            current=select(representations.c.id, representations.c.instance_key, representations.c.blob_key).where(
+                *_NAMED
             ),
-            end_landed=delete(representations).where(*_LANDED),
+            end_forms=delete(representations).where(*_NAMED),
             choice=_remember_choice(dialect),
             landing=onego.landing() if dialect == "postgresql" else None,
-            settling=onego.settling() if dialect == "postgresql" else None,
+            replacing=onego.replacing() if dialect == "postgresql" else None,
+            holding=onego.holding() if dialect == "postgresql" else None,
         )
 
 

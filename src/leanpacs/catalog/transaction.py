@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, delete
 
-from leanpacs.catalog import copies, engine, keys, leases, removal, restores, work
+from leanpacs.catalog import copies, engine, keys, leases, onego, removal, restores, work
 from leanpacs.catalog.ageing import Ageing
 from leanpacs.catalog.keys import KeyRow
 from leanpacs.catalog.landing import (
@@ -18,9 +18,11 @@ from leanpacs.catalog.landing import (
     discard,
     keep_blob,
     take_in,
+    take_in_all,
 )
 from leanpacs.catalog.lookup import instance_by_uid
 from leanpacs.catalog.outgoing import Outbound, enqueue
+from leanpacs.catalog.replacing import Swap, replace_all
 from leanpacs.catalog.rows import (
     Action,
     Arrival,
@@ -73,6 +75,11 @@ class Transaction:
             The SOP Instance UID is held; this transaction goes on as if the call had not been made.
         """
         return self._take_in(index, landing.arrival, Kind.LANDED, _as_received(landing), Action.LANDED)
+
+    def land_all(self, arrived: Sequence[tuple[InstanceIndex, Landing]]) -> list[Landed | None]:
+        """As `land`, for several in less time; None for those that are held, or come a second time."""
+        arriving = [(index, landing.arrival, (Kind.LANDED, _as_received(landing))) for index, landing in arrived]
+        return take_in_all(self._connection, self._statements, self._parents, arriving, Action.LANDED)
 
     def restore(self, index: InstanceIndex, arrival: Arrival, pack: NewRepresentation) -> Landed:
         """Take in an instance that is in a pack already (rebuilding a catalog). Raises as `land` does."""
@@ -199,12 +206,12 @@ class Transaction:
         False when the landed form is no longer current (deleted, replaced, settled by somebody else). Nothing
         is changed then, but that the pack's blob, which nothing refers to, may be collected.
         """
-        swap = work.Swap(instance_id, landed_representation_id, pack, now, due_at)
+        swap = Swap(instance_id, landed_representation_id, pack, now, due_at)
         return self.settle_all([swap])[0]
 
-    def settle_all(self, swaps: Sequence[work.Swap]) -> list[bool]:
+    def settle_all(self, swaps: Sequence[Swap]) -> list[bool]:
         """As `settle`, for many landed forms at once, in less time."""
-        return work.settle_all(self._connection, self._statements, swaps)
+        return replace_all(self._connection, self._statements, Kind.LANDED, swaps)
 
     # -- tiers
 
@@ -313,10 +320,10 @@ class Transaction:
 
         Look into the store after this: what is there now stays there, if the transaction refers to it.
         """
-        if self._dialect != "sqlite":  # whose writers take turns
-            values = [blob_values(ref, now) for ref in sorted(set(refs), key=lambda ref: (ref.digest, ref.tier))]
-            if values:
-                self._connection.execute(self._statements.hold_blob, values)
+        if self._statements.holding is not None:  # where writers do not take turns
+            rows = [onego.parameters("blob", blob_values(ref, now)) for ref in refs]
+            if rows:
+                self._connection.execute(self._statements.holding, {"rows": onego.as_json(rows)})
 
     def discard(self, blob: BlobRef, *, now: datetime, due_at: datetime) -> None:
         """Let a blob be collected from ``due_at`` on, unless something refers to it then.

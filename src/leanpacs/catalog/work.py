@@ -1,4 +1,4 @@
-"""Settling, as the catalog sees it: who works on what has landed, and the swap of a landed form for a pack.
+"""Settling, as the catalog sees it: who works on what has landed (`leanpacs.catalog.replacing` puts packs there).
 
 A claim is a lease: it ends by itself when its holder dies, and somebody else may claim the instance then. So
 two settlers can work on one instance; the first to commit wins, and the other one's pack is discarded.
@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import Connection, Update, bindparam, func, select, update
 
-from leanpacs.catalog import onego
-from leanpacs.catalog.landing import discard, form_parameters, keep_blob, keep_representations
 from leanpacs.catalog.lookup import (
     INSTANCE_COLUMNS,
     LEVELS,
@@ -22,9 +20,8 @@ from leanpacs.catalog.lookup import (
     instance_row,
     select_representations,
 )
-from leanpacs.catalog.rows import Action, Kind, LandedWork, NewRepresentation
-from leanpacs.catalog.schema import EPOCH, instances, representations, series_choices
-from leanpacs.catalog.statements import Statements
+from leanpacs.catalog.rows import Kind, LandedWork
+from leanpacs.catalog.schema import instances, microseconds, representations, series_choices
 
 _LANDED: Final = representations.c.kind == Kind.LANDED.value
 
@@ -43,8 +40,8 @@ class Claim:
 def claim(connection: Connection, asked: Claim) -> list[LandedWork]:
     """Claim the oldest instances that have landed and that nobody works on."""
     values = {
-        "now": _microseconds(asked.now),
-        "until": _microseconds(asked.until),
+        "now": microseconds(asked.now),
+        "until": microseconds(asked.until),
         "owner": asked.owner,
         "limit_count": asked.limit_count,
         "limit_bytes": asked.limit_bytes,
@@ -62,13 +59,13 @@ def claim(connection: Connection, asked: Claim) -> list[LandedWork]:
 
 def extend(connection: Connection, owner: str, ids: Sequence[int], until: datetime) -> int:
     """Hold the claims longer; how many are still the owner's."""
-    values = {"claimed_until": _microseconds(until)}
+    values = {"claimed_until": microseconds(until)}
     return connection.execute(_claimed_by(owner, ids).values(values)).rowcount
 
 
 def let_go(connection: Connection, owner: str, ids: Sequence[int], retry_at: datetime) -> int:
     """Give claims back: others may claim these from ``retry_at`` on."""
-    values = {"claimed_by": "", "claimed_until": _microseconds(retry_at)}
+    values = {"claimed_by": "", "claimed_until": microseconds(retry_at)}
     return connection.execute(_claimed_by(owner, ids).values(values)).rowcount
 
 
@@ -81,57 +78,6 @@ def let_go_of_host(connection: Connection, host: str) -> int:
 def let_all_go(connection: Connection) -> int:
     """End every claim, whoever holds it: for when nobody else has the archive open."""
     return connection.execute(update(representations).where(_LANDED).values(claimed_by="", claimed_until=0)).rowcount
-
-
-@dataclass(frozen=True, slots=True)
-class Swap:
-    """The landed form that goes, the pack that takes its place, and until when the old blob stays."""
-
-    instance_id: int
-    landed_id: int
-    new: NewRepresentation
-    at: datetime
-    due_at: datetime
-
-
-def settle_all(connection: Connection, statements: Statements, swaps: Sequence[Swap]) -> list[bool]:
-    """Put packs in the place of landed forms; for each, whether that was still there and current."""
-    do = _settle_one_by_one if statements.settling is not None else _settle_together
-    replaced = do(connection, statements, swaps)
-    for swap, is_replaced in zip(swaps, replaced, strict=True):
-        if not is_replaced:
-            blob = keep_blob(connection, statements, swap.new.blob, swap.at)
-            discard(connection, statements, blob, swap.due_at)
-    return replaced
-
-
-def _settle_one_by_one(connection: Connection, statements: Statements, swaps: Sequence[Swap]) -> list[bool]:
-    """One statement for each, where going to the server and back is what costs."""
-    assert statements.settling is not None
-    replaced = []
-    for swap in swaps:
-        current = {"key": swap.landed_id, "of_instance": swap.instance_id, "garbage_due_at": swap.due_at}
-        change = onego.parameters("change", {"at": swap.at, "action": Action.SETTLED})
-        given = {**current, **change, **form_parameters(Kind.PACK, swap.new)}
-        replaced.append(bool(connection.execute(statements.settling, given).scalar_one()))
-    return replaced
-
-
-def _settle_together(connection: Connection, statements: Statements, swaps: Sequence[Swap]) -> list[bool]:
-    """One statement for each table, where preparing a statement is what costs; other writers wait meanwhile."""
-    rows = connection.execute(statements.landed, {"keys": [swap.landed_id for swap in swaps]})
-    blob_of = {(key, instance): blob for key, instance, blob in rows}
-    ended = [blob_of.pop((swap.landed_id, swap.instance_id), None) for swap in swaps]
-    current = [(swap, blob) for swap, blob in zip(swaps, ended, strict=True) if blob is not None]
-    if current:
-        connection.execute(statements.end_landed, {"keys": [swap.landed_id for swap, _ in current]})
-        forms = [(swap.instance_id, Kind.PACK, swap.new) for swap, _ in current]
-        keep_representations(connection, statements, forms)
-        left = [{"blob_key": blob, "due_at": swap.due_at} for swap, blob in current]
-        connection.execute(statements.garbage, left)
-        noted = [{"at": swap.at, "action": Action.SETTLED, "instance_key": swap.instance_id} for swap, _ in current]
-        connection.execute(statements.change, noted)
-    return [blob is not None for blob in ended]
 
 
 def _claim_statement() -> Update:
@@ -173,7 +119,3 @@ def _instances(connection: Connection, keys: Sequence[int]) -> dict[int, tuple[A
     )
     rows = connection.execute(query.where(instances.c.id.in_(keys)))
     return {row[1]: (instance_row(row[1:]), row[0]) for row in rows}
-
-
-def _microseconds(moment: datetime) -> int:
-    return (moment - EPOCH) // timedelta(microseconds=1)

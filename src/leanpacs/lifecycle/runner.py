@@ -1,4 +1,4 @@
-"""Carrying out plans: claim, hand to workers, commit what they prove; any number of runners may do so at once.
+"""The lifecycle of an archive: plan, carry out, plan again; any number of runners may do so at once.
 
 The catalog says what is to be done; nothing is remembered here that a restart would miss.
 """
@@ -7,28 +7,19 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 import uuid
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from leanpacs.archive.archive import Archive
 from leanpacs.archive.status import Left
-from leanpacs.catalog.ageing import Done, Outcome, Tried, Work
+from leanpacs.catalog.ageing import Done, Outcome
 from leanpacs.config import Settings
-from leanpacs.errors import (
-    BeingRestored,
-    BlobNotFound,
-    CatalogUnavailable,
-    InstanceNotFound,
-    LeanPACSError,
-    StoreFull,
-    StoreUnavailable,
-)
+from leanpacs.errors import LeanPACSError
+from leanpacs.lifecycle.carrying import Carrier, Crew
 from leanpacs.lifecycle.deciding import Decider, Wanted
 from leanpacs.lifecycle.executor import make_executor
 from leanpacs.lifecycle.pacing import Pace
@@ -37,8 +28,8 @@ from leanpacs.lifecycle.planner import Planner
 from leanpacs.lifecycle.policy import Policy
 from leanpacs.lifecycle.pricing import Prices
 from leanpacs.lifecycle.scrub import Scrubbed, Scrubber
-from leanpacs.lifecycle.tasks import Steps, steps
-from leanpacs.refs import BlobRef, Digest, Tier
+from leanpacs.lifecycle.tasks import steps
+from leanpacs.refs import BlobRef
 
 log = logging.getLogger(__name__)
 
@@ -47,17 +38,6 @@ WINDOW: Final = 2000
 
 TRAINED_SECONDS: Final = 10.0
 """What training a dictionary takes, about."""
-
-AHEAD: Final = 2
-BATCH: Final = 16
-LEASE: Final = timedelta(minutes=10)
-FOR_EVER: Final = timedelta(days=36_500)
-_TRANSIENT: Final = (StoreUnavailable, StoreFull, CatalogUnavailable, OSError, CancelledError)
-_SOON: Final = timedelta(minutes=5)
-_HERE: Final = frozenset({Step.DROP, Step.PLACE, Step.EXPIRE, Step.RETRAIN})
-"""Steps that need the catalog or no processor: done by threads of this process."""
-
-_LEARNING: Final = frozenset({Step.RECOMPRESS, Step.WARM})
 
 
 @dataclass(slots=True)
@@ -146,18 +126,18 @@ class Lifecycle:
         self._now = now
         self._make_executor = executor or (lambda: make_executor(self._settings))
         self._load = load
-        self._step = step
         self._owner = f"{archive.host}:{uuid.uuid4().hex}"
-        grace = timedelta(seconds=self._own.replaced_grace_seconds)
-        self._steps: Mapping[Step, Steps] = steps(archive, self._decider, now, grace)
-        self._executor: Executor | None = None
-        self._threads: Executor | None = None
-        self._width = 1
-        self._running: dict[Future[Any], Task] = {}
-        self._held_at = now()
+        self._crew: Crew | None = None
+        self._carrier = Carrier(
+            archive,
+            steps(archive, self._decider, now, timedelta(seconds=self._own.replaced_grace_seconds)),
+            self._owner,
+            now,
+            retry=timedelta(seconds=self._own.retry_seconds),
+            grace=timedelta(seconds=self._own.replaced_grace_seconds),
+            step=step,
+        )
         self._left_behind = False
-        self._learning: dict[tuple[int, str], deque[Task]] = {}
-        self._learnt: set[tuple[int, str]] = set()
 
     # -- planning
 
@@ -259,11 +239,10 @@ class Lifecycle:
         days = self._own.scrub_days
         if older_than is None and not days:
             return Scrubbed()
-        self._start()
-        assert self._executor is not None
+        crew = self._start()
         try:
-            pace = Pace(self._own, self._catalog, self._width, self._now, self._load)
-            return Scrubber(self._archive, self._executor, now=self._now).run(
+            pace = Pace(self._own, self._catalog, crew.width, self._now, self._load)
+            return Scrubber(self._archive, crew.executor, now=self._now).run(
                 older_than=timedelta(days=days) if older_than is None else older_than,
                 decode_percent=self._own.scrub_decode_percent if decode_percent is None else decode_percent,
                 stop=lambda: stop() or bool(pace.waits_for()),
@@ -272,20 +251,19 @@ class Lifecycle:
         finally:
             self.close()
 
-    def _start(self) -> None:
-        if self._executor is None:
-            self._executor, self._width = self._make_executor()
-            self._threads = ThreadPoolExecutor(2, "lifecycle")
+    def _start(self) -> Crew:
+        if self._crew is None:
+            executor, width = self._make_executor()
+            self._crew = Crew(executor, ThreadPoolExecutor(2, "lifecycle"), width)
+        return self._crew
 
     def close(self) -> None:
         """Stop the workers; what they had not done is claimed anew later."""
-        for pool in (self._executor, self._threads):
-            if pool is not None:
-                pool.shutdown(wait=True, cancel_futures=True)
-        self._executor = self._threads = None
-        self._left_behind = self._left_behind or bool(self._running)
-        self._running.clear()
-        self._learning.clear()
+        if self._crew is not None:
+            self._crew.shutdown()
+            self._crew = None
+        self._left_behind = self._left_behind or not self._carrier.is_idle
+        self._carrier.drop()
 
     def _take_back(self) -> None:
         """End the claims of an earlier run that was broken off, for example because the catalog went away."""
@@ -296,170 +274,12 @@ class Lifecycle:
 
     def _carry_out(self, plan: Plan, stop: Callable[[], bool], told: Callable[[Done], None], report: Report) -> bool:
         """Carry out a plan; False when nothing came of it or it is not the time."""
-        self._start()
-        pace = Pace(self._own, self._catalog, self._width, self._now, self._load)
-        queue = deque(plan.tasks)
-        self._learnt.clear()
-        finished = 0
-        waiting = ""
-        while queue or self._running or self._learning:
-            waiting = waiting or ("it was told to stop" if stop() else pace.waits_for())
-            if waiting:
-                queue.clear()
-                self._learning.clear()
-            elif pace.rest_seconds() > 0:
-                time.sleep(min(pace.rest_seconds(), 1.0))
-            else:
-                self._feed(queue)
-            if not self._running:
-                if not queue:
-                    break
-                continue
-            done = wait(self._running, timeout=1.0, return_when=FIRST_COMPLETED).done
-            finished += self._finish(done, pace, told, queue)
-            self._hold()
+        crew = self._start()
+        pace = Pace(self._own, self._catalog, crew.width, self._now, self._load)
+        ended, waiting = self._carrier.carry_out(plan.tasks, crew, pace, stop, told)
         if waiting:
             report.ended = waiting
             return False
-        if not finished:
+        if not ended:
             report.ended = "others work on what is left"
-        return finished > 0
-
-    def _feed(self, queue: deque[Task]) -> None:
-        """Claim tasks and hand them out, as many as keep the workers busy."""
-        room = AHEAD * self._width + 2 - len(self._running)
-        chosen: list[Task] = []
-        while queue and len(chosen) < room:
-            task = queue.popleft()
-            if not self._waits_for_series(task):
-                chosen.append(task)
-        if not chosen:
-            return
-        now = self._now()
-        with self._catalog.writing() as transaction:
-            works = {_work(task): task for task in chosen}
-            claimed = transaction.ageing.claim(list(works), self._owner, now=now, until=now + LEASE)
-        for work in claimed:
-            self._step(f"{works[work].step}: claimed")
-        for work in works.keys() - set(claimed):
-            self._let_go(works[work], queue)
-        for work in claimed:
-            self._submit(works[work])
-
-    def _waits_for_series(self, task: Task) -> bool:
-        """Whether a task is put off until another one has found out what codec suits its series."""
-        if task.step not in _LEARNING:
-            return False
-        key = (task.first.series_id, task.target)
-        if key in self._learnt:
-            return False
-        if key in self._learning:
-            self._learning[key].append(task)
-            return True
-        self._learning[key] = deque()
-        return False
-
-    def _let_go(self, task: Task, queue: deque[Task]) -> None:
-        """Let the other tasks of a series come next, now that its codec is known."""
-        if task.step in _LEARNING:
-            key = (task.first.series_id, task.target)
-            self._learnt.add(key)
-            queue.extendleft(reversed(self._learning.pop(key, ())))
-
-    def _submit(self, task: Task) -> None:
-        pool = self._threads if task.step in _HERE else self._executor
-        assert pool is not None
-        future: Future[Any]
-        try:
-            function, arguments = self._steps[task.step].call(task)
-            future = pool.submit(function, *arguments)
-        except (LeanPACSError, ValueError, RuntimeError) as error:
-            future = Future()
-            future.set_exception(error)
-        self._running[future] = task
-
-    def _finish(
-        self,
-        done: set[Future[Any]],
-        pace: Pace,
-        told: Callable[[Done], None],
-        queue: deque[Task],
-    ) -> int:
-        """Commit what was done, each task by itself; the number of tasks that ended."""
-        for future in done:
-            task = self._running[future]
-            error = CancelledError("its worker has gone") if future.cancelled() else future.exception()
-            result = self._commit(task, future) if error is None else self._failed(task, error)
-            del self._running[future]
-            pace.spent(result.seconds, result.bytes_before + result.bytes_after)
-            told(result)
-            self._let_go(task, queue)
-        return len(done)
-
-    def _commit(self, task: Task, future: Future[Any]) -> Done:
-        now, work = self._now(), _work(task)
-        self._step(f"{task.step}: proven")
-        try:
-            with self._catalog.writing() as transaction:
-                done = self._steps[task.step].commit(task, future.result(), transaction, now)
-                note = self._steps[task.step].note(task, future.result())
-                if done.outcome is Outcome.OVERTAKEN or note is None:
-                    transaction.ageing.finish(work, self._owner)
-                else:
-                    tried = Tried(done.outcome.value, now + FOR_EVER, detail=note)
-                    transaction.ageing.remember(work, self._owner, tried)
-                transaction.ageing.add_up(done, now=now)
-                self._step(f"{task.step}: swapped")
-        except (LeanPACSError, OSError) as error:
-            return self._failed(task, error)
-        self._step(f"{task.step}: swap committed")
-        return done
-
-    def _failed(self, task: Task, error: BaseException) -> Done:
-        """Leave what is there, say why, and try again after a while."""
-        now = self._now()
-        if isinstance(error, BeingRestored):
-            return self._put_off(task, error, now)
-        gone = isinstance(error, InstanceNotFound | BlobNotFound)
-        outcome = Outcome.OVERTAKEN if gone else Outcome.FAILED
-        pause = timedelta(seconds=self._own.retry_seconds)
-        until = now + (_SOON if gone or isinstance(error, _TRANSIENT) else pause)
-        done = Done(task.name, task.rule, outcome, task.raw_bytes)
-        if not gone:
-            log.error(
-                "lifecycle: %s failed; what was there stays: %s",
-                task.name,
-                error,
-                extra={"action": str(task.step), "instance_key": task.first.instance_id},
-            )
-        if not isinstance(error, (LeanPACSError, MemoryError, *_TRANSIENT)):
-            log.error("unexpected error in the lifecycle", exc_info=error)
-        with self._catalog.writing() as transaction:
-            transaction.ageing.remember(
-                _work(task), self._owner, Tried(outcome.value, until, detail=f"{type(error).__name__}: {error}")
-            )
-            transaction.ageing.add_up(done, now=now)
-        return done
-
-    def _put_off(self, task: Task, asleep: BeingRestored, now: datetime) -> Done:
-        """Ask for what is in an archive class, and come again when it is there."""
-        seconds = self._archive.stores.at(Tier(asleep.tier)).restore(Digest.from_hex(asleep.digest))
-        done = Done(task.name, task.rule, Outcome.WAITING, task.raw_bytes)
-        with self._catalog.writing() as transaction:
-            until = now + timedelta(seconds=seconds)
-            tried = Tried(Outcome.WAITING.value, until, detail=str(asleep))
-            transaction.ageing.remember(_work(task), self._owner, tried)
-            transaction.ageing.add_up(done, now=now)
-        return done
-
-    def _hold(self) -> None:
-        """Hold on to what is claimed, now and then."""
-        now = self._now()
-        if self._running and now - self._held_at > LEASE / 4:
-            with self._catalog.writing() as transaction:
-                transaction.ageing.extend(map(_work, self._running.values()), self._owner, now + LEASE)
-            self._held_at = now
-
-
-def _work(task: Task) -> Work:
-    return Work(task.first.instance_id, task.goal)
+        return ended > 0

@@ -39,22 +39,29 @@ class Steps(Protocol):
         """
         ...
 
-    def commit(self, task: Task, result: Any, transaction: Transaction, now: datetime) -> Done:
-        """Write what came of it into the catalog; called within one transaction for each task."""
+    def learn(self, task: Task, result: Any) -> None:
+        """Keep here what helps with the next tasks; called before anything is committed."""
+        return
+
+    def swaps(self, task: Task, result: Any) -> Sequence[Swap]:
+        """Stored forms that take the place of others, or stand beside them: done for several tasks in one go."""
+        return ()
+
+    def commit(self, task: Task, result: Any, swapped: Sequence[bool], transaction: Transaction, now: datetime) -> Done:
+        """Write everything else that came of it into the catalog, and tell; ``swapped`` says what came of the swaps."""
         ...
 
     def note(self, task: Task, result: Any) -> str | None:
         """What is to be remembered of it; None where what is stored now tells that it is done."""
-        ...
+        return None
 
 
 @dataclass(frozen=True, slots=True)
-class Encoding:
+class Encoding(Steps):
     """Recompress, new heads, fast forms: an instance encoded again by a worker, proven there, swapped here."""
 
     archive: Archive
     choices: dict[int, SeriesChoices]
-    grace: timedelta
 
     def call(self, task: Task) -> Call:
         """See `Steps`."""
@@ -72,21 +79,32 @@ class Encoding:
         )
         return remake, (again,)
 
-    def commit(self, task: Task, result: Remade, transaction: Transaction, now: datetime) -> Done:
+    def learn(self, task: Task, result: Remade) -> None:
+        """What codec suits the series."""
+        if result.choice is not None:
+            series_id = task.first.series_id
+            self.choices[series_id] = self.choices.get(series_id, SeriesChoices()).having(result.choice)
+
+    def swaps(self, task: Task, result: Remade) -> Sequence[Swap]:
+        """See `Steps`."""
+        held, form = task.members[0]
+        if result.new is None:
+            return ()
+        return [Swap(held.instance_id, form.id, result.new, keeps_old=_keeps_old(task, form))]
+
+    def commit(
+        self, task: Task, result: Remade, swapped: Sequence[bool], transaction: Transaction, now: datetime
+    ) -> Done:
         """See `Steps`."""
         held, form = task.members[0]
         if result.choice is not None:
             choices = self.choices.get(held.series_id, SeriesChoices()).having(result.choice)
-            self.choices[held.series_id] = choices
             transaction.remember_choice(held.series_id, choices.to_json())
         if result.new is None:
             return _done(task, Outcome.KEPT, form.size_bytes, form.size_bytes, result.cpu_seconds)
-        keeps_old = task.step is Step.WARM or (task.step is Step.RECOMPRESS and _serves(task, form))
-        swap = Swap(held.instance_id, form.id, result.new, keeps_old=keeps_old)
-        swapped = transaction.ageing.swap(swap, now=now, due_at=now + self.grace)
         _require(self.archive, result.new.blob)
-        after = result.size_bytes + (form.size_bytes if keeps_old else 0)
-        outcome = Outcome.DONE if swapped else Outcome.OVERTAKEN
+        after = result.size_bytes + (form.size_bytes if _keeps_old(task, form) else 0)
+        outcome = Outcome.DONE if all(swapped) else Outcome.OVERTAKEN
         return _done(task, outcome, form.size_bytes, after, result.cpu_seconds)
 
     def note(self, task: Task, result: Remade) -> str | None:
@@ -112,11 +130,10 @@ class Encoding:
 
 
 @dataclass(frozen=True, slots=True)
-class Gathering:
+class Gathering(Steps):
     """Instances of a series put into one pack by a worker, proven there, swapped here."""
 
     archive: Archive
-    grace: timedelta
 
     def call(self, task: Task) -> Call:
         """See `Steps`."""
@@ -128,15 +145,21 @@ class Gathering:
         )
         return gather, (work,)
 
-    def commit(self, task: Task, result: Gathered, transaction: Transaction, now: datetime) -> Done:
+    def swaps(self, task: Task, result: Gathered) -> Sequence[Swap]:
+        """See `Steps`."""
+        if not result.forms:
+            return ()
+        return [
+            Swap(held.instance_id, form.id, new) for (held, form), new in zip(task.members, result.forms, strict=True)
+        ]
+
+    def commit(
+        self, task: Task, result: Gathered, swapped: Sequence[bool], transaction: Transaction, now: datetime
+    ) -> Done:
         """See `Steps`."""
         before = sum(form.size_bytes for _, form in task.members)
         if not result.forms:
             return _done(task, Outcome.KEPT, before, before, result.cpu_seconds)
-        swapped = [
-            transaction.ageing.swap(Swap(held.instance_id, form.id, new), now=now, due_at=now + self.grace)
-            for (held, form), new in zip(task.members, result.forms, strict=True)
-        ]
         _require(self.archive, result.forms[0].blob)
         outcome = Outcome.DONE if any(swapped) else Outcome.OVERTAKEN
         return _done(task, outcome, before, result.size_bytes, result.cpu_seconds)
@@ -147,7 +170,7 @@ class Gathering:
 
 
 @dataclass(frozen=True, slots=True)
-class Dropping:
+class Dropping(Steps):
     """A form that nobody wants any more; there is another one."""
 
     grace: timedelta
@@ -156,20 +179,16 @@ class Dropping:
         """See `Steps`."""
         return _nothing, ()
 
-    def commit(self, task: Task, result: Any, transaction: Transaction, now: datetime) -> Done:
+    def commit(self, task: Task, result: Any, swapped: Sequence[bool], transaction: Transaction, now: datetime) -> Done:
         """See `Steps`."""
         held, form = task.members[0]
         least = task.wanted.minimum_copies
         dropped = transaction.ageing.drop_form(held.instance_id, form.id, least, now=now, due_at=now + self.grace)
         return _done(task, Outcome.DONE if dropped else Outcome.OVERTAKEN, form.size_bytes, 0, 0.0)
 
-    def note(self, task: Task, result: Any) -> str | None:
-        """See `Steps`."""
-        return None
-
 
 @dataclass(frozen=True, slots=True)
-class Deriving:
+class Deriving(Steps):
     """A lossy copy made by a worker, which lands here as what is received does; its original is only read."""
 
     archive: Archive
@@ -199,7 +218,9 @@ class Deriving:
         )
         return derive, (work,)
 
-    def commit(self, task: Task, result: Derived, transaction: Transaction, now: datetime) -> Done:
+    def commit(
+        self, task: Task, result: Derived, swapped: Sequence[bool], transaction: Transaction, now: datetime
+    ) -> Done:
         """See `Steps`."""
         held, form = task.members[0]
         if result.landing is None or result.index is None:
@@ -228,7 +249,7 @@ class Deriving:
 
 
 @dataclass(frozen=True, slots=True)
-class Expiring:
+class Expiring(Steps):
     """What the policy keeps no longer: looked at again as a whole, then deleted with a tombstone.
 
     A study goes by what its received instances say, and takes lossy copies along; a series of copies goes by itself.
@@ -241,14 +262,10 @@ class Expiring:
         """See `Steps`."""
         return self._expire, (task,)
 
-    def commit(self, task: Task, result: int, transaction: Transaction, now: datetime) -> Done:
+    def commit(self, task: Task, result: int, swapped: Sequence[bool], transaction: Transaction, now: datetime) -> Done:
         """See `Steps`."""
         size = sum(form.size_bytes for _, form in task.members)
         return _done(task, Outcome.DONE if result else Outcome.OVERTAKEN, size, 0 if result else size, 0.0)
-
-    def note(self, task: Task, result: Any) -> str | None:
-        """See `Steps`."""
-        return None
 
     def _expire(self, task: Task) -> int:
         decider, study_uid, ageing = self.decider(), task.first.study_uid, self.archive.catalog.ageing
@@ -281,7 +298,7 @@ class Expiring:
 
 
 @dataclass(frozen=True, slots=True)
-class Training:
+class Training(Steps):
     """A dictionary trained here, judged on heads that it has not seen, and kept in every store if it is worth it."""
 
     archive: Archive
@@ -290,7 +307,9 @@ class Training:
         """See `Steps`."""
         return retrain, (self.archive, task.target)
 
-    def commit(self, task: Task, result: Trained, transaction: Transaction, now: datetime) -> Done:
+    def commit(
+        self, task: Task, result: Trained, swapped: Sequence[bool], transaction: Transaction, now: datetime
+    ) -> Done:
         """See `Steps`."""
         return _done(task, Outcome.DONE if result.kept else Outcome.KEPT, 0, 0, 0.0)
 
@@ -300,7 +319,7 @@ class Training:
 
 
 @dataclass(frozen=True, slots=True)
-class Placing:
+class Placing(Steps):
     """A blob to the tiers that are wanted, each copy read back and compared."""
 
     archive: Archive
@@ -310,14 +329,10 @@ class Placing:
         """See `Steps`."""
         return self._place, (task,)
 
-    def commit(self, task: Task, result: int, transaction: Transaction, now: datetime) -> Done:
+    def commit(self, task: Task, result: int, swapped: Sequence[bool], transaction: Transaction, now: datetime) -> Done:
         """See `Steps`."""
         size = task.members[0][1].blob_bytes
         return _done(task, Outcome.DONE if result else Outcome.OVERTAKEN, size, size, 0.0)
-
-    def note(self, task: Task, result: Any) -> str | None:
-        """See `Steps`."""
-        return None
 
     def _place(self, task: Task) -> int:
         forms = [row for held, form in task.members for row in self._rows(held, form)]
@@ -356,13 +371,13 @@ def steps(
     archive: Archive, decider: Callable[[], Decider], now: Callable[[], datetime], grace: timedelta
 ) -> Mapping[Step, Steps]:
     """How each step is done in an archive."""
-    encoding = Encoding(archive, {}, grace)
+    encoding = Encoding(archive, {})
     return {
         Step.RECOMPRESS: encoding,
         Step.REHEAD: encoding,
         Step.WARM: encoding,
         Step.SEPARATE: encoding,
-        Step.GATHER: Gathering(archive, grace),
+        Step.GATHER: Gathering(archive),
         Step.DROP: Dropping(grace),
         Step.DERIVE: Deriving(archive, now),
         Step.RETRAIN: Training(archive),
@@ -383,8 +398,10 @@ def _require(archive: Archive, blob: BlobRef) -> None:
         raise BlobNotFound(blob.digest.hex)
 
 
-def _serves(task: Task, form: Form) -> bool:
+def _keeps_old(task: Task, form: Form) -> bool:
     """Whether the old form stays for readers."""
+    if task.step is not Step.RECOMPRESS:
+        return task.step is Step.WARM
     return task.wanted.keep_fast and form.tier == HOT and not form.is_shared
 
 

@@ -249,9 +249,11 @@ class Ingest:
 
     def _record_all(self, batches: Sequence[_Batch], blob_of: Mapping[int, BlobRef]) -> list[list[Receipt]]:
         def record(transaction: Transaction) -> list[list[Receipt]]:
+            items = [item for batch in batches for item in batch if isinstance(item, _Prepared)]
+            landed = _landed(transaction, items, blob_of)
             receipts = [
                 [
-                    item if isinstance(item, Receipt) else self._record(transaction, item, blob_of[id(item)])
+                    item if isinstance(item, Receipt) else self._record(transaction, item, blob_of[id(item)], landed)
                     for item in batch
                 ]
                 for batch in batches
@@ -296,21 +298,24 @@ class Ingest:
             raise
         return Path(name)
 
-    def _record(self, transaction: Transaction, item: _Prepared, blob: BlobRef) -> Receipt:
-        """Name one durable file in the catalog."""
-        receipt = self._named(transaction, item, blob)
+    def _record(
+        self, transaction: Transaction, item: _Prepared, blob: BlobRef, landed: Mapping[int, Landing]
+    ) -> Receipt:
+        """Name one durable file in the catalog, unless it is among those that have ``landed``."""
+        receipt = self._named(transaction, item, blob, landed.get(id(item)))
         # Looked at only now that the catalog names it, for from now on nobody sweeps it.
         if not self._store.exists(blob.digest):
             # Swept between being adopted and now: it was there already, and nobody referred to it.
             raise StoreUnavailable(f"blob {blob.digest} was swept while it was being taken in; send it again")
         return receipt
 
-    def _named(self, transaction: Transaction, item: _Prepared, blob: BlobRef) -> Receipt:
+    def _named(self, transaction: Transaction, item: _Prepared, blob: BlobRef, landed: Landing | None) -> Receipt:
         if item.found is None:
             return self._quarantined(transaction, item, blob, Receipt(Outcome.QUARANTINED, blob.size_bytes))
-        landing = _landing(item, blob)
+        landing = landed or _landing(item, blob)
         try:
-            transaction.land(item.found, landing)
+            if landed is None:
+                transaction.land(item.found, landing)
         except DuplicateInstance as duplicate:
             return self._duplicate(transaction, item, item.found, landing, duplicate.existing)
         self._forward(transaction, item.incoming, item.found, landing)
@@ -422,6 +427,13 @@ def _digests(reader: BinaryIO, preface_length: int) -> Digests:
         whole.update(chunk)
         data_set.update(chunk)
     return Digests(preface_length, Digest(whole.digest()), Digest(data_set.digest()))
+
+
+def _landed(transaction: Transaction, items: Sequence[_Prepared], blob_of: Mapping[int, BlobRef]) -> dict[int, Landing]:
+    """Land what is not held, all in one go; what it landed as, by the ``id`` of the item."""
+    arrived = [(item, item.found, _landing(item, blob_of[id(item)])) for item in items if item.found is not None]
+    keys = transaction.land_all([(found, landing) for _, found, landing in arrived])
+    return {id(item): landing for (item, _, landing), key in zip(arrived, keys, strict=True) if key is not None}
 
 
 def _landing(item: _Prepared, blob: BlobRef) -> Landing:

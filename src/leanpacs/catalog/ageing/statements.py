@@ -13,7 +13,7 @@ from leanpacs.catalog.ageing.tables import lifecycle_sums, lifecycle_work
 from leanpacs.catalog.rows import Kind
 from leanpacs.catalog.schema import instances, representations
 
-_ADDED: Final = ("tasks", "raw_bytes", "bytes_before", "bytes_after", "seconds")
+ADDED: Final = ("tasks", "raw_bytes", "bytes_before", "bytes_after", "seconds")
 _MINE: Final = (
     lifecycle_work.c.instance_key == bindparam("of_instance"),
     lifecycle_work.c.goal == bindparam("for_goal"),
@@ -34,13 +34,13 @@ class AgeingStatements:
     alive: Executable
     claim: Executable
     extend: Executable
+    give_back: Executable
     finish: Executable
+    finish_all: Executable | None
+    """As ``finish``, for rows that are given as JSON, where the database can do that and gains by it."""
     remember: Executable
     current: Executable
-    end_form: Executable
     add_up: Executable
-    recoding: Executable | None
-    """A swap in one statement, where the database can do that and gains by it."""
 
 
 @cache
@@ -55,15 +55,15 @@ def ageing_statements(dialect: str) -> AgeingStatements:
         alive=select(instances.c.id).where(instances.c.id.in_(bindparam("keys", expanding=True))),
         claim=_claim(dialect),
         extend=update(lifecycle_work).where(*_MINE).values(claimed_until=bindparam("until")),
+        give_back=delete(lifecycle_work).where(*_MINE, lifecycle_work.c.outcome == ""),
         finish=delete(lifecycle_work).where(or_(and_(*_MINE), and_(*_TRIED_BEFORE))),
+        finish_all=onego.ending(lifecycle_work) if dialect == "postgresql" else None,
         remember=update(lifecycle_work)
         .where(*_MINE)
         .values(outcome=bindparam("came"), claimed_until=bindparam("until"), detail=bindparam("because")),
         # The row is locked where the database can.
         current=select(representations.c.blob_key).where(*pack).with_for_update(),
-        end_form=delete(representations).where(*pack).returning(representations.c.blob_key),
         add_up=_add_up(dialect),
-        recoding=onego.recoding() if dialect == "postgresql" else None,
     )
 
 
@@ -84,7 +84,7 @@ def _claim(dialect: str) -> Executable:
 
 def _add_up(dialect: str) -> Executable:
     sums = engine.insert(dialect, lifecycle_sums)
-    added: dict[str, Any] = {name: lifecycle_sums.c[name] + sums.excluded[name] for name in _ADDED}
+    added: dict[str, Any] = {name: lifecycle_sums.c[name] + sums.excluded[name] for name in ADDED}
     return sums.on_conflict_do_update(
         index_elements=["task", "rule", "outcome"], set_=added | {"last_at": sums.excluded.last_at}
     )
