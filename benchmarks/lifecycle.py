@@ -328,7 +328,7 @@ def plan_alone(place: str, each: int) -> tuple[int, int, int, float, int]:
         view = catalog.ageing
         planner = Planner(Decider(load_policy(None), now), Prices(view.sums()), now)
         before, started = _largest(), time.perf_counter()
-        plan = planner.plan(view.outlines(), view.read, WINDOW)
+        plan = planner.plan(view.outlines(), view.read, WINDOW, view.promising)
         seconds = time.perf_counter() - started
         tasks = sum(total.tasks for total in plan.totals)
         return plan.instances, each, tasks, seconds, _largest() - before

@@ -188,6 +188,11 @@ class Choice:
         else:
             heapq.heappushpop(self._best, entry)
 
+    @property
+    def least(self) -> float:
+        """What a task must score to be among the best; 0 while there is room for any."""
+        return self._best[0][0] if self._best and len(self._best) >= self._limit else 0.0
+
     def has_room_for(self, score: float, series_id: int) -> bool:
         """Whether a task of this score, in this series, could be among the best."""
         if len(self._best) < self._limit:

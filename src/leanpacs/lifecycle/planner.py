@@ -13,7 +13,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Final
 
-from leanpacs.catalog.ageing import Form, Held, Outline, Page, Series, Trials
+from leanpacs.catalog.ageing import Form, Held, Line, Outline, Page, Series, Trials
 from leanpacs.lifecycle.deciding import Decider, Wanted
 from leanpacs.lifecycle.generations import generation, is_as_small
 from leanpacs.lifecycle.lossy import NEVER, LossyCopy
@@ -37,6 +37,9 @@ _NOTHING: Final[Trials] = {}
 _Ready = tuple[Held, Form, Wanted]
 Read = Callable[[Sequence[int]], Iterable[tuple[Series, Trials]]]
 """Reads series by their keys, with what was tried on them."""
+
+Pick = Callable[[Outline, Line], Sequence[int]]
+"""Finds the series of an outline of which a stored form is on the good side of a line."""
 
 
 @dataclass(slots=True)
@@ -76,11 +79,11 @@ class Planner:
     restored: frozenset[bytes] = frozenset()
     erased: frozenset[bytes] = frozenset()
 
-    def plan(self, pages: Iterable[Page], read: Read, limit: int) -> Plan:
+    def plan(self, pages: Iterable[Page], read: Read, limit: int, pick: Pick = lambda one, _: one.series) -> Plan:
         """Look at everything once and keep the ``limit`` best tasks; memory does not grow with the archive.
 
         What is uniform is judged by its outline, and read only when something of it is among the best: the plan is the
-        same as if all were read.
+        same as if all were read. ``pick`` says which series of an outline of many promise that much.
         """
         choice = Choice(limit)
         for page in pages:
@@ -88,12 +91,12 @@ class Planner:
             for outline in page.outlines:
                 sketch = self.sketch(outline)
                 if sketch is None:
-                    whole.add(outline.series_id)
+                    whole.update(outline.series)
                     continue
                 choice.instances += outline.instances
                 self._count_short(choice, outline.low, outline.instances)
                 if sketch.task is not None:
-                    sketched.append((sketch.bound, outline.series_id))
+                    sketched.append((sketch, outline))
                     choice.add(sketch.task, sketch.times, outline.instances, outline.raw_bytes)
             for of_series, tried in read(sorted(whole)):
                 choice.instances += len(of_series)
@@ -103,20 +106,37 @@ class Planner:
                     if choice.counts(task):
                         choice.add(task)
                         choice.offer(task, place)
-            self._offer_best(choice, sketched, read)
+            self._offer_best(choice, sketched, read, pick)
         return choice.plan()
 
-    def _offer_best(self, choice: Choice, sketched: list[tuple[float, int]], read: Read) -> None:
+    def _offer_best(self, choice: Choice, sketched: list[tuple[Sketch, Outline]], read: Read, pick: Pick) -> None:
         """Read those series of which something could be among the best, the most promising first."""
-        sketched.sort(key=lambda one: (-one[0], one[1]))
-        while sketched:
-            promising = [key for bound, key in sketched[:_READ_AT_ONCE] if choice.has_room_for(bound, key)]
-            del sketched[:_READ_AT_ONCE]
-            if not promising:
+        sketched.sort(key=lambda one: (-one[0].bound, one[1].series[0]))
+        place = 0
+        while place < len(sketched):
+            keys: list[int] = []
+            while place < len(sketched) and len(keys) < _READ_AT_ONCE:
+                sketch, outline = sketched[place]
+                place += 1
+                if choice.has_room_for(sketch.bound, outline.series[0]):
+                    keys += self._promising(sketch, outline, choice.least, pick)
+            if not keys:
                 return
-            for of_series, tried in read(sorted(promising)):
-                for place, task in enumerate(self.steps(of_series, tried)):
-                    choice.offer(task, place)
+            for of_series, tried in read(sorted(keys)):
+                for number, task in enumerate(self.steps(of_series, tried)):
+                    choice.offer(task, number)
+
+    def _promising(self, sketch: Sketch, outline: Outline, least: float, pick: Pick) -> Sequence[int]:
+        """Series of which a task may save as much for each CPU second: by far not all where there are many."""
+        task = sketch.task
+        if task is None or len(outline.series) == 1 or least <= 0:
+            return outline.series
+        if task.step is Step.RECOMPRESS:
+            price = self.prices.of(task.name)
+            return pick(outline, Line(1 - price.ratio, least * price.seconds_per_byte, least * price.seconds(0) - 1))
+        if task.step is Step.PLACE and task.saved_bytes:
+            return pick(outline, Line(1 - least / MOVED_BYTES_PER_SECOND, 0.0, least * _moving(0) - 1))
+        return outline.series
 
     def sketch(self, outline: Outline) -> Sketch | None:
         """What a uniform series needs; None when that is not the same for all of its instances, or takes them all.
@@ -146,8 +166,13 @@ class Planner:
         if mean.forms[0].is_shared and (wanted.pack == "instance" or outline.stored_bytes < least):
             return None
         gathered = {_may_be_gathered(end, end.forms[0]) for end in ends}
-        if wanted.pack == "series" and number > 1 and gathered != {False}:
-            if False in gathered or number > SERIES_PACK_INSTANCES or outline.stored_bytes > SERIES_PACK_BYTES:
+        if wanted.pack == "series" and number > len(outline.series) and gathered != {False}:
+            if (
+                len(outline.series) > 1
+                or False in gathered
+                or number > SERIES_PACK_INSTANCES
+                or outline.stored_bytes > SERIES_PACK_BYTES
+            ):
                 return None
             task = self._gather([(mean, mean.forms[0], wanted)] * number, outline.raw_bytes, outline.stored_bytes)
             return Sketch(task, 1, task.score)

@@ -28,6 +28,11 @@ class Price:
     ratio: float
     measured: bool = False
 
+    @property
+    def seconds_per_byte(self) -> float:
+        """CPU seconds that each byte as received adds."""
+        return self.seconds_per_gb / 1e9
+
     def seconds(self, raw_bytes: int) -> float:
         """CPU seconds for an instance of so many bytes as received."""
         return _OVERHEAD_SECONDS + self.seconds_per_gb * raw_bytes / 1e9

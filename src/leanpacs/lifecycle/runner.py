@@ -159,7 +159,7 @@ class Lifecycle:
             restored=frozenset(row.form.blob.digest.raw for row in self._catalog.restores()),
             erased=ageing.erased(self._now()),
         )
-        plan = planner.plan(ageing.outlines(), ageing.read, limit)
+        plan = planner.plan(ageing.outlines(), ageing.read, limit, ageing.promising)
         return with_first(plan, list(self._training()), limit) if trains else plan
 
     def _training(self) -> Iterator[Task]:

@@ -174,9 +174,10 @@ def from_rows(planner: Planner, view: AgeingView, limit: int) -> Plan:
     return planner.plan([Page([], [])], lambda _: view.all_series(), limit)
 
 
-def test_plans_from_outlines_are_those_from_rows(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("least", [1, 100], ids=["one by one", "together"])
+def test_plans_from_outlines_are_those_from_rows(catalog: Catalog, monkeypatch: pytest.MonkeyPatch, least: int) -> None:
     monkeypatch.setattr(outlines, "PAGE_SERIES", 50)
-    monkeypatch.setattr(outlines, "LEAST_INSTANCES", 1)
+    monkeypatch.setattr(outlines, "LEAST_INSTANCES", least)
     view = catalog.ageing
     seen: set[Step] = set()
     for policy in policies().values():
@@ -192,7 +193,8 @@ def test_plans_from_outlines_are_those_from_rows(catalog: Catalog, monkeypatch: 
                 moves=bool(policy.tiers),
             )
             for limit in (20, 5000):
-                plan, plain = planner.plan(view.outlines(), view.read, limit), from_rows(planner, view, limit)
+                plan = planner.plan(view.outlines(), view.read, limit, view.promising)
+                plain = from_rows(planner, view, limit)
                 assert plan.tasks == plain.tasks
                 assert plan.instances == plain.instances
                 assert plan.short == plain.short
@@ -205,11 +207,10 @@ def test_plans_from_outlines_are_those_from_rows(catalog: Catalog, monkeypatch: 
     assert seen == set(Step) - {Step.RETRAIN}
 
 
-def test_most_series_are_not_read_but_where_they_are_small(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
-    (page,) = catalog.ageing.outlines()
-    assert (len(page.outlines), page.others) == (0, list(range(1, SERIES + 1)))
-    monkeypatch.setattr(outlines, "LEAST_INSTANCES", 1)
+@pytest.mark.parametrize("least", [1, 100], ids=["one by one", "together"])
+def test_most_series_are_not_read(catalog: Catalog, monkeypatch: pytest.MonkeyPatch, least: int) -> None:
+    monkeypatch.setattr(outlines, "LEAST_INSTANCES", least)
     pages = list(catalog.ageing.outlines())
-    outlined = sum(len(page.outlines) for page in pages)
-    assert outlined > 0.5 * SERIES
-    assert outlined + sum(len(page.others) for page in pages) == SERIES
+    outlined = [key for page in pages for outline in page.outlines for key in outline.series]
+    assert len(outlined) > 0.5 * SERIES
+    assert sorted([*outlined, *(key for page in pages for key in page.others)]) == list(range(1, SERIES + 1))

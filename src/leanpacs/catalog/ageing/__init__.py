@@ -1,7 +1,7 @@
 """What becomes of instances after they have settled, as the catalog sees it: reads, work, holds, scrubs."""
 
 from leanpacs.catalog.ageing.changing import Ageing
-from leanpacs.catalog.ageing.outlines import Outline, Page
+from leanpacs.catalog.ageing.outlines import Line, Outline, Page
 from leanpacs.catalog.ageing.reading import AgeingView, Series, Trials
 from leanpacs.catalog.ageing.rows import (
     Done,
@@ -25,6 +25,7 @@ __all__ = [
     "Held",
     "HoldRow",
     "Key",
+    "Line",
     "Outcome",
     "Outline",
     "Page",

@@ -1,41 +1,53 @@
 """Series in one row each: what their instances have in common, and between which bounds the rest is.
 
 A plan looks at everything that is held. Most series are uniform: one stored form for each instance, all made alike. The
-database sums these up, and only what is not uniform, or worth doing first, is read row by row.
+database sums these up, and only what is not uniform, or worth doing first, is read row by row. Where series are small,
+many that are alike are summed up in one row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, Select, bindparam, cast, func, select
+from sqlalchemy import BigInteger, Connection, Float, Select, bindparam, cast, func, select
 
 from leanpacs.catalog.ageing.rows import Form, Held
 from leanpacs.catalog.ageing.tables import lifecycle_work, series_reads
 from leanpacs.catalog.schema import blobs, instances, plain, representations, series, studies
 from leanpacs.refs import Tier
 
-PAGE_SERIES: Final = 1_000
+PAGE_SERIES: Final = 4_000
 """Series that are summed up at a time."""
 
 LEAST_INSTANCES: Final = 8
-"""So many instances a series has in a page that is summed up, on average; of smaller ones, rows are read as fast."""
+"""With fewer instances a series on average, series that are alike are summed up together."""
 
 
 class Outline(NamedTuple):
     """A series whose instances have one form each and are alike in all but their lengths, sizes and times.
 
-    ``low`` and ``high`` are no instances: each of their numbers is the lowest, or the highest, that occurs. Forms that
-    share a blob all share the same one.
+    Or several such series, given by their keys, that are alike. ``low`` and ``high`` are no instances: each of their
+    numbers is the lowest, or the highest, that occurs. Forms that share a blob all share the same one, and are of one
+    series.
     """
 
-    series_id: int
+    series: Sequence[int]
     instances: int
     raw_bytes: int
     stored_bytes: int
     low: Held
     high: Held
+
+
+class Line(NamedTuple):
+    """Parts forms: on its good side, stored bytes times ``stored`` are at least length times ``length`` + ``least``."""
+
+    stored: float
+    length: float
+    least: float
 
 
 class Page(NamedTuple):
@@ -113,6 +125,33 @@ def _summed_up() -> Select[Any]:
 
 
 _SUMMED_UP: Final = _summed_up()
+_READ: Final = (func.coalesce(plain(series_reads.c.last_read_at), 0), func.coalesce(series_reads.c.reads, 0))
+
+
+@cache
+def _grouped(dialect: str) -> Select[Any]:
+    """Many small series in one row: grouped by everything that must be equal, and by whether they were ever read."""
+    gathered = (func.array_agg if dialect == "postgresql" else func.group_concat)(instances.c.series_key)
+    numbered = (gathered, func.count(), func.count(representations.c.instance_key.distinct()), *_COUNTED[-2:])
+    alike = (series.c.modality, series.c.body_part_examined, series.c.institution_name)
+    is_shared = blobs.c.size_bytes > representations.c.size_bytes
+    keys = (*alike, is_shared, series_reads.c.reads.is_not(None), *_SAME)
+    bounds = [extreme(column) for column in (*_READ, *_BETWEEN) for extreme in (func.min, func.max)]
+    return (
+        select(*numbered, *keys, *bounds)
+        .select_from(
+            instances.join(representations)
+            .join(blobs)
+            .join(series, series.c.id == instances.c.series_key)
+            .outerjoin(series_reads, series_reads.c.series_key == series.c.id)
+        )
+        .where(*_WITHIN, series.c.id > bindparam("after"), series.c.id <= bindparam("to"))
+        .where(instances.c.series_key.not_in(bindparam("others", expanding=True)))
+        .group_by(*keys)
+    )
+
+
+_GROUP_HEAD: Final = 10
 _KEYS: Final = (
     select(series.c.id).where(series.c.id > bindparam("after"), series.c.id <= bindparam("to")).order_by(series.c.id)
 )
@@ -126,17 +165,26 @@ _TRIED: Final = (
 )
 
 
+_PROMISING: Final = (
+    select(instances.c.series_key)
+    .join_from(instances, representations)
+    .where(*_WITHIN)
+    .where(
+        representations.c.size_bytes * bindparam("stored", type_=Float)
+        >= instances.c.data_set_length * bindparam("length", type_=Float) + bindparam("least", type_=Float)
+    )
+)
+
+
 def page(connection: Connection, after_id: int, to: int) -> Page:
     """The series with keys above ``after_id`` up to ``to``."""
     bounds = {"after": after_id, "to": to}
-    keys = list(connection.scalars(_KEYS, bounds))
-    if (connection.scalar(_NUMBER, bounds) or 0) < LEAST_INSTANCES * len(keys):
-        return Page([], keys)
+    keys = [row[0] for row in _plain_rows(connection, _KEYS, bounds)]
     tried = set(connection.scalars(_TRIED, bounds))
-    cursor = connection.execute(_SUMMED_UP, bounds).cursor
-    assert cursor is not None
+    if (connection.scalar(_NUMBER, bounds) or 0) < LEAST_INSTANCES * len(keys):
+        return _page_of_groups(connection, bounds, keys, tried)
     found = Page([], [])
-    for row in cursor.fetchall():
+    for row in _plain_rows(connection, _SUMMED_UP, bounds):
         outline = None if row[0] in tried else _outline(row)
         if outline is None:
             found.others.append(row[0])
@@ -144,6 +192,37 @@ def page(connection: Connection, after_id: int, to: int) -> Page:
             found.outlines.append(outline)
     found.others.sort()
     return found
+
+
+def _page_of_groups(connection: Connection, bounds: Mapping[str, int], keys: list[int], tried: set[int]) -> Page:
+    """Outlines of series that are alike; series of which some instances are otherwise are among the others."""
+    statement, others = _grouped(connection.dialect.name), tried
+    while True:
+        rows = _plain_rows(connection, statement, {**bounds, "others": sorted(others)})
+        groups = [(_keys_of(row[0]), row) for row in rows]
+        in_one = set[int]().union(*(of_group for of_group, _ in groups))
+        if len(in_one) == sum(len(of_group) for of_group, _ in groups):
+            break
+        found = Counter(key for of_group, _ in groups for key in of_group)
+        others = others | {key for key, number in found.items() if number > 1}
+    outlines = [outline for of_group, row in groups if (outline := _group_outline(sorted(of_group), row)) is not None]
+    outlined = {key for outline in outlines for key in outline.series}
+    return Page(outlines, [key for key in keys if key not in outlined])
+
+
+def promising(connection: Connection, outline: Outline, line: Line) -> list[int]:
+    """Those series of an outline of several of which a form is on the good side of a line."""
+    bounds = {"after": outline.series[0] - 1, "to": outline.series[-1], **line._asdict()}
+    found = {row[0] for row in _plain_rows(connection, _PROMISING, bounds)}
+    return sorted(found.intersection(outline.series))
+
+
+def _plain_rows(connection: Connection, statement: Select[Any], values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """Rows as the driver gives them: every column is of a plain type, and there may be millions."""
+    cursor = connection.execute(statement, values).cursor
+    assert cursor is not None
+    rows: list[tuple[Any, ...]] = list(cursor.fetchall())
+    return rows
 
 
 def last_of_page(connection: Connection, after_id: int) -> int | None:
@@ -170,7 +249,25 @@ def _outline(row: tuple[Any, ...]) -> Outline | None:
     if held_in != (1 if is_shared else forms) or (high[-1] > 0) != is_shared:
         return None
     ends = (_made_up(row[: len(_OF_SERIES)], end) for end in (low, high))
-    return Outline(row[0], forms, raw, stored, *ends)
+    return Outline((row[0],), forms, raw, stored, *ends)
+
+
+def _group_outline(keys: list[int], row: tuple[Any, ...]) -> Outline | None:
+    """The outline of series that are alike; None when some instance has several forms, or shares a blob."""
+    _, forms, holders, raw, stored, modality, body_part, institution, is_shared, _ = row[:_GROUP_HEAD]
+    if forms != holders or is_shared:
+        return None
+    facts, numbers = row[_GROUP_HEAD : _GROUP_HEAD + _FACTS], row[_GROUP_HEAD + _FACTS :]
+    ends = (
+        _made_up((keys[0], "", "", modality, body_part, institution, *end[:2]), (*facts, *end[2:]))
+        for end in (numbers[::2], numbers[1::2])
+    )
+    return Outline(keys, forms, raw, stored, *ends)
+
+
+def _keys_of(told: str | list[int]) -> set[int]:
+    """Keys of series as the database gathers them."""
+    return set(map(int, told.split(",")) if isinstance(told, str) else told)
 
 
 def _made_up(of_series: Sequence[Any], end: Sequence[Any]) -> Held:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, LargeBinary, bindparam, exists, func, or_, select, type_coerce
 
 from leanpacs.catalog.ageing import outlines
+from leanpacs.catalog.ageing.outlines import Line, Outline
 from leanpacs.catalog.ageing.rows import Form, Held, HoldRow, Key, ScrubRow, Sums, Tried
 from leanpacs.catalog.ageing.tables import (
     erasures,
@@ -127,6 +128,11 @@ class AgeingView:
             yield page
             after_id = to
 
+    def promising(self, outline: Outline, line: Line) -> list[int]:
+        """Those series of an outline of which some stored form is on the good side of a line."""
+        with self._database.reading() as connection:
+            return outlines.promising(connection, outline, line)
+
     def read(self, series_ids: Sequence[int]) -> Iterator[tuple[Series, Trials]]:
         """Series with all their instances and forms, and what was tried on them, in the order of keys.
 
@@ -149,7 +155,7 @@ class AgeingView:
     def all_series(self) -> Iterator[tuple[Series, Trials]]:
         """Every series, as :meth:`read` gives them."""
         for page in self.outlines():
-            yield from self.read([*(one.series_id for one in page.outlines), *page.others])
+            yield from self.read([*(key for one in page.outlines for key in one.series), *page.others])
 
     def series_of(self, series_id: int) -> Series:
         """All instances of a series, by instance number; none when it has gone."""
