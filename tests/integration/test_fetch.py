@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ import pytest
 from typer.testing import CliRunner
 
 import data
-from dimse_archive import served
+from dimse_archive import made, served
 from leanpacs.archive.archive import open_archive
 from leanpacs.audit import AuditAction
 from leanpacs.cli.main import app
-from leanpacs.services.dimse.fetching import Remote, requests
+from leanpacs.services.dimse.fetching import Refused, Remote, Source, requests
+from leanpacs.services.dimse.requester import Peer
+from leanpacs.services.dimse.status import Reply, Status
 from orthanc import running_orthanc
 from peers import HOST, RECIPES, STUDY, assert_same, contents, dcmqrscp, free_port, samples
 
@@ -81,8 +84,23 @@ def test_from_orthanc_in_every_syntax_that_it_has(tmp_path: Path) -> None:
             orthanc.store(content)
         source = f"{orthanc.ae_title}@{HOST}:{orthanc.dimse_port}"
         said = run("fetch", "--from", source, "--data", archive, "--json")
+        moved, port = tmp_path / "moved", free_port()
+        move = ["fetch", "--from", source, "--data", moved, "--via", "move", "--json"]
+        for _ in range(2):  # it does not know us; it knows us, and nobody listens
+            (failed,) = run(*move, expect=1)["failed"]
+            assert failed["instances"] == len(files)
+            assert "could not move to LEANPACS (status C000)" in failed["reason"]
+            assert "--listen" in failed["reason"]
+            orthanc.knows("here", "LEANPACS", HOST, port)
+        brought = run(*move, "--listen", f"{HOST}:{port}")
+        assert (brought["fetched"], brought["failed"]) == (len(files), [])
+        with served(tmp_path / "elsewhere") as (_, (_, other)):
+            orthanc.knows("here", "LEANPACS", HOST, other)
+            lost = run("fetch", "--from", source, "--data", tmp_path / "lost", "--via", "move", "--json", expect=1)
+            assert "to which address" in lost["failed"][0]["reason"]
     assert (said["instances"], said["fetched"], said["failed"]) == (len(files), len(files), [])
     assert_same(kept(archive), samples(files))
+    assert_same(kept(moved), samples(files))
 
 
 def test_what_cannot_be_fetched_is_told(tmp_path: Path) -> None:
@@ -97,6 +115,26 @@ def test_what_cannot_be_fetched_is_told(tmp_path: Path) -> None:
         (failed,) = run(*empty, "--via", "move", expect=1)["failed"]
         assert "A801" in failed["reason"]
     assert "cannot be asked" in run(*fetch, expect=1)
+
+
+def test_who_is_not_let_in_is_told_why(tmp_path: Path) -> None:
+    for options, words in (
+        ({"allowed_calling": frozenset({"OTHER"})}, "does not take associations from the AE title LEANPACS"),
+        ({"ae_title": "ELSE", "check_called": True}, "does not answer to the AE title THEIRS"),
+    ):
+        with served(tmp_path / "theirs", **options) as (_, (host, port)):
+            said = run("fetch", "--from", f"THEIRS@{host}:{port}", "--data", tmp_path / "archive", expect=1)
+            assert words in said
+
+
+def test_what_an_association_had_no_room_for_is_told(tmp_path: Path) -> None:
+    """An instance whose SOP class the other archive does not tell, and that is none of the common ones."""
+    private = made(RECIPES[0], SOPClassUID="1.2.826.0.1.3680043.9.1")
+    with served(tmp_path / "theirs", private) as (_, (host, port)):
+        source = Source(Peer("THEIRS", host, port), "LEANPACS", timeout_seconds=30)
+        held = [replace(one, sop_class="") for one in source.instances(STUDY)]
+        with pytest.raises(Refused, match=r"^1 instances could not be sent.*--via move"):
+            list(source.get(STUDY, held, {one.sop_uid for one in held}, lambda *_: Reply(Status.SUCCESS)))
 
 
 def test_the_fewest_requests() -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from leanpacs.services.ledger import Ledger
 
 PROBLEMS_SHOWN = 200
+NOT_COME = "it says that all was sent, but it did not come here: to which address does it send?"
 Bring = Callable[[str, "list[Remote]", set[str]], Iterator[str]]
 """Has what is missing of a study brought; yields a reason, or '', for each that came."""
 
@@ -173,7 +174,7 @@ def _study(study_uid: str, source: Source, archive: Archive, bring: Bring, tally
     tally.missing += len(missing)
     tally.fetched += len(missing) - len(left)
     if problems or (left and not dry_run):
-        reason = problems[0] if problems else "it did not come"
+        reason = problems[0] if problems else NOT_COME
         tally.failed.append({"study": study_uid, "instances": len(left), "reason": reason})
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -34,6 +34,9 @@ _LAST: Final = (IMPLICIT_LE, EXPLICIT_BE)
 _STORAGE_CONTEXTS: Final = MOST_CONTEXTS - 2
 _COMMON: Final = ("88.", "11.", "104.", "481.", "66", "9.", "4.2", "6.2", "30", "67")
 """How UIDs of storage SOP classes go on that are common and not of images, the most common first."""
+_DOOR: Final = (
+    "it has to know this AE title, with the address of a door that is open here: that of leanpacs serve, or of --listen"
+)
 
 
 class Refused(Exception):
@@ -131,11 +134,17 @@ class Source:
         store : callable
             Stores an instance that comes.
 
+        Raises
+        ------
+        Unreachable, Refused
+            At the end also where it could not send some of them.
+
         Yields
         ------
         (str, Reply)
             SOP Instance UID of what came, and what its sender was told.
         """
+        not_sent = 0
         for batch in _batches(held, missing):
             storage = _offers({one.sop_class for one in held if one.sop_uid in batch})
             offers: list[Offer] = [(GET, EXPLICIT_LE), (GET, IMPLICIT_LE), *storage]
@@ -144,18 +153,39 @@ class Source:
                 context = _context(exchange, GET)
                 for keys in requests(study_uid, held, batch):
                     _ask(exchange, context, CommandField.C_GET_RQ, keys)
-                    yield from self._received(exchange, store)
+                    not_sent += yield from self._received(exchange, store)
+        if not_sent:
+            raise Refused(
+                f"{not_sent} instances could not be sent: perhaps it keeps them in a transfer syntax, or as a SOP "
+                "class, that this association had no room for; they may come with --via move"
+            )
 
     def move(self, study_uid: str, held: Sequence[Remote], missing: Collection[str], destination: str) -> Iterator[int]:
-        """Have the missing instances sent to a destination that it knows (C-MOVE); yields how many it has sent."""
+        """Have the missing instances sent to a destination that it knows (C-MOVE); yields how many it has sent.
+
+        Raises
+        ------
+        Unreachable, Refused
+            It cannot reach the destination, or does not know it; at the end also where some did not get there.
+        """
+        not_sent = 0
         with self._associated([(MOVE, EXPLICIT_LE), (MOVE, IMPLICIT_LE)]) as exchange:
             context = _context(exchange, MOVE)
             for keys in requests(study_uid, held, missing):
                 _ask(exchange, context, CommandField.C_MOVE_RQ, keys, {Element.MOVE_DESTINATION: destination})
-                for answer in _answers(exchange, CommandField.C_MOVE_RQ):
-                    yield answer.number(Element.NUMBER_OF_COMPLETED_SUBOPERATIONS, 0)
+                try:
+                    for answer in _answers(exchange, CommandField.C_MOVE_RQ):
+                        yield answer.number(Element.NUMBER_OF_COMPLETED_SUBOPERATIONS, 0)
+                except Refused as error:
+                    raise Refused(f"it could not move to {destination} ({error}): {_DOOR}") from error
+                not_sent += _not_sent(answer)
+        if not_sent:
+            raise Refused(f"{not_sent} instances did not get to {destination}: {_DOOR}")
 
-    def _received(self, exchange: Exchange, store: Callable[[Sending, Command], Reply]) -> Iterator[tuple[str, Reply]]:
+    def _received(
+        self, exchange: Exchange, store: Callable[[Sending, Command], Reply]
+    ) -> Generator[tuple[str, Reply], None, int]:
+        """What comes for one request; returns how many instances could not be sent."""
         sender = Sending(exchange, self._peer.ae_title, self._peer.host)
         while True:
             received = exchange.receive()
@@ -167,7 +197,7 @@ class Source:
                 continue
             exchange.skip_data_set()
             if not _goes_on(received, CommandField.C_GET_RQ):
-                return
+                return _not_sent(received)
 
     @contextmanager
     def _finding(self) -> Iterator[Exchange]:
@@ -245,7 +275,7 @@ def _answers(exchange: Exchange, request: CommandField) -> Iterator[Command]:
 
 
 def _goes_on(answer: Command, request: CommandField) -> bool:
-    """Whether more comes after a response; that some sub-operations failed shows in what is missing afterwards.
+    """Whether more comes after a response; that sub-operations failed is left to who asked.
 
     Raises
     ------
@@ -259,10 +289,14 @@ def _goes_on(answer: Command, request: CommandField) -> bool:
     status = answer.number(Element.STATUS, Status.PROCESSING_FAILURE)
     if status in _PENDING:
         return True
-    if status not in (Status.SUCCESS, Status.SUB_OPERATIONS_FAILED):
+    if status not in (Status.SUCCESS, Status.SUB_OPERATIONS_FAILED) and not _not_sent(answer):
         comment = answer.text(Element.ERROR_COMMENT)
         raise Refused(f"status {status:04X} {comment}".rstrip())
     return False
+
+
+def _not_sent(answer: Command) -> int:
+    return answer.number(Element.NUMBER_OF_FAILED_SUBOPERATIONS, 0)
 
 
 def _ask(

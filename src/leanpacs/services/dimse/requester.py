@@ -19,6 +19,13 @@ MOST_CONTEXTS: Final = 128
 _SHORT = struct.Struct(">BxL4x")
 _ABORT: Final = struct.pack(">BxLxxBB", PduType.ABORT, 4, 0, 0)
 _ENDS = (Aborted, Disconnected, Silence, Violation)
+_REJECTED: Final = {
+    (1, 3): "it does not take associations from the AE title {calling}",
+    (1, 7): "it does not answer to the AE title {called}",
+    (3, 1): "it is busy for the moment",
+    (3, 2): "it has as many associations as it takes",
+}
+"""Why an association was rejected, by source and reason (PS3.8 table 9-21)."""
 
 
 class Unreachable(Exception):
@@ -93,7 +100,7 @@ def associated(
     wire = _connect(peer, timeout_seconds)
     try:
         wire.send(request.pdu())
-        exchange = _accepted(wire, offers)
+        exchange = _accepted(wire, offers, calling, peer.ae_title)
     except _ENDS as error:
         wire.close(0.1)
         raise Unreachable(f"{peer.ae_title}: {error}") from error
@@ -136,11 +143,15 @@ def _closed_on_error(connection: socket.socket) -> Iterator[socket.socket]:
         raise
 
 
-def _accepted(wire: Wire, offers: Sequence[Offer]) -> Exchange:
+def _accepted(wire: Wire, offers: Sequence[Offer], calling: str, called: str) -> Exchange:
     pdu_type, content = wire.read_pdu()
     if pdu_type == PduType.ASSOCIATE_RJ:
-        result, _, reason = content[1:4].ljust(3, b"\0")
-        raise Unreachable(f"rejected (result {result}, reason {reason})", transient=result == 2)
+        result, source, reason = content[1:4].ljust(3, b"\0")
+        words = _REJECTED.get((source, reason), "without a reason")
+        numbers = f"result {result}, source {source}, reason {reason}"
+        raise Unreachable(
+            f"rejected: {words.format(calling=calling, called=called)} ({numbers})", transient=result == 2
+        )
     if pdu_type == PduType.ABORT:
         raise Aborted("aborted instead of an answer")
     if pdu_type != PduType.ASSOCIATE_AC:
