@@ -1,9 +1,10 @@
 """A mammography study of four views over a slow line: when each view can first be looked at, and when all is there.
 
 The archive holds the study under preset ``dense``. A viewer opens it as viewers do: metadata first, then a picture of
-each view, then the exact samples. The line is that of :mod:`benchmarks.slowline`. What comes is decoded and compared
-with the original samples after the clock has stopped. The archive starts anew for each way, and has nothing of the
-study at hand; its worker processes have shown another image before.
+each view, then the exact samples. The archive has been told how fast the line of the viewer's site is. The line is that
+of :mod:`benchmarks.slowline`. What comes is decoded and compared with the original samples after the clock has stopped.
+The archive starts anew for each way, and has nothing of the study at hand; its worker processes have shown another
+image before.
 """
 
 from __future__ import annotations
@@ -53,6 +54,13 @@ QUALITY: Final = "70"
 HTJ2K_FIRST_BYTES: Final = 49_152
 HTJ2K_LEVELS: Final = 3
 """Halvings of the picture that the first bytes of an HTJ2K code stream are decoded to."""
+
+_SETTINGS: Final = f"""
+[traffic.sites.line]
+addresses = ["{HOST}/32"]
+megabits_per_second = {RATE / 1e6:g}
+"""
+"""The archive knows the line of this site, as of others whose lines are known."""
 
 _JPEG_XL: Final = "image/jxl; transfer-syntax=1.2.840.10008.1.2.4.110"
 _HTJ2K: Final = "image/jphc; transfer-syntax=1.2.840.10008.1.2.4.202"
@@ -214,7 +222,10 @@ def _packs(archive: Path) -> list[Path]:
 def _serving(archive: Path) -> Iterator[int]:
     """An archive that has nothing at hand but what it holds; the port of its HTTP door."""
     shutil.rmtree(archive / "cache", ignore_errors=True)
-    command = [*leanpacs_command(), "serve", "--data", str(archive), "--http", f"{HOST}:0", "--dimse", f"{HOST}:0"]
+    settings = archive.parent / "settings.toml"
+    settings.write_text(_SETTINGS, encoding="utf-8")
+    doors = ["--http", f"{HOST}:0", "--dimse", f"{HOST}:0"]
+    command = [*leanpacs_command(), "serve", "--config", str(settings), "--data", str(archive), *doors]
     with (archive.parent / "serve.log").open("ab") as log:
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=log, env=environment(), start_new_session=True, text=True

@@ -52,6 +52,25 @@ def test_zstandard_makes_native_pixels_worth_sending() -> None:
     assert best(two, 5 * MBIT, takes_zstd=True) == JPEG_LS_LOSSLESS
 
 
+@pytest.mark.parametrize(
+    ("link", "few_values", "effort"),
+    [
+        (None, False, 0),
+        (None, True, 0),
+        (0.2 * MBIT, False, 5),
+        (5 * MBIT, False, 3),
+        (5 * MBIT, True, 5),
+        (100 * MBIT, False, 1),
+        (100 * MBIT, True, 1),
+    ],
+)
+def test_the_slower_the_line_the_more_effort(link: float | None, few_values: bool, effort: int) -> None:
+    made = estimate(Origin(RAW, 0.1, few_values=few_values), JPEG_XL_LOSSLESS, bytes_a_second=link)
+    assert made.effort == effort
+    held = estimate(Origin(RAW, 0.1, 1_000_000, True, few_values), JPEG_XL_LOSSLESS, bytes_a_second=link)
+    assert held.effort == 0
+
+
 def test_equal_ones_stay_in_the_order_given() -> None:
     same = [estimate(Origin(RAW, 0.1, 100, as_held=True), uid) for uid in (HTJ2K_LOSSLESS, JPEG_XL_LOSSLESS)]
     assert soonest(same, None) == same

@@ -26,6 +26,7 @@ from leanpacs.dicom.encapsulation import encapsulate, encapsulated_length
 from leanpacs.dicom.frames import FrameSpec
 from leanpacs.dicom.uids import EXPLICIT_LE, HTJ2K_LOSSLESS, JPEG_LS_LOSSLESS, JPEG_XL_LOSSLESS
 from leanpacs.errors import DicomError
+from streams import frame_of
 
 SLICES = [Recipe(instance=number, seed=number, frames=2, rows=200, columns=160) for number in range(3)]
 
@@ -120,6 +121,30 @@ def test_a_single_frame_is_written_without_a_worker_and_several_are_not(archive:
         list(archive.retriever.frames(row(archive, SLICES[1]), [1, 2], JPEG_LS_LOSSLESS))
     with pytest.raises(AssertionError, match="a frame was converted"):
         archive.retriever.frame(row(archive, SLICES[0]), 1, JPEG_XL_LOSSLESS)
+
+
+def test_stretched_values_are_made_smaller_for_a_slow_line(tmp_path: Path) -> None:
+    ds = pydicom.dcmread(io.BytesIO(make_instance(Recipe(rows=400, columns=300, bits_stored=12))))
+    values = ds.pixel_array // 16 * 273  # 256 of 65,536 values
+    ds.BitsStored, ds.HighBit, ds.PixelData = 16, 15, values.astype("<u2").tobytes()
+    sections = {"storage": {"minimum_free_bytes": 0}, "settle": {"preset": "jpegxl:2"}}
+    with open_archive(tmp_path / "archive", Settings(**sections)) as archive:
+        path = archive.spool_folder / "stretched.dcm"
+        ds.save_as(path)
+        archive.land(Incoming(path, "TEST", "import"))
+        settle = archive.settings.settle
+        Settler(archive.store, archive.catalog, settle, limit_inflated_bytes=1 << 30, executor=Inline).drain()
+        (found,) = archive.catalog.instances(sop_uid=ds.SOPInstanceUID)
+        sizes = {}
+        for link in (None, 5e6 / 8, 1e9 / 8):
+            (told,) = archive.retriever.estimates(found, [JPEG_XL_LOSSLESS], takes_zstd=False, bytes_a_second=link)
+            for _ in range(2):  # made, and from the cache
+                (frame,) = archive.retriever.frames(found, [1], JPEG_XL_LOSSLESS, told.effort)
+                decoded = decode_received(frame.data, JPEG_XL_LOSSLESS, frame_of(ds))
+                np.testing.assert_array_equal(decoded.samples, values)
+            sizes[told.effort] = len(frame.data)
+        assert set(sizes) == {0, 1, 5}
+        assert sizes[5] < sizes[0] < sizes[1]
 
 
 def test_what_was_received_comes_back_from_the_cache_too(archive: Archive) -> None:

@@ -83,7 +83,7 @@ class FakeRetriever:
     def follow_instance(self, row: InstanceRow, transfer_syntax: str) -> None:
         pass
 
-    def follow_frame(self, row: InstanceRow, number: int, transfer_syntax: str) -> None:
+    def follow_frame(self, row: InstanceRow, number: int, transfer_syntax: str, effort: int = 0) -> None:
         pass
 
     def frame(self, row: InstanceRow, number: int, transfer_syntax: str | None = None) -> FrameBytes:
@@ -97,7 +97,7 @@ class FakeRetriever:
         return FrameBytes(transfer_syntax or row.transfer_syntax, found[number - 1])
 
     def frames(
-        self, row: InstanceRow, numbers: Sequence[int], transfer_syntax: str | None = None
+        self, row: InstanceRow, numbers: Sequence[int], transfer_syntax: str | None = None, effort: int = 0
     ) -> Iterator[FrameBytes]:
         return (self.frame(row, number, transfer_syntax) for number in numbers)
 

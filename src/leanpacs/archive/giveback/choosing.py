@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Final
 
 from leanpacs.archive.giveback.passing import CODEC_OF
-from leanpacs.dicom.uids import transfer_syntax
+from leanpacs.dicom.uids import JPEG_XL_LOSSLESS, transfer_syntax
 
 _MB: Final = 1e6
 
@@ -53,6 +53,21 @@ USUAL_LEVEL: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
+class Effort:
+    """What JPEG XL takes at one effort, beside native bytes, and leaves of them."""
+
+    effort: int
+    share: float
+    mb_a_second: float
+
+
+EFFORTS: Final = (Effort(1, 0.26, 350), Effort(2, 0.24, 75), Effort(3, 0.232, 40), Effort(5, 0.226, 8))
+EFFORTS_OF_FEW_VALUES: Final = (Effort(1, 0.27, 800), Effort(2, 0.26, 90), Effort(5, 0.165, 12))
+"""Of frames that use few of the values in their range, as films and detectors that are stretched to 16 bits do: from
+effort 5 on, JPEG XL notices that."""
+
+
+@dataclass(frozen=True, slots=True)
 class Origin:
     """What an instance is made from in one transfer syntax.
 
@@ -66,21 +81,25 @@ class Origin:
         Of it in the transfer syntax wanted, where that is known; None where it has to be guessed.
     as_held : bool
         Whether nothing has to be encoded.
+    few_values : bool
+        Whether it uses few of the values in their range.
     """
 
     raw_bytes: int
     seconds_to_read: float
     size_bytes: int | None = None
     as_held: bool = False
+    few_values: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What it takes to give an instance in a transfer syntax."""
+    """What it takes to give an instance in a transfer syntax; with which effort, 0 for the usual one."""
 
     transfer_syntax: str
     size_bytes: float
     work_seconds: float
+    effort: int = 0
 
     def seconds(self, bytes_a_second: float | None) -> float:
         """Until the last byte is there."""
@@ -101,22 +120,33 @@ def estimate(origin: Origin, uid: str, *, takes_zstd: bool = False, bytes_a_seco
     bytes_a_second : float, optional
         Of the line.
     """
-    size, work = float(origin.size_bytes or origin.raw_bytes), origin.seconds_to_read
+    size, work, effort = float(origin.size_bytes or origin.raw_bytes), origin.seconds_to_read, 0
     if transfer_syntax(uid).encapsulated:
         codec = CODEC_OF.get(uid, "")
+        share, speed = SHARE.get(codec, _OTHER_SHARE), ENCODED_MB_A_SECOND.get(codec, _OTHER_ENCODED)
+        if uid == JPEG_XL_LOSSLESS and not origin.as_held and bytes_a_second is not None:
+            chosen = effort_for(bytes_a_second, few_values=origin.few_values)
+            share, speed, effort = chosen.share, chosen.mb_a_second, chosen.effort
         if origin.size_bytes is None:
-            size *= SHARE.get(codec, _OTHER_SHARE) * _DOUBT
+            size *= share * _DOUBT
         if not origin.as_held:
-            work += origin.raw_bytes / _MB / ENCODED_MB_A_SECOND.get(codec, _OTHER_ENCODED)
+            work += origin.raw_bytes / _MB / speed
     elif takes_zstd:
         coding = coding_for(bytes_a_second)
         size, work = size * coding.share, work + size / _MB / coding.mb_a_second
-    return Estimate(uid, size, work)
+    return Estimate(uid, size, work, effort)
 
 
 def soonest(estimates: Iterable[Estimate], bytes_a_second: float | None) -> list[Estimate]:
     """The same, the one first that is there first; of equal ones in the order given."""
     return sorted(estimates, key=lambda one: one.seconds(bytes_a_second))
+
+
+def effort_for(bytes_a_second: float, *, few_values: bool = False) -> Effort:
+    """The effort at which what is encoded in JPEG XL is soonest over a line."""
+    line = bytes_a_second / _MB
+    efforts = EFFORTS_OF_FEW_VALUES if few_values else EFFORTS
+    return min(efforts, key=lambda one: one.share / line + 1 / one.mb_a_second)
 
 
 def coding_for(bytes_a_second: float | None) -> Coding:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import threading
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -39,6 +41,8 @@ KEPT_BYTES: Final = 64 << 20
 """Larger instances are not kept in the cache as a whole."""
 AT_ONCE_BYTES: Final = 4 << 20
 """What is no longer is read at once, so that nothing stays open while it is sent."""
+_PATIENT_EFFORT: Final = 5
+"""From this effort on, frames take their time, so that some cores are left for those who wait for something quick."""
 _PREPARED: Final = 2
 """Workers that are made ready when somebody begins to read."""
 
@@ -73,6 +77,7 @@ class Maker:
         self._spool = spool
         self._workers = workers
         self._cache = cache
+        self._patient = threading.BoundedSemaphore(max(1, (os.cpu_count() or 1) // 2))
 
     def instance(self, instance: InstanceRow, wanted: str, *, with_meta: bool) -> Part10:
         """The instance in a transfer syntax that is not the one it was received in; see `Retriever.part10`."""
@@ -132,12 +137,14 @@ class Maker:
                 return Part10(wanted, length, iter(list(pieces)))
             return Part10(wanted, length, Held(pieces, stack.pop_all()))
 
-    def frame_ahead(self, instance: InstanceRow, number: int, wanted: str) -> Callable[[], object] | None:
+    def frame_ahead(
+        self, instance: InstanceRow, number: int, wanted: str, effort: int = 0
+    ) -> Callable[[], object] | None:
         """What makes a frame that somebody will ask for; None where it is at hand."""
-        key = _cache_key(instance, number, wanted)
+        key = _cache_key(instance, number, wanted, effort)
         if self._cache is None or self._cache.has(key) or (wanted != EXPLICIT_LE and self.is_held(instance, wanted)):
             return None
-        return partial(self._cache.fetch, key, partial(self._one, instance, number, wanted))
+        return partial(self._cache.fetch, key, partial(self._one, instance, number, wanted, effort))
 
     def instance_ahead(self, instance: InstanceRow, wanted: str) -> Callable[[], object] | None:
         """As :meth:`frame_ahead`, for an instance."""
@@ -190,7 +197,9 @@ class Maker:
             return Origin(instance.raw_bytes, seconds, instance.data_set_length, is_kept)
         if syntax_of(wanted).encapsulated and row.kind is Kind.PACK and self.is_held(instance, wanted):
             return Origin(instance.raw_bytes, seconds, row.stored_head_bytes + row.stored_frame_bytes, as_held=True)
-        return Origin(instance.raw_bytes, seconds)
+        known = self._holdings.known(instance, wanted)
+        coding = known.contents.manifest.pixel if known is not None else None
+        return Origin(instance.raw_bytes, seconds, few_values=coding is not None and bool(coding.levels))
 
     def is_held(self, instance: InstanceRow, wanted: str) -> bool:
         """Whether code streams of this transfer syntax only need to be read."""
@@ -252,23 +261,25 @@ class Maker:
             written_here_bytes=WRITTEN_ANYWHERE_BYTES,
         )
 
-    def frames(self, instance: InstanceRow, numbers: Sequence[int], wanted: str) -> Generator[FrameBytes]:
+    def frames(
+        self, instance: InstanceRow, numbers: Sequence[int], wanted: str, effort: int = 0
+    ) -> Generator[FrameBytes]:
         """Frames in a transfer syntax, native ones under Explicit VR Little Endian; see `Retriever.frames`."""
         if self._cache is None or (wanted != EXPLICIT_LE and self.is_held(instance, wanted)):
-            yield from self._made(instance, numbers, wanted)
+            yield from self._made(instance, numbers, wanted, effort)
         elif len(numbers) == 1:
-            key = _cache_key(instance, numbers[0], wanted)
-            yield FrameBytes(wanted, self._cache.fetch(key, lambda: self._one(instance, numbers[0], wanted)))
+            key = _cache_key(instance, numbers[0], wanted, effort)
+            yield FrameBytes(wanted, self._cache.fetch(key, lambda: self._one(instance, numbers[0], wanted, effort)))
         else:
-            yield from self._kept_or_made(self._cache, instance, numbers, wanted)
+            yield from self._kept_or_made(self._cache, instance, numbers, wanted, effort)
 
     def _kept_or_made(
-        self, cache: Kept, instance: InstanceRow, numbers: Sequence[int], wanted: str
+        self, cache: Kept, instance: InstanceRow, numbers: Sequence[int], wanted: str, effort: int
     ) -> Iterator[FrameBytes]:
         """Frames of which some are in the cache; the others are made together, several at a time."""
-        keys = {number: _cache_key(instance, number, wanted) for number in numbers}
+        keys = {number: _cache_key(instance, number, wanted, effort) for number in numbers}
         missing = [number for number in numbers if cache.get(keys[number]) is None]
-        made = self._made(instance, missing, wanted)
+        made = self._made(instance, missing, wanted, effort)
         try:
             left, count, started = set(missing), 0, time.perf_counter()
             for number in numbers:
@@ -279,23 +290,24 @@ class Maker:
                     cache.put(keys[number], frame.data, (time.perf_counter() - started) / count)
                     yield frame
                 else:
-                    yield FrameBytes(wanted, self._one(instance, number, wanted) if kept is None else kept)
+                    yield FrameBytes(wanted, self._one(instance, number, wanted, effort) if kept is None else kept)
         finally:
             made.close()
 
-    def _one(self, instance: InstanceRow, number: int, wanted: str) -> bytes:
-        made = self._made(instance, [number], wanted)
+    def _one(self, instance: InstanceRow, number: int, wanted: str, effort: int) -> bytes:
+        made = self._made(instance, [number], wanted, effort)
         try:
-            return next(made).data
+            with self._patient if effort >= _PATIENT_EFFORT else nullcontext():
+                return next(made).data
         finally:
             made.close()
 
-    def _made(self, instance: InstanceRow, numbers: Sequence[int], wanted: str) -> Generator[FrameBytes]:
+    def _made(self, instance: InstanceRow, numbers: Sequence[int], wanted: str, effort: int) -> Generator[FrameBytes]:
         left, damaged = list(numbers), Damaged()
         while True:
             with self._holdings.opened_but(instance, wanted, damaged) as opened:
                 try:
-                    for frame in self._made_from(instance, opened, tuple(left), wanted):
+                    for frame in self._made_from(instance, opened, tuple(left), wanted, effort):
                         yield frame
                         left.pop(0)
                     return
@@ -305,7 +317,7 @@ class Maker:
                         raise
 
     def _made_from(
-        self, instance: InstanceRow, opened: OpenInstance, numbers: Sequence[int], wanted: str
+        self, instance: InstanceRow, opened: OpenInstance, numbers: Sequence[int], wanted: str, effort: int
     ) -> Iterator[FrameBytes]:
         count = opened.frame_count()
         for number in numbers:
@@ -317,15 +329,15 @@ class Maker:
                 yield FrameBytes(wanted, opened.frame(number))
             return
         with told_as_unsupported(wanted, encapsulated=encapsulated):
-            yield from self._frames_in(instance, opened, numbers, wanted)
+            yield from self._frames_in(instance, opened, numbers, wanted, effort)
 
     def _frames_in(
-        self, instance: InstanceRow, opened: OpenInstance, numbers: Sequence[int], wanted: str
+        self, instance: InstanceRow, opened: OpenInstance, numbers: Sequence[int], wanted: str, effort: int
     ) -> Iterator[FrameBytes]:
         if wanted == EXPLICIT_LE and isinstance(opened, SettledInstance) and opened.is_native_in_little_endian:
             yield from (FrameBytes(wanted, opened.frame(number)) for number in numbers)
             return
-        transcoder, target = self.transcoder(), _target(wanted, self._checks.are_due(instance, wanted))
+        transcoder, target = self.transcoder(), _target(wanted, self._checks.are_due(instance, wanted), effort)
         if not (isinstance(opened, SettledInstance) and opened.passes(wanted)):
             yield from (FrameBytes(wanted, frame.data) for frame in transcoder.frames(opened, target, numbers))
             return
@@ -341,16 +353,17 @@ def _holds_streams(opened: OpenInstance) -> bool:
     return opened.layout.pixel is not None and opened.layout.pixel.encapsulated
 
 
-def _cache_key(instance: InstanceRow, number: int, wanted: str) -> str:
+def _cache_key(instance: InstanceRow, number: int, wanted: str, effort: int = 0) -> str:
     """Of what was received, whichever instance that is; another release may write it otherwise."""
-    text = f"{instance.data_set_digest.hex}/{number}/{wanted}/{__version__}"
+    text = f"{instance.data_set_digest.hex}/{number}/{wanted}{effort or ''}/{__version__}"
     return hashlib.sha256(text.encode()).hexdigest()[:40]
 
 
-def _target(transfer_syntax: str, is_checked: bool = True) -> Target:
+def _target(transfer_syntax: str, is_checked: bool = True, effort: int = 0) -> Target:
+    from leanpacs.codecs.writing import WriteOptions
     from leanpacs.transcode.target import Target, Verify
 
-    return Target(transfer_syntax, verify=Verify.FIRST if is_checked else Verify.NONE)
+    return Target(transfer_syntax, WriteOptions(effort=effort or None), Verify.FIRST if is_checked else Verify.NONE)
 
 
 @contextmanager

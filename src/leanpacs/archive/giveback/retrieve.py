@@ -196,11 +196,11 @@ class Retriever:
 
         self._foresight.saw(instance, 0, transfer_syntax, ahead, instance.data_set_length)
 
-    def follow_frame(self, instance: InstanceRow, number: int, transfer_syntax: str) -> None:
+    def follow_frame(self, instance: InstanceRow, number: int, transfer_syntax: str, effort: int = 0) -> None:
         """Follow one who asks for single frames; see :meth:`follow_instance`."""
 
         def ahead(row: InstanceRow, frame: int) -> Callable[[], object] | None:
-            return self._maker.frame_ahead(row, frame, transfer_syntax)
+            return self._maker.frame_ahead(row, frame, transfer_syntax, effort)
 
         self._foresight.saw(instance, number, transfer_syntax, ahead, _frame_bytes(instance))
 
@@ -213,7 +213,7 @@ class Retriever:
         self._foresight.saw(instance, number, view, ahead, _frame_bytes(instance))
 
     def frames(
-        self, instance: InstanceRow, numbers: Sequence[int], transfer_syntax: str | None = None
+        self, instance: InstanceRow, numbers: Sequence[int], transfer_syntax: str | None = None, effort: int = 0
     ) -> Generator[FrameBytes]:
         """Frames in the order of ``numbers``, each made when it is taken; the instance is opened once.
 
@@ -227,6 +227,8 @@ class Retriever:
             UID wanted: that of the instance as received gives an encapsulated frame's code stream; a native one native
             bytes in little endian order, under Explicit VR Little Endian; any other one a code stream of it. By
             default, the code stream as received if there is one, else native bytes.
+        effort : int
+            With which what has to be made is written (JPEG XL); 0 for the usual one.
 
         Raises
         ------
@@ -239,7 +241,7 @@ class Retriever:
         is_code_stream = syntax_of(wanted).encapsulated or not syntax_of(wanted).known
         wanted = wanted if is_code_stream else EXPLICIT_LE
         self._on_read(instance)
-        yield from self._maker.frames(instance, numbers, wanted)
+        yield from self._maker.frames(instance, numbers, wanted, effort)
 
     def rendered(self, instance: InstanceRow, number: int, view: View) -> bytes:
         """One frame, ``number`` counting from 1, as people look at it: a JPEG or PNG file.

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from leanpacs.dicom.uids import JPEG_XL_LOSSLESS
 from leanpacs.errors import LeanPACSError
 from leanpacs.services.dicomweb import compression
 from leanpacs.services.links import link_of
@@ -49,6 +50,18 @@ class Chooser:
         if key not in self._known:
             self._known[key] = self._ordered(row, syntaxes)
         return self._known[key]
+
+    def effort(self, row: InstanceRow, transfer_syntax: str) -> int:
+        """With which effort code streams that have to be made are written for this line; 0 for the usual one."""
+        if self._link is None or transfer_syntax != JPEG_XL_LOSSLESS:
+            return 0
+        try:
+            (found,) = self._retriever.estimates(
+                row, [transfer_syntax], takes_zstd=self._takes_zstd, bytes_a_second=self._link
+            )
+        except LeanPACSError:
+            return 0
+        return found.effort
 
     def explain(self, response: Response) -> None:
         """Tell in a header field what was chosen, if there was a choice."""

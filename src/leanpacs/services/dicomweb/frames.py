@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.responses import Response
 
-from leanpacs.dicom.uids import EXPLICIT_LE, transfer_syntax
+from leanpacs.dicom.uids import EXPLICIT_LE, JPEG_XL_LOSSLESS, transfer_syntax
 from leanpacs.errors import (
     DecodeError,
     FrameNotFound,
@@ -97,7 +97,7 @@ async def frames(request: Request, source: Source, numbers: Sequence[int]) -> Re
     chooser = Chooser(request, source.retriever)
     found = await source.threads.run(_forms, request, source, chooser)
     accepted = [form for form in found if form.multipart or len(numbers) == 1]
-    begun = await _begin(request, source, accepted, numbers, ",".join(map(str, numbers)))
+    begun = await _begin(request, source, accepted, numbers, ",".join(map(str, numbers)), chooser)
     answer = begun if isinstance(begun, Response) else await _frames(request, source, begun, numbers)
     chooser.explain(answer)
     return answer
@@ -196,7 +196,8 @@ async def _pixel_data(request: Request, source: Source, path: str) -> Response:
         for form in _forms(request, source)
         if form.multipart or form.transfer_syntax == EXPLICIT_LE or source.number_of_frames == 1
     ]
-    begun = await _begin(request, source, accepted, range(1, source.number_of_frames + 1), path)
+    chooser = Chooser(request, source.retriever)
+    begun = await _begin(request, source, accepted, range(1, source.number_of_frames + 1), path, chooser)
     if isinstance(begun, Response):
         return begun
     form = begun.form
@@ -218,6 +219,7 @@ class _Begun:
     etag: str
     first: bytes
     others: Iterator[FrameBytes]
+    has_ranges: bool = True
 
     def data(self) -> Iterator[bytes]:
         try:
@@ -236,9 +238,10 @@ class _Begun:
         level = compression.pixel_level(request, [self.form.transfer_syntax], length)
         if length == len(self.first) and span is None and not level:  # all is at hand: no thread has to make it
             await source.threads.run(multipart.close, self.others)
-            return whole(request, self.first, headers | {"accept-ranges": "bytes"}, _content_type(self.form))
+            ranges = {"accept-ranges": "bytes"} if self.has_ranges else {}
+            return whole(request, self.first, headers | ranges, _content_type(self.form))
         chunks = self.data()
-        if length is not None:
+        if length is not None and self.has_ranges:
             headers["accept-ranges"] = "bytes"
         if span is not None:
             chunks, headers, length = (
@@ -271,7 +274,12 @@ class _Begun:
 
 
 async def _begin(
-    request: Request, source: Source, accepted: Sequence[FrameForm], numbers: Sequence[int], what: str
+    request: Request,
+    source: Source,
+    accepted: Sequence[FrameForm],
+    numbers: Sequence[int],
+    what: str,
+    chooser: Chooser,
 ) -> _Begun | Response:
     """Find the best form in which frames can really be had; 304 when the client has them in it."""
     reason = "Nothing that is accepted fits"
@@ -279,7 +287,11 @@ async def _begin(
         etag = _etag(source, form, what)
         if unchanged := caching.not_modified(request, etag):
             return unchanged
-        found: Iterator[FrameBytes] = source.retriever.frames(source.row, numbers, form.transfer_syntax)
+        syntax, effort = form.transfer_syntax, 0
+        # Parts of what is made must be parts of the same, whatever the line was when each was asked for.
+        if syntax == JPEG_XL_LOSSLESS and "range" not in request.headers:
+            effort = await source.threads.run(chooser.effort, source.row, syntax)
+        found: Iterator[FrameBytes] = source.retriever.frames(source.row, numbers, syntax, effort)
         try:
             first = await source.threads.run(next, found)
         except (UnsupportedTransferSyntax, UnsupportedFrame) as error:
@@ -290,8 +302,8 @@ async def _begin(
             reason = str(error)
         else:
             if len(numbers) == 1:
-                source.retriever.follow_frame(source.row, numbers[0], form.transfer_syntax)
-            return _Begun(form, etag, first.data, found)
+                source.retriever.follow_frame(source.row, numbers[0], syntax, effort)
+            return _Begun(form, etag, first.data, found, has_ranges=not effort)
     raise Problem(
         406,
         f"{reason}. The instance was received in {source.row.transfer_syntax}; frames come as they are with "

@@ -45,10 +45,10 @@ class _Noting:
         return frame
 
     def frames(
-        self, instance: InstanceRow, numbers: Sequence[int], transfer_syntax: str | None = None
+        self, instance: InstanceRow, numbers: Sequence[int], transfer_syntax: str | None = None, effort: int = 0
     ) -> Generator[FrameBytes]:
         """See `Retriever.frames`."""
-        given = self._retriever.frames(instance, numbers, transfer_syntax)
+        given = self._retriever.frames(instance, numbers, transfer_syntax, effort)
         try:
             for frame in given:
                 self._note_frame(instance, frame)
