@@ -345,13 +345,13 @@ def _htj2k_from_coarse_to_fine(study: Study, port: int, name: str) -> Way:
 def _is_like(coarse: NDArray[Any], samples: NDArray[np.uint16]) -> bool:
     """Whether a coarse picture is that of the samples: the same where both are made as coarse.
 
-    Coarse values may overshoot; the decoder lets those below zero wrap around.
+    Coarse values may overshoot at edges; the decoder lets what is below zero, or above 16 bits, wrap around.
     """
-    coarse = np.maximum(coarse.view(np.int16), 0) if int(samples.max()) < 1 << 15 else coarse
     step = 1 << HTJ2K_LEVELS
     rows, columns = (length // step for length in samples.shape)
     mean = samples[: rows * step, : columns * step].reshape(rows, step, columns, step).mean(axis=(1, 3))
-    return float(np.corrcoef(coarse[:rows, :columns].ravel(), mean.ravel())[0, 1]) > 0.98
+    error = (coarse[:rows, :columns].astype(np.uint16) - mean.round().astype(np.uint16)).view(np.int16)
+    return float(np.corrcoef((mean + error).ravel(), mean.ravel())[0, 1]) > 0.98
 
 
 def _packs_alone(study: Study, port: int, name: str) -> Way:
