@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import URL, ColumnElement, Connection, Engine, create_engine, event, exc, make_url
+from sqlalchemy import URL, ColumnElement, Connection, Engine, create_engine, event, exc, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.pool import StaticPool
 
+from leanpacs.catalog.prepared import Repeated
 from leanpacs.errors import CatalogConflict, CatalogError, CatalogUnavailable, ConfigError
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ _WAL_LIMIT_BYTES: Final = 64 << 20
 _LOST_RACES: Final = frozenset({"40001", "40P01", "55P03"})
 """States of PostgreSQL: serialization failure, deadlock, lock not available."""
 
+_BEGIN: Final = Repeated(text("BEGIN IMMEDIATE"))
 _READ_ONLY: Final = "25006"
 """State of PostgreSQL: the server is a standby, as after a fail-over that is not over yet."""
 
@@ -139,6 +141,7 @@ class Database:
         # A database in memory has one connection, so readers wait for the writer, or look over its shoulder.
         self._single = threading.RLock()
         self._shared: Connection | None = None
+        self._writer: Connection | None = None
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -165,8 +168,7 @@ class Database:
     def writing(self) -> Iterator[Connection]:
         """A write transaction: committed and durable when the block ends, undone when it raises."""
         alone = self._single if self.in_memory else nullcontext()
-        # The lock is taken at once: upgrading a read transaction fails when another has written meanwhile.
-        begun = self._begun(self._engine, "BEGIN IMMEDIATE")
+        begun = self._begun(self._engine, "") if self._lock is None else self._begun_alone()
         with self._translated(), self._turn(), alone, begun as connection:
             self._shared = connection if self.in_memory else None
             try:
@@ -184,6 +186,21 @@ class Database:
             if self._lock is not None:
                 connection.exec_driver_sql(begin)
             yield connection
+
+    @contextmanager
+    def _begun_alone(self) -> Iterator[Connection]:
+        """A write transaction on SQLite; as there is one writer at a time, a connection is kept for it."""
+        connection = self._writer or self._engine.connect()
+        self._writer = None
+        try:
+            with connection.begin():
+                # The lock is taken at once: upgrading a read transaction fails when another has written meanwhile.
+                _BEGIN.run(connection, {})
+                yield connection
+        except BaseException:
+            connection.close()
+            raise
+        self._writer = connection
 
     def _turn(self) -> AbstractContextManager[None]:
         return self._lock.held() if self._lock is not None else nullcontext()
@@ -218,6 +235,8 @@ class Database:
 
     def close(self) -> None:
         """Close all connections."""
+        if self._writer is not None:
+            self._writer.close()
         self._engine.dispose()
         if self._lock is not None:
             self._lock.close()

@@ -112,7 +112,7 @@ def _series_of(
     uids = {"study_uid": index.study_uid, "series_uid": index.series_uid}
     known = parents.get((index.study_uid, index.series_uid))
     if known is None:
-        known = connection.execute(statements.parents, uids).one_or_none()
+        known = next(iter(statements.parents.run(connection, uids)), None)
     attributes = (*_patient_values(index.patient), *_study_values(index.study), *_series_values(index.series))
     if known is None or known[0] is None or _says_more(known[2:], attributes):
         _refuse_duplicate(connection, index.sop_uid)
@@ -136,9 +136,10 @@ def _insert(
     if statements.landing is not None:
         row = _landing_row(values, form, at, action)
         return _land_rows(connection, statements, [row]).get(values["sop_uid"])
-    key: int | None = connection.execute(statements.instance, values).scalar_one_or_none()
-    if key is None:
+    inserted = statements.instance.run(connection, values)
+    if not inserted:
         return None
+    key: int = inserted[0][0]
     representation = keep_representation(connection, statements, key, kind, new)
     note_change(connection, statements, at, action, key)
     return key, representation
@@ -163,7 +164,8 @@ def _land_rows(
 
 def keep_blob(connection: Connection, statements: Statements, blob: BlobRef, created_at: datetime) -> int:
     """Key of a blob, which is made known when it is not."""
-    key: int = connection.execute(statements.blob, blob_values(blob, created_at)).scalar_one()
+    [[key]] = statements.blob.run(connection, blob_values(blob, created_at))
+    assert isinstance(key, int)
     return key
 
 
@@ -182,7 +184,8 @@ def keep_representation(
     """Commit one stored form of an instance; its key."""
     blob_key = keep_blob(connection, statements, new.blob, new.created_at)
     values = {"instance_key": instance_key, "blob_key": blob_key, **_form_values(kind, new)}
-    key: int = connection.execute(statements.representation, values).scalar_one()
+    [[key]] = statements.representation.run(connection, values)
+    assert isinstance(key, int)
     return key
 
 
@@ -190,7 +193,7 @@ def keep_representations(
     connection: Connection, statements: Statements, forms: Sequence[tuple[int, Kind, NewRepresentation]]
 ) -> None:
     """Commit stored forms, each of the instance of a key; for a database whose writers take turns."""
-    connection.execute(statements.hold_blob, [blob_values(new.blob, new.created_at) for _, _, new in forms])
+    statements.hold_blob.run_many(connection, [blob_values(new.blob, new.created_at) for _, _, new in forms])
     digests = [new.blob.digest for _, _, new in forms]
     key_of = {
         (digest, Tier(tier)): key
@@ -200,7 +203,7 @@ def keep_representations(
         {"instance_key": key, "blob_key": key_of[new.blob.digest, new.blob.tier], **_form_values(kind, new)}
         for key, kind, new in forms
     ]
-    connection.execute(statements.representations, values)
+    statements.representations.run_many(connection, values)
 
 
 def form_parameters(kind: Kind, new: NewRepresentation) -> dict[str, Any]:
@@ -246,7 +249,7 @@ def _form_values(kind: Kind, new: NewRepresentation) -> dict[str, Any]:
 
 def discard(connection: Connection, statements: Statements, blob_key: int, due_at: datetime) -> None:
     """Let a blob be collected from ``due_at`` on, unless something refers to it then."""
-    connection.execute(statements.garbage, {"blob_key": blob_key, "due_at": due_at})
+    statements.garbage.run(connection, {"blob_key": blob_key, "due_at": due_at})
 
 
 def note_change(
@@ -257,7 +260,7 @@ def note_change(
     instance_key: int,
 ) -> None:
     """Append to the change feed."""
-    connection.execute(statements.change, {"at": at, "action": action, "instance_key": instance_key})
+    statements.change.run(connection, {"at": at, "action": action, "instance_key": instance_key})
 
 
 def cleaned(values: dict[str, Value]) -> dict[str, Value]:
@@ -308,16 +311,17 @@ def _complete_parents(
         patient = {name: held or patient[name] for name, held in zip(PATIENT, known[2:], strict=False)}
     # Patients without an ID are not one person: their common row says nothing.
     identified = patient if patient["patient_id"] else dict.fromkeys(PATIENT, "")
-    patient_key = connection.execute(statements.patient, identified).scalar_one()
+    [[patient_key]] = statements.patient.run(connection, identified)
     values = {"patient_key": patient_key, "study_uid": index.study_uid, "received_at": received_at}
-    study_key, *person_names_held = connection.execute(statements.study, {**values, **patient, **study}).one()
+    [[study_key, *person_names_held]] = statements.study.run(connection, {**values, **patient, **study})
     if known is not None and known[1] != patient_key:
-        connection.execute(statements.lonely_patient, {"key": known[1]})
+        statements.lonely_patient.run(connection, {"key": known[1]})
     words = list(_person_name_rows(study_key, person_names_held))
     if words:
-        connection.execute(statements.person_name, words)
+        statements.person_name.run_many(connection, words)
     values = {"study_key": study_key, "series_uid": index.series_uid, "received_at": received_at}
-    series_key: int = connection.execute(statements.series, {**values, **one_series}).scalar_one()
+    [[series_key]] = statements.series.run(connection, {**values, **one_series})
+    assert isinstance(series_key, int)
     return series_key
 
 

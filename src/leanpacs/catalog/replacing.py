@@ -76,7 +76,7 @@ def _table_by_table(
         forms = [(swap.instance_id, Kind.PACK, swap.new) for swap in current]
         keep_representations(connection, statements, forms)
         due = {blob_of[swap.old_id, swap.instance_id]: swap.due_at for swap in current}
-        connection.execute(statements.garbage, [{"blob_key": key, "due_at": at} for key, at in due.items()])
+        statements.garbage.run_many(connection, [{"blob_key": key, "due_at": at} for key, at in due.items()])
         noted = [{"at": swap.at, "action": _ACTIONS[kind], "instance_key": swap.instance_id} for swap in current]
-        connection.execute(statements.change, noted)
+        statements.change.run_many(connection, noted)
     return {swap.old_id for swap in current}

@@ -8,6 +8,7 @@ from typing import Any, Final
 from sqlalchemy import Column, Executable, Text, and_, bindparam, delete, exists, func, select
 
 from leanpacs.catalog import engine, onego
+from leanpacs.catalog.prepared import Repeated
 from leanpacs.catalog.schema import (
     blobs,
     changes,
@@ -45,23 +46,23 @@ def _filled(column: Column[Any], new: Any) -> Any:
 class Statements:
     """The statements, built once for a database so that they are compiled once."""
 
-    parents: Executable
-    patient: Executable
-    study: Executable
-    lonely_patient: Executable
-    series: Executable
-    person_name: Executable
-    instance: Executable
-    blob: Executable
-    hold_blob: Executable
+    parents: Repeated
+    patient: Repeated
+    study: Repeated
+    lonely_patient: Repeated
+    series: Repeated
+    person_name: Repeated
+    instance: Repeated
+    blob: Repeated
+    hold_blob: Repeated
     blob_keys: Executable
-    representation: Executable
-    representations: Executable
-    change: Executable
-    garbage: Executable
+    representation: Repeated
+    representations: Repeated
+    change: Repeated
+    garbage: Repeated
     current: Executable
     end_forms: Executable
-    choice: Executable
+    choice: Repeated
     landing: Executable | None
     replacing: Executable | None
     holding: Executable | None
@@ -80,41 +81,53 @@ class Statements:
         )
         due = engine.insert(dialect, garbage)
         return cls(
-            parents=_select_parents(),
-            patient=patient.on_conflict_do_update(
-                index_elements=["patient_id", "issuer_of_patient_id"],
-                set_={name: _filled(patients.c[name], patient.excluded[name]) for name in PATIENT[2:]},
-            ).returning(patients.c.id),
-            study=study.on_conflict_do_update(
-                index_elements=["study_uid"],
-                set_={name: _filled(studies.c[name], study.excluded[name]) for name in (*PATIENT, *STUDY)}
-                | {"patient_key": study.excluded.patient_key},
-            ).returning(studies.c.id, *(studies.c[name] for name in PERSON_NAMES)),
-            lonely_patient=delete(patients).where(
-                patients.c.id == bindparam("key"), ~exists().where(studies.c.patient_key == patients.c.id)
+            parents=Repeated(_select_parents()),
+            patient=Repeated(
+                patient.on_conflict_do_update(
+                    index_elements=["patient_id", "issuer_of_patient_id"],
+                    set_={name: _filled(patients.c[name], patient.excluded[name]) for name in PATIENT[2:]},
+                ).returning(patients.c.id)
             ),
-            series=one_series.on_conflict_do_update(
-                index_elements=["study_key", "series_uid"],
-                set_={name: _filled(series.c[name], one_series.excluded[name]) for name in SERIES},
-            ).returning(series.c.id),
-            person_name=engine.insert(dialect, person_names).on_conflict_do_nothing(),
-            instance=engine.insert(dialect, instances)
-            .on_conflict_do_nothing(index_elements=["sop_uid"])
-            .returning(instances.c.id),
-            blob=held.returning(blobs.c.id),
-            hold_blob=held,
+            study=Repeated(
+                study.on_conflict_do_update(
+                    index_elements=["study_uid"],
+                    set_={name: _filled(studies.c[name], study.excluded[name]) for name in (*PATIENT, *STUDY)}
+                    | {"patient_key": study.excluded.patient_key},
+                ).returning(studies.c.id, *(studies.c[name] for name in PERSON_NAMES))
+            ),
+            lonely_patient=Repeated(
+                delete(patients).where(
+                    patients.c.id == bindparam("key"), ~exists().where(studies.c.patient_key == patients.c.id)
+                )
+            ),
+            series=Repeated(
+                one_series.on_conflict_do_update(
+                    index_elements=["study_key", "series_uid"],
+                    set_={name: _filled(series.c[name], one_series.excluded[name]) for name in SERIES},
+                ).returning(series.c.id)
+            ),
+            person_name=Repeated(engine.insert(dialect, person_names).on_conflict_do_nothing()),
+            instance=Repeated(
+                engine.insert(dialect, instances)
+                .on_conflict_do_nothing(index_elements=["sop_uid"])
+                .returning(instances.c.id)
+            ),
+            blob=Repeated(held.returning(blobs.c.id)),
+            hold_blob=Repeated(held),
             blob_keys=select(blobs.c.id, blobs.c.digest, blobs.c.tier).where(
                 blobs.c.digest.in_(bindparam("digests", expanding=True))
             ),
-            representation=engine.insert(dialect, representations).returning(representations.c.id),
-            representations=engine.insert(dialect, representations),
-            change=engine.insert(dialect, changes),
-            garbage=due.on_conflict_do_update(index_elements=["blob_key"], set_={"due_at": due.excluded.due_at}),
+            representation=Repeated(engine.insert(dialect, representations).returning(representations.c.id)),
+            representations=Repeated(engine.insert(dialect, representations)),
+            change=Repeated(engine.insert(dialect, changes)),
+            garbage=Repeated(
+                due.on_conflict_do_update(index_elements=["blob_key"], set_={"due_at": due.excluded.due_at})
+            ),
             current=select(representations.c.id, representations.c.instance_key, representations.c.blob_key).where(
                 *_NAMED
             ),
             end_forms=delete(representations).where(*_NAMED),
-            choice=_remember_choice(dialect),
+            choice=Repeated(_remember_choice(dialect)),
             landing=onego.landing() if dialect == "postgresql" else None,
             replacing=onego.replacing() if dialect == "postgresql" else None,
             holding=onego.holding() if dialect == "postgresql" else None,

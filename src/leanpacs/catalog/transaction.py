@@ -245,7 +245,7 @@ class Transaction:
 
     def remember_choice(self, series_id: int, choice: str) -> None:
         """Remember what codec was chosen for a series (JSON); a series that is gone is ignored."""
-        self._connection.execute(self._statements.choice, {"series_id": series_id, "choice": choice})
+        self._statements.choice.run(self._connection, {"series_id": series_id, "choice": choice})
 
     # -- leases
 
