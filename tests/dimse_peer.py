@@ -25,6 +25,7 @@ from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_dataset
 
 from leanpacs.archive.intake.ingest import Incoming, Outcome, Receipt
+from leanpacs.dicom.write import file_meta
 from leanpacs.services.dimse import DimseOptions, Holdings, Landing, Timeouts, bind, serve
 from leanpacs.telemetry import Metrics
 
@@ -47,6 +48,15 @@ class KeptFile:
 
     incoming: Incoming
     data: bytes
+
+    @property
+    def file(self) -> bytes:
+        """As a PS3.10 file: with file meta information where the bytes tell their transfer syntax without."""
+        if self.data[128:132] == b"DICM":
+            return self.data
+        incoming = self.incoming
+        syntax = incoming.transfer_syntax or ""
+        return file_meta(incoming.sop_class, incoming.sop_uid, syntax, incoming.sender) + self.data
 
 
 @dataclass

@@ -261,7 +261,7 @@ _SERIES: Final = _plan("series")
 _INSTANCE: Final = _plan("instance")
 
 
-def index(layout: Layout, data_set_digest: Digest) -> InstanceIndex:
+def index(layout: Layout, data_set_digest: Digest, *, sop_class: str = "", sop_uid: str = "") -> InstanceIndex:
     """Take the searchable attributes from a scanned instance; never raises for odd values.
 
     Text is decoded by the Specific Character Set, without padding and NULs, and never cut. Numbers that are
@@ -274,14 +274,16 @@ def index(layout: Layout, data_set_digest: Digest) -> InstanceIndex:
     data_set_digest : Digest
         SHA-256 of the data set as received. UIDs that the instance does not carry are derived from it, so
         that the same bytes get the same UIDs again.
+    sop_class, sop_uid : str
+        By which the sender named the instance; they hold where it does not carry them.
     """
     values = _Values(layout.elements)
-    study_uid, series_uid, sop_uid, assigned = _assign(values, data_set_digest)
+    study_uid, series_uid, sop_uid, assigned = _assign(values, data_set_digest, sop_uid)
     return InstanceIndex(
         study_uid=study_uid,
         series_uid=series_uid,
         sop_uid=sop_uid,
-        sop_class=values.uid(0x00080016) or values.uid(_MEDIA_STORAGE_SOP_CLASS_UID),
+        sop_class=values.uid(0x00080016) or values.uid(_MEDIA_STORAGE_SOP_CLASS_UID) or sop_class,
         assigned=assigned,
         patient=PatientAttributes(**values.fields(_PATIENT)),
         study=StudyAttributes(**values.fields(_STUDY)),
@@ -290,7 +292,7 @@ def index(layout: Layout, data_set_digest: Digest) -> InstanceIndex:
     )
 
 
-def _assign(values: _Values, digest: Digest) -> tuple[str, str, str, tuple[str, ...]]:
+def _assign(values: _Values, digest: Digest, named: str) -> tuple[str, str, str, tuple[str, ...]]:
     """The three UIDs, derived where they are absent, and the keywords of those that were derived.
 
     An absent Study Instance UID follows from the series if that is known, an absent Series Instance UID
@@ -299,7 +301,7 @@ def _assign(values: _Values, digest: Digest) -> tuple[str, str, str, tuple[str, 
     received = study_uid, series_uid, sop_uid = (
         values.uid(0x0020000D),
         values.uid(0x0020000E),
-        values.uid(0x00080018) or values.uid(_MEDIA_STORAGE_SOP_INSTANCE_UID),
+        values.uid(0x00080018) or values.uid(_MEDIA_STORAGE_SOP_INSTANCE_UID) or named,
     )
     study_uid = study_uid or _derived_uid("study", series_uid or digest.hex)
     modality = values.elements.get(0x00080060)

@@ -130,13 +130,18 @@ class LocalStore:
 
     def _synced(self, path: Path, digest: Digest | None) -> BlobRef:
         """Bring a file's bytes onto the medium, and make the file young."""
-        with path.open("rb") as file:
-            found = digest or Digest(hashlib.file_digest(file, "sha256").digest())
-            status = os.fstat(file.fileno())
-            self._sync(file.fileno())
+        if digest is None:
+            with path.open("rb") as file:
+                digest = Digest(hashlib.file_digest(file, "sha256").digest())
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            status = os.fstat(descriptor)
+            self._sync(descriptor)
+        finally:
+            os.close(descriptor)
         if time.time() - status.st_mtime > _YOUNG_SECONDS:
             os.utime(path)
-        return BlobRef(self.tier, found, status.st_size)
+        return BlobRef(self.tier, digest, status.st_size)
 
     def _adopt_synced(self, path: Path, ref: BlobRef) -> Path:
         """Give a synced file its final name; the folder to be synced. Good bytes take the place of what is there."""

@@ -12,14 +12,17 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from dimse_peer import CT, EXPLICIT_LE, VERIFICATION, FakeArchive, store_command
+from dimse_peer import CT, VERIFICATION, FakeArchive, store_command
 from leanpacs import errors
-from leanpacs.archive.intake.ingest import Incoming, Outcome, Receipt
+from leanpacs.archive.intake.ingest import Digests, Incoming, Outcome, Receipt
+from leanpacs.dicom.uids import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE
+from leanpacs.refs import Digest
 from leanpacs.services.dimse.message import Command, decode
 from leanpacs.services.dimse.negotiation import Context
 from leanpacs.services.dimse.store import StoreService
 from leanpacs.services.dimse.transport import Disconnected
 
+JPEG_LOSSLESS = "1.2.840.10008.1.2.4.70"
 PRIVATE_SYNTAX = "1.2.840.113619.5.2"
 
 
@@ -55,20 +58,31 @@ def store(archive: FakeArchive, sending: Sending, command: Command | None = None
     return int(reply.status), reply.comment
 
 
-def test_file_is_complete_and_says_what_it_is(archive: FakeArchive) -> None:
-    assert store(archive, Sending([b"abc", b"defgh"])) == (0, "")
+@pytest.mark.parametrize("syntax", [IMPLICIT_LE, EXPLICIT_LE, EXPLICIT_BE])
+def test_data_set_that_tells_its_syntax_lands_as_it_is(archive: FakeArchive, syntax: str) -> None:
+    assert store(archive, Sending([b"abc", b"defgh"], transfer_syntax=syntax)) == (0, "")
+    (kept,) = archive.kept
+    assert kept.data == b"abcdefgh"
+    incoming = kept.incoming
+    assert (incoming.sender, incoming.door, incoming.transfer_syntax) == ("CT1", "dimse", syntax)
+    assert (incoming.name, incoming.sop_class, incoming.sop_uid) == ("1.2.3", CT, "1.2.3")
+    digest = Digest.of(kept.data)
+    assert incoming.digests == Digests(0, digest, digest)
+    assert archive.spooled == []
+
+
+def test_other_files_say_what_they_are(archive: FakeArchive) -> None:
+    assert store(archive, Sending([b"abc", b"defgh"], transfer_syntax=JPEG_LOSSLESS)) == (0, "")
     (kept,) = archive.kept
     meta = pydicom.dcmread(io.BytesIO(kept.data[:-8])).file_meta
     assert kept.data.endswith(b"abcdefgh")
     assert meta.FileMetaInformationGroupLength == len(kept.data) - 8 - 132 - 12
     assert meta.MediaStorageSOPClassUID == CT
     assert meta.MediaStorageSOPInstanceUID == "1.2.3"
-    assert meta.TransferSyntaxUID == EXPLICIT_LE
+    assert meta.TransferSyntaxUID == JPEG_LOSSLESS
     assert meta.SourceApplicationEntityTitle == "CT1"
     assert meta.ImplementationClassUID.is_valid
-    incoming = kept.incoming
-    assert (incoming.sender, incoming.door, incoming.transfer_syntax) == ("CT1", "dimse", EXPLICIT_LE)
-    assert incoming.name == "1.2.3"
+    assert kept.incoming.digests == Digests(len(kept.data) - 8, Digest.of(kept.data), Digest.of(b"abcdefgh"))
     assert archive.spooled == []
 
 
@@ -85,8 +99,8 @@ def test_command_without_uids(archive: FakeArchive) -> None:
     """The data set knows its UIDs; that the command lacks them is no reason to lose it."""
     bare = Command(3, {0x0100: b"\1\0", 0x0800: b"\0\0"})
     assert store(archive, Sending([b"x"]), bare) == (0, "")
-    meta = pydicom.dcmread(io.BytesIO(archive.kept[0].data[:-1])).file_meta
-    assert meta.MediaStorageSOPClassUID == CT
+    incoming = archive.kept[0].incoming
+    assert (incoming.sop_class, incoming.sop_uid) == (CT, "")
 
 
 def test_uids_that_are_none(archive: FakeArchive) -> None:
@@ -108,8 +122,8 @@ def test_command_without_a_data_set(archive: FakeArchive) -> None:
 
 def test_instance_that_is_too_large(archive: FakeArchive) -> None:
     sending = Sending([b"x" * 1000] * 3)
-    assert store(archive, sending, largest_instance_bytes=3000) == (0xA700, "larger than this archive takes")
-    assert store(archive, sending, largest_instance_bytes=4000) == (0, "")
+    assert store(archive, sending, largest_instance_bytes=2999) == (0xA700, "larger than this archive takes")
+    assert store(archive, sending, largest_instance_bytes=3000) == (0, "")
     assert archive.spooled == []
 
 

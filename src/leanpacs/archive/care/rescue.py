@@ -15,7 +15,7 @@ from leanpacs.archive.giveback.opened import open_pack
 from leanpacs.archive.giveback.rebuild import PackedInstance
 from leanpacs.archive.giveback.seriespack import SeriesPack, is_series_pack
 from leanpacs.archive.intake.ingest import Incoming, Outcome
-from leanpacs.archive.manifest import Form
+from leanpacs.archive.manifest import Form, Manifest
 from leanpacs.archive.settle.gathering import forms_of
 from leanpacs.archive.settle.representing import represent
 from leanpacs.catalog import Arrival, DuplicateInstance, InstanceRow, NewRepresentation
@@ -135,7 +135,7 @@ def _read_packed(
         raise VerificationError("the pack does not hold what it says", manifest.digest.hex, actual.hex)
     with open_pack(store, blob.digest, dictionaries, manifest.sop_uid, limit_inflated_bytes=limit) as opened:
         layout = opened.layout
-        found = index(layout, manifest.digest)
+        found = index(layout, manifest.digest, sop_class=manifest.sop_class, sop_uid=_named(manifest))
         head_bytes = manifest.preface + len(opened.head()) + len(opened.tail())
     pixel_bytes = packed.pixel_bytes()
     if manifest.form is Form.WHOLE and layout.pixel is not None:
@@ -161,6 +161,11 @@ def _read_packed(
         seconds=0.0,
     )
     return found, arrival, new
+
+
+def _named(manifest: Manifest) -> str:
+    """The SOP Instance UID by which it came, where that was not derived here."""
+    return "" if "SOPInstanceUID" in manifest.assigned else manifest.sop_uid
 
 
 def _rescue_file(archive: Archive, store: BlobStore, blob: BlobStat) -> Finding:

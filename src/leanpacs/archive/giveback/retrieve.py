@@ -119,8 +119,13 @@ class Retriever:
             return error.seconds or 1.0
 
     def as_received(self, instance: InstanceRow) -> Part10:
-        """The exact bytes that were received, preamble and file meta included if there were any."""
+        """The exact bytes that were received, preamble and file meta included if there were any.
+
+        A data set that came over DIMSE had none, and gets them: it is a file that is asked for.
+        """
         self._on_read(instance)
+        if instance.door == "dimse":
+            return self._file(instance, lambda preface: preface or _file_meta_of(preface, instance))
         return self._file(instance, lambda preface: preface)
 
     def part10(self, instance: InstanceRow, transfer_syntax: str | None = None) -> Part10:

@@ -79,6 +79,8 @@ class Incoming:
         UID negotiated for it, when its bytes do not say so themselves.
     name : str
         What people know it by (a file name), for reports.
+    sop_class, sop_uid : str
+        By which the sender named the instance, for one that does not carry them.
     stays : bool
         The file belongs to somebody else, may be anywhere, and is copied instead of taken over.
     digests : Digests, optional
@@ -90,6 +92,8 @@ class Incoming:
     door: Door
     transfer_syntax: str | None = None
     name: str = ""
+    sop_class: str = ""
+    sop_uid: str = ""
     stays: bool = False
     digests: Digests | None = None
 
@@ -217,7 +221,7 @@ class Ingest:
                 digests = incoming.digests
                 if digests is None or digests.preface_length != layout.preface_length:
                     digests = _digests(reader, layout.preface_length)
-            found = index(layout, digests.data_set)
+            found = index(layout, digests.data_set, sop_class=incoming.sop_class, sop_uid=incoming.sop_uid)
         except DicomError as error:
             return _Prepared(incoming, self._spooled(incoming, None), None, reason=str(error))
         syntax = layout.transfer_syntax

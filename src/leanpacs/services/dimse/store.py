@@ -1,7 +1,7 @@
 """C-STORE: an instance from the wire to the spool, then to the archive (PS3.4 annex B, PS3.7 section 9.1.1).
 
-The data set is written to the spool as it arrives, with a preamble and file meta information in front, and is
-neither parsed nor held in memory here.
+The data set is written to the spool as it arrives, and is neither parsed nor held in memory here. One whose bytes do
+not tell its transfer syntax gets a preamble and file meta information in front, so that the file says it by itself.
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ import hashlib
 import logging
 import os
 import sys
-import tempfile
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 from leanpacs.archive.intake.ingest import TAKEN, Digests, Incoming, Receipt
 from leanpacs.audit import AuditAction
 from leanpacs.catalog import Volume
+from leanpacs.dicom.uids import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE
 from leanpacs.dicom.write import file_meta
 from leanpacs.errors import LeanPACSError
 from leanpacs.refs import Digest
@@ -30,6 +31,11 @@ from leanpacs.services.ledger import Direction, Ledger, Party
 from leanpacs.telemetry import Metrics
 
 log = logging.getLogger(__name__)
+
+_SELF_EVIDENT: Final = frozenset({IMPLICIT_LE, EXPLICIT_LE, EXPLICIT_BE})
+"""Transfer syntaxes that a data set tells by how it is encoded."""
+
+_FILE_MODE: Final = 0o600
 
 
 class Landing(Protocol):
@@ -103,12 +109,9 @@ class StoreService:
             return Reply(Status.SOP_CLASS_NOT_SUPPORTED)
         if not command.has_data_set:
             return Reply(Status.CANNOT_UNDERSTAND, "C-STORE without a data set")
-        meta = file_meta(
-            command.sop_class or context.abstract_syntax,
-            command.sop_uid,
-            context.transfer_syntax,
-            source_ae=association.calling,
-        )
+        meta, sop_class = b"", command.sop_class or context.abstract_syntax
+        if context.transfer_syntax not in _SELF_EVIDENT:
+            meta = file_meta(sop_class, command.sop_uid, context.transfer_syntax, source_ae=association.calling)
         try:
             with _Spooled(self._archive.spool_folder, meta) as spooled:
                 for part in association.data_set():
@@ -123,6 +126,8 @@ class StoreService:
                         door="dimse",
                         transfer_syntax=context.transfer_syntax,
                         name=command.sop_uid,
+                        sop_class=sop_class,
+                        sop_uid=command.sop_uid,
                         digests=spooled.digests(),
                     ),
                     command,
@@ -170,19 +175,20 @@ class _Spooled:
     """
 
     def __init__(self, folder: Path, meta: bytes) -> None:
-        self._descriptor, name = tempfile.mkstemp(prefix="dimse-", suffix=".dcm", dir=folder)
-        self.path = Path(name)
+        self.path = folder / f"dimse-{uuid.uuid4().hex}.dcm"
+        self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)
         self.size_bytes = 0
         self._meta_length = len(meta)
-        self._file_sha = hashlib.sha256(meta)
         self._data_set_sha = hashlib.sha256()
+        self._file_sha = hashlib.sha256(meta) if meta else self._data_set_sha
         self._write(meta)
 
     def write(self, data: bytes | memoryview) -> None:
         """Append a piece of the data set."""
         self._write(data)
-        self._file_sha.update(data)
         self._data_set_sha.update(data)
+        if self._file_sha is not self._data_set_sha:
+            self._file_sha.update(data)
 
     def digests(self) -> Digests:
         """Of what was written."""
