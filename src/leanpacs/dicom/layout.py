@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-@dataclass(frozen=True, slots=True)
-class RawValue:
-    """The encoded value of one element, as it stands in the data set (padding included).
+class RawValue(NamedTuple):
+    """The encoded value of one element, as it stands in the data set (padding included); a tuple, for there are many.
 
     Parameters
     ----------

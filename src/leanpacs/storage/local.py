@@ -121,10 +121,7 @@ class LocalStore:
         with _translated():
             self._check_room(0)
             refs = [self._synced(path, digest) for path, digest in files]
-            folders: set[Path] = set()
-            for (path, _), ref in zip(files, refs, strict=True):
-                folders.add(self._adopt_synced(path, ref))
-            for folder in folders:
+            for folder in {self._adopt_synced(path, ref) for (path, _), ref in zip(files, refs, strict=True)}:
                 self._sync_folder(folder)
         return refs
 
@@ -143,12 +140,12 @@ class LocalStore:
             os.utime(path)
         return BlobRef(self.tier, digest, status.st_size)
 
-    def _adopt_synced(self, path: Path, ref: BlobRef) -> Path:
+    def _adopt_synced(self, path: Path, ref: BlobRef) -> str:
         """Give a synced file its final name; the folder to be synced. Good bytes take the place of what is there."""
-        target = self._path(ref.digest)
+        folder, name = self._place_of(ref.digest)
         self._ensure_folders()
         try:
-            path.rename(target)
+            os.rename(path, f"{folder}/{name}")  # noqa: PTH104
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
@@ -156,7 +153,7 @@ class LocalStore:
                 chunks = iter(lambda: file.read(CHUNK_BYTES), b"")
                 self._place(self._write_temporary(chunks), ref)
             path.unlink()
-        return target.parent
+        return folder
 
     def spool_folder(self) -> Path:
         """Folder for files that are to be adopted: on the same file system, so that they are only renamed."""
@@ -217,14 +214,18 @@ class LocalStore:
         return self.root / "tmp" / uuid.uuid4().hex
 
     def _path(self, digest: Digest) -> Path:
+        return Path(*self._place_of(digest))
+
+    def _place_of(self, digest: Digest) -> tuple[str, str]:
+        """Folder and name of a blob; as text, for a Path takes longer to make than most of what is done with it."""
         name = digest.hex
-        return self.root / "blobs" / name[:2] / name
+        return f"{self.root}/blobs/{name[:2]}", name
 
     def _sync(self, descriptor: int) -> None:
         if self.fsync:
             os.fsync(descriptor)
 
-    def _sync_folder(self, folder: Path) -> None:
+    def _sync_folder(self, folder: Path | str) -> None:
         if self.fsync:
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
             try:
@@ -251,8 +252,7 @@ class LocalStore:
     def open(self, digest: Digest) -> BinaryIO:
         """Open a blob as a seekable binary file; the caller closes it."""
         with self._finding(digest):
-            name = digest.hex
-            return open(f"{self.root}/blobs/{name[:2]}/{name}", "rb")  # noqa: PTH123 -- a Path takes longer to make
+            return open("/".join(self._place_of(digest)), "rb")  # noqa: PTH123 -- as text, see there
 
     def chunks(
         self, digest: Digest, offset: int = 0, length: int | None = None, *, size: int = CHUNK_BYTES
@@ -275,7 +275,7 @@ class LocalStore:
     def size(self, digest: Digest) -> int:
         """Length of a blob in bytes."""
         with self._finding(digest):
-            return self._path(digest).stat().st_size
+            return os.stat("/".join(self._place_of(digest))).st_size  # noqa: PTH116
 
     def exists(self, digest: Digest) -> bool:
         """Whether the store has a blob."""

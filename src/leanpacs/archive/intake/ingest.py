@@ -202,10 +202,12 @@ class Ingest:
             self._tell(batch, receipts)
             return receipts
         finally:
-            spooled = {incoming.path for incoming in batch if not incoming.stays}
-            spooled |= {item.path for item in prepared if isinstance(item, _Prepared)}
-            for path in spooled:
-                path.unlink(missing_ok=True)
+            for incoming in batch:
+                if not incoming.stays:
+                    incoming.path.unlink(missing_ok=True)
+            for item in prepared:
+                if isinstance(item, _Prepared) and item.incoming.stays:
+                    item.path.unlink(missing_ok=True)
 
     def _prepare(self, incoming: Incoming) -> _Prepared | Receipt:
         """Read one file, and copy it into the spool if it is not there; nothing is durable yet."""
