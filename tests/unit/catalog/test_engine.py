@@ -13,6 +13,7 @@ from sqlalchemy.dialects import sqlite
 
 from leanpacs.catalog import open_catalog
 from leanpacs.catalog.engine import WriterLock, database_url, like
+from leanpacs.catalog.prepared import Repeated
 from leanpacs.catalog.schema import DigestBytes, UtcTime, studies
 from leanpacs.errors import CatalogError, CatalogUnavailable
 from leanpacs.refs import Digest
@@ -170,6 +171,20 @@ def test_naive_times_are_refused() -> None:
     index = make_index()
     with pytest.raises(TypeError), catalog.writing() as tx:
         tx.land(index, make_landing(index, at=datetime(2025, 1, 1)))  # noqa: DTZ001
+    catalog.close()
+
+
+def test_errors_of_the_driver_are_those_of_the_catalog_and_undo_all(tmp_path: Path) -> None:
+    catalog = open_catalog(tmp_path / "catalog.sqlite")
+    wrong = {"at": datetime.now(UTC), "action": "landed", "instance_key": None}
+    with pytest.raises(CatalogError, match="refuses"), catalog.writing() as tx:
+        tx.land(make_index(), make_landing(make_index()))
+        catalog._statements.change.run(tx._connection, wrong)
+    with pytest.raises(CatalogUnavailable, match="no such table"), catalog.writing() as tx:
+        Repeated(text("SELECT * FROM absent")).run(tx._connection, {})
+    assert not list(catalog.all_instances())
+    land(catalog, make_index())  # the next writer begins anew
+    assert len(list(catalog.all_instances())) == 1
     catalog.close()
 
 

@@ -7,13 +7,13 @@ PS3.18 10.5 (store transaction), PS3.18 I (Store Instances Response Module).
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import anyio
 import orjson
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_GULP_BYTES: Final = 1 << 17
+_GULP_BYTES: Final = 1 << 19
 _DRAINED_BYTES: Final = 64 << 20
 _LONGEST_WARNING: Final = 200
 _EXPECTED: Final = (
@@ -170,22 +170,23 @@ def _header_text(reasons: Sequence[str]) -> str:
 
 async def _gulps(request: Request, idle_seconds: float) -> AsyncIterator[bytes]:
     """Yield the body in pieces that are worth a thread's while; TimeoutError when it does not come."""
-    held: list[bytes] = []
-    size = 0
     pieces = request.stream()
-    while True:
-        with anyio.fail_after(idle_seconds):
-            piece = await anext(pieces, None)
-        if piece is None:
-            break
-        held.append(piece)
-        size += len(piece)
-        if size >= _GULP_BYTES:
-            gulp = held[0] if len(held) == 1 else b"".join(held)
-            held, size = [], 0
-            yield gulp
-    if size:
-        yield b"".join(held)
+    while gulp := await _gulp(pieces, idle_seconds):
+        yield gulp
+
+
+async def _gulp(pieces: AsyncIterator[bytes], idle_seconds: float) -> bytes:
+    """The next pieces together; b'' at the end."""
+    held: list[bytes] = []
+    size, now = 0, asyncio.get_running_loop().time
+    async with asyncio.timeout(idle_seconds) as limit:
+        async for piece in pieces:
+            held.append(piece)
+            size += len(piece)
+            if size >= _GULP_BYTES:
+                break
+            limit.reschedule(now() + idle_seconds)
+    return b"".join(held)
 
 
 async def _drain(request: Request) -> None:
