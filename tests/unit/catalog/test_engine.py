@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.dialects import sqlite
 
-from leanpacs.catalog import open_catalog
+from leanpacs.catalog import Transaction, open_catalog
 from leanpacs.catalog.engine import WriterLock, database_url, like
 from leanpacs.catalog.prepared import Repeated
 from leanpacs.catalog.schema import DigestBytes, UtcTime, studies
@@ -177,9 +177,13 @@ def test_naive_times_are_refused() -> None:
 def test_errors_of_the_driver_are_those_of_the_catalog_and_undo_all(tmp_path: Path) -> None:
     catalog = open_catalog(tmp_path / "catalog.sqlite")
     wrong = {"at": datetime.now(UTC), "action": "landed", "instance_key": None}
-    with pytest.raises(CatalogError, match="refuses"), catalog.writing() as tx:
+
+    def break_off(tx: Transaction) -> None:
         tx.land(make_index(), make_landing(make_index()))
         catalog._statements.change.run(tx._connection, wrong)
+
+    with pytest.raises(CatalogError, match="refuses"):
+        catalog.write(break_off)
     with pytest.raises(CatalogUnavailable, match="no such table"), catalog.writing() as tx:
         Repeated(text("SELECT * FROM absent")).run(tx._connection, {})
     assert not list(catalog.all_instances())
