@@ -178,6 +178,20 @@ def test_attributes_of_series_are_those_that_its_instances_agree_on(door: Door) 
         assert not {"00081070", "00104000"} & set(found)
 
 
+@pytest.mark.clause("10.6.3", "8.3.4.1")
+def test_instances_tell_in_which_syntax_they_were_received_and_are_found_by_it(door: Door) -> None:
+    for recipe in (CT, RECIPES[1], RECIPES[6]):
+        (found,) = door.get(f"/instances?SOPInstanceUID={recipe.sop_uid}").json()
+        assert found["00083002"] == {"vr": "UI", "Value": [recipe.transfer_syntax]}
+        name = door.get(instance(recipe), f"application/dicom; transfer-syntax={recipe.transfer_syntax}")
+        assert name.status_code == 200
+    baseline = RECIPES[6]
+    for key in ("AvailableTransferSyntaxUID", "00083002"):
+        uids = _uids(door, f"{study(baseline)}/instances?{key}={baseline.transfer_syntax}", "00080018")
+        assert uids == [baseline.sop_uid]
+        assert not _uids(door, f"{study(baseline)}/instances?{key}={CT.transfer_syntax}", "00080018")
+
+
 @pytest.mark.clause("8.3.4.4")
 def test_results_come_page_by_page_and_more_are_announced(door: Door) -> None:
     everything = _uids(door, f"{study(CT)}/instances", "00080018")

@@ -293,6 +293,11 @@ def test_only_what_all_instances_agree_on_is_returned(headers: tuple[str, int]) 
     query = identifier("IMAGE", StudyInstanceUID=data.uid("study", 1), ImageComments="1.1", Rows="", SOPInstanceUID="")
     ((ds,), _) = find(headers, query)
     assert (ds.ImageComments, ds.Rows) == ("1.1", 32)
+    query.AvailableTransferSyntaxUID = ""
+    ((ds,), _) = find(headers, query)
+    assert ds.AvailableTransferSyntaxUID in (EXPLICIT_LE, IMPLICIT_LE)
+    query.AvailableTransferSyntaxUID = "1.2.3"
+    assert find(headers, query)[0] == []
 
 
 def test_keys_that_are_not_supported_are_told_of(tmp_path: Path) -> None:

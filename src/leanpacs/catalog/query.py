@@ -36,6 +36,9 @@ _DEPTH: Final = MappingProxyType({"patient": 0, "study": 1, "series": 2, "instan
 LEVELS: Final[tuple[Level, ...]] = ("patient", "study", "series", "instance")
 _MULTI_VALUED: Final = frozenset({"ImageType"})
 _FROM_BELOW: Final = frozenset({"ModalitiesInStudy", "SOPClassesInStudy"})
+_FROM_ROW: Final = frozenset({"AvailableTransferSyntaxUID"})
+"""Not of the data set, but known of each instance: the one in which it was received."""
+_WORKED_OUT: Final = _FROM_BELOW | _FROM_ROW
 _DATE_TIME_PAIRS: Final = (
     ("StudyDate", "StudyTime"),
     ("PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime"),
@@ -83,7 +86,7 @@ def matchable(level: Level) -> Mapping[str, LevelAttribute]:
         {
             attribute.keyword: attribute
             for attribute in LEVEL_ATTRIBUTES
-            if _DEPTH[attribute.level] <= depth and (not attribute.computed or attribute.keyword in _FROM_BELOW)
+            if _DEPTH[attribute.level] <= depth and (not attribute.computed or attribute.keyword in _WORKED_OUT)
         }
     )
 

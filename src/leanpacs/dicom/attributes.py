@@ -112,6 +112,7 @@ LEVEL_ATTRIBUTES: Final[tuple[LevelAttribute, ...]] = (
     LevelAttribute("ImageType", 0x00080008, "CS", "instance", "image_type"),
     LevelAttribute("PhotometricInterpretation", 0x00280004, "CS", "instance", "photometric_interpretation"),
     LevelAttribute("InstanceAvailability", 0x00080056, "CS", "instance", "instance_availability", True),
+    LevelAttribute("AvailableTransferSyntaxUID", 0x00083002, "UI", "instance", "transfer_syntax", True),
     LevelAttribute("RetrieveURL", 0x00081190, "UR", "instance", "retrieve_url", True),
 )
 """All attributes of the four levels; attributes that hold at several levels stand once for each."""

@@ -100,6 +100,7 @@ def test_instance_result_has_what_the_path_leaves_open(archive: FakeArchive, cli
         "00080056",
         "00080201",
         "00081190",
+        "00083002",
         "0020000D",
         "0020000E",
         "00200013",

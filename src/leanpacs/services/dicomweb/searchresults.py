@@ -64,6 +64,7 @@ _ALWAYS: Final[Mapping[str, frozenset[str]]] = {
             "SOPClassUID",
             "SOPInstanceUID",
             "InstanceAvailability",
+            "AvailableTransferSyntaxUID",
             "TimezoneOffsetFromUTC",
             "RetrieveURL",
             "InstanceNumber",
@@ -116,6 +117,7 @@ _HELD_AS: Final[Mapping[str, Mapping[str, str]]] = {
         "series_uid": "held.series_uid",
         "sop_uid": "held.sop_uid",
         "sop_class": "held.sop_class",
+        "transfer_syntax": "held.transfer_syntax",
     },
 }
 """Where values are in a row, by level and field, when they are not among the attributes of their level."""

@@ -121,6 +121,8 @@ def _window(parameters: Mapping[str, str]) -> Window | None:
     given = [parameters.get("windowCenter"), parameters.get("windowWidth")]
     if given == [None, None]:
         return None
+    if None in given:
+        raise Problem(400, "windowCenter and windowWidth go together (9.5.1).")
     return rendered.window(",".join(text or "" for text in given))
 
 

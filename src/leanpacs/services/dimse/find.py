@@ -67,6 +67,7 @@ _HELD_AS: Final = MappingProxyType(
             "series_uid": "held.series_uid",
             "sop_uid": "held.sop_uid",
             "sop_class": "held.sop_class",
+            "transfer_syntax": "held.transfer_syntax",
         },
     }
 )
