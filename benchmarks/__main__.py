@@ -24,6 +24,7 @@ from benchmarks import (
     retrieving,
     size,
     transcode,
+    wire,
 )
 from benchmarks.load import DATA_VARIABLE, be_quiet, default_sources, make_load, read_load
 from benchmarks.report import Sheet, update_page, write_results
@@ -117,6 +118,11 @@ def run_line(arguments: argparse.Namespace) -> None:
     _report(arguments, "line", line.record(ways), [line.sheet(ways)])
 
 
+def run_wire(arguments: argparse.Namespace) -> None:
+    lines = wire.measure(_sources(arguments), arguments.out / "wire", os.cpu_count() or 1, console=console)
+    _report(arguments, "wire", wire.record(lines), [wire.sheet(lines)])
+
+
 def run_lifecycle(arguments: argparse.Namespace) -> None:
     work = arguments.out / "lifecycle"
     planned = lifecycle.plan_large(arguments.planned, work, console=console)
@@ -137,6 +143,7 @@ BENCHMARKS: Final[dict[str, Callable[[argparse.Namespace], None]]] = {
     "memory": run_memory,
     "transcode": run_transcode,
     "line": run_line,
+    "wire": run_wire,
     "ingest": run_ingest,
     "delivery": run_delivery,
     "catalog": run_catalog,
