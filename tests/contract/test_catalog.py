@@ -307,6 +307,10 @@ def test_searches_of_every_kind(catalog: Catalog) -> None:
     ]
     for texts, studies in cases:
         assert numbers(catalog.find_studies(make_query("study", **texts))) == studies, texts
+    for texts, studies in cases:  # the same shapes again, with limits
+        query = Query("study", make_query("study", **texts).filters, limit=5)
+        assert numbers(catalog.find_studies(query)) == studies, texts
+        assert numbers(catalog.find_studies(replace(query, offset=1, limit=1))) == studies[1:2], texts
     fuzzy = Query("study", make_query("study", PatientName="jor mul").filters, fuzzy=True)
     assert numbers(catalog.find_studies(fuzzy)) == [2]
     assert numbers(catalog.find_series(make_query("series", SeriesNumber="3", Modality="C?"))) == [1]

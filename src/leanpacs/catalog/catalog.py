@@ -66,6 +66,7 @@ from leanpacs.catalog.statements import Statements
 from leanpacs.catalog.summary import backlog, summary
 from leanpacs.catalog.traffic import Volume, sum_traffic
 from leanpacs.catalog.transaction import Transaction
+from leanpacs.catalog.views import ConnectionView, View
 from leanpacs.errors import CatalogConflict
 from leanpacs.refs import HOT, BlobRef, Digest, Tier
 
@@ -185,23 +186,33 @@ class Catalog:
 
     def find_studies(self, query: Query) -> list[StudyRow]:
         """Studies that match. Raises `InvalidQuery` for keys and values that cannot be matched."""
-        with self._database.reading() as connection:
-            return search.find_studies(connection, query, self._ranks)
+        with self._searching() as view:
+            return search.find_studies(view, query, self._ranks)
 
     def find_series(self, query: Query) -> list[SeriesRow]:
         """Series that match; raises as `find_studies` does."""
-        with self._database.reading() as connection:
-            return search.find_series(connection, query, self._ranks)
+        with self._searching() as view:
+            return search.find_series(view, query, self._ranks)
 
     def find_instances(self, query: Query) -> list[FoundInstance]:
         """Instances that match; raises as `find_studies` does."""
-        with self._database.reading() as connection:
-            return search.find_instances(connection, query, self._ranks)
+        with self._searching() as view:
+            return search.find_instances(view, query, self._ranks)
 
     def newest_studies(self, number: int) -> list[StudyRow]:
         """The studies that began to arrive last, newest first."""
+        with self._searching() as view:
+            return search.find_studies(view, Query("study", limit=number), newest_first=True)
+
+    @contextmanager
+    def _searching(self) -> Iterator[View]:
+        """One state; where it has to be looked how available instances are, seen by a connection of the toolkit."""
+        if not self._ranks:
+            with self._database.viewing() as view:
+                yield view
+            return
         with self._database.reading() as connection:
-            return search.find_studies(connection, Query("study", limit=number), newest_first=True)
+            yield ConnectionView(connection)
 
     # -- instances and their forms
 

@@ -21,6 +21,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.pool import StaticPool
 
 from leanpacs.catalog.prepared import Repeated
+from leanpacs.catalog.views import ConnectionView, Readers, View
 from leanpacs.errors import CatalogConflict, CatalogError, CatalogUnavailable, ConfigError
 
 if TYPE_CHECKING:
@@ -138,6 +139,8 @@ class Database:
         self._lock: WriterLock | None = None
         if self.dialect == "sqlite":
             self._lock = WriterLock(None if self.in_memory else Path(f"{url.database}.lock"))
+        is_file = self.dialect == "sqlite" and not self.in_memory
+        self._file_readers = Readers(self._engine, _KEPT_CONNECTIONS) if is_file else None
         # A database in memory has one connection, so readers wait for the writer, or look over its shoulder.
         self._single = threading.RLock()
         self._shared: Connection | None = None
@@ -162,7 +165,19 @@ class Database:
             with self.reading() as connection:
                 return connection.execute(prepared.statement, parameters).all()
         with self._translated():
+            if self._file_readers is not None:
+                return self._file_readers.rows(prepared, parameters)
             return prepared.run(self._engine, parameters)
+
+    @contextmanager
+    def viewing(self) -> Iterator[View]:
+        """Several prepared queries of one committed state, as :meth:`reading`."""
+        if self._file_readers is None:
+            with self.reading() as connection:
+                yield ConnectionView(connection)
+            return
+        with self._translated(), self._file_readers.view() as view:
+            yield view
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
@@ -237,6 +252,8 @@ class Database:
         """Close all connections."""
         if self._writer is not None:
             self._writer.close()
+        if self._file_readers is not None:
+            self._file_readers.close()
         self._engine.dispose()
         if self._lock is not None:
             self._lock.close()

@@ -28,6 +28,13 @@ class _Compiled:
     text: str
     names: tuple[str, ...] | None
     """Of the parameters in their order; None where the driver takes them by name."""
+    values: Mapping[str, Any]
+    """Of the parameters that the statement brings with it."""
+
+    def given(self, parameters: Mapping[str, Any]) -> Any:
+        """Parameters as the driver takes them."""
+        all_of_them = {**self.values, **parameters} if self.values else parameters
+        return all_of_them if self.names is None else [all_of_them[name] for name in self.names]
 
 
 class Prepared:
@@ -36,7 +43,7 @@ class Prepared:
     Parameters
     ----------
     statement : Select
-        With named parameters.
+        With named parameters, or values that are always the same.
     """
 
     def __init__(self, statement: Select[Any]) -> None:
@@ -53,36 +60,49 @@ class Prepared:
         sqlalchemy.exc.DBAPIError
             As the toolkit does.
         """
-        known = self._compiled.get(engine.dialect.name) or self._compile(engine)
-        given = parameters if known.names is None else [parameters[name] for name in known.names]
-        driver = engine.dialect.loaded_dbapi
         connection = engine.raw_connection()
         try:
+            return self.run_on(connection, engine.dialect, parameters)
+        except exc.DBAPIError as error:
+            connection.invalidate(error.orig if isinstance(error.orig, Exception) else None)
+            raise
+        finally:
+            connection.close()
+
+    def run_on(self, connection: Any, dialect: Dialect, parameters: Mapping[str, Any]) -> list[Sequence[Any]]:
+        """All rows, by a connection of the driver.
+
+        Raises
+        ------
+        sqlalchemy.exc.DBAPIError
+            As the toolkit does.
+        """
+        known = self._compiled.get(dialect.name) or self._compile(dialect)
+        driver = dialect.loaded_dbapi
+        try:
             cursor = connection.cursor()
-            cursor.execute(known.text, given)
+            cursor.execute(known.text, known.given(parameters))
             rows = list(cursor.fetchall())
             columns = cursor.description
         except driver.Error as error:
-            connection.invalidate(error)
             raise exc.DBAPIError.instance(
-                known.text, None, error, driver.Error, hide_parameters=True, dialect=engine.dialect
+                known.text, None, error, driver.Error, hide_parameters=True, dialect=dialect
             ) from error
-        finally:
-            connection.close()
-        converters = self._converters.get(engine.dialect.name)
+        converters = self._converters.get(dialect.name)
         if converters is None:
-            converters = self._found_converters(engine, [column[1] for column in columns or ()])
+            converters = self._found_converters(dialect, [column[1] for column in columns or ()])
         return [_converted(row, converters) for row in rows] if converters else rows
 
-    def _compile(self, engine: Engine) -> _Compiled:
-        compiled = self.statement.compile(dialect=engine.dialect)
+    def _compile(self, dialect: Dialect) -> _Compiled:
+        compiled = self.statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
         names = tuple(compiled.positiontup) if compiled.positional and compiled.positiontup is not None else None
+        values = {name: value for name, value in compiled.params.items() if value is not None}
         with self._lock:
-            return self._compiled.setdefault(engine.dialect.name, _Compiled(str(compiled), names))
+            return self._compiled.setdefault(dialect.name, _Compiled(str(compiled), names, values))
 
-    def _found_converters(self, engine: Engine, types: Sequence[Any]) -> _Converters:
+    def _found_converters(self, dialect: Dialect, types: Sequence[Any]) -> _Converters:
         """What makes values of what the driver gives, which says of which type each column is."""
-        dialect, found = engine.dialect, []
+        found = []
         for place, (column, given) in enumerate(zip(self.statement.selected_columns, types, strict=True)):
             convert = column.type.dialect_impl(dialect).result_processor(dialect, given)
             if convert is not None:

@@ -34,11 +34,11 @@ from leanpacs.errors import InvalidQuery
 _TABLES: Final = MappingProxyType({"patient": studies, "study": studies, "series": series, "instance": instances})
 _DEPTH: Final = MappingProxyType({"patient": 0, "study": 1, "series": 2, "instance": 3})
 LEVELS: Final[tuple[Level, ...]] = ("patient", "study", "series", "instance")
-_MULTI_VALUED: Final = frozenset({"ImageType"})
-_FROM_BELOW: Final = frozenset({"ModalitiesInStudy", "SOPClassesInStudy"})
+MULTI_VALUED: Final = frozenset({"ImageType"})
+FROM_BELOW: Final = frozenset({"ModalitiesInStudy", "SOPClassesInStudy"})
 _FROM_ROW: Final = frozenset({"AvailableTransferSyntaxUID"})
 """Not of the data set, but known of each instance: the one in which it was received."""
-_WORKED_OUT: Final = _FROM_BELOW | _FROM_ROW
+WORKED_OUT: Final = FROM_BELOW | _FROM_ROW
 _DATE_TIME_PAIRS: Final = (
     ("StudyDate", "StudyTime"),
     ("PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime"),
@@ -86,7 +86,7 @@ def matchable(level: Level) -> Mapping[str, LevelAttribute]:
         {
             attribute.keyword: attribute
             for attribute in LEVEL_ATTRIBUTES
-            if _DEPTH[attribute.level] <= depth and (not attribute.computed or attribute.keyword in _WORKED_OUT)
+            if _DEPTH[attribute.level] <= depth and (not attribute.computed or attribute.keyword in WORKED_OUT)
         }
     )
 
@@ -115,7 +115,7 @@ def conditions(query: Query, dialect: str) -> list[ColumnElement[bool]]:
 
 
 def _condition(attribute: LevelAttribute, match: Match, query: Query, dialect: str) -> ColumnElement[bool]:
-    if attribute.keyword in _FROM_BELOW:
+    if attribute.keyword in FROM_BELOW:
         return _in_study(attribute.keyword, match, dialect)
     column = _TABLES[attribute.level].c[attribute.field]
     if attribute.field in PERSON_NAMES and match != AnyOf(("",)):
@@ -128,7 +128,7 @@ def _condition(attribute: LevelAttribute, match: Match, query: Query, dialect: s
 
 
 def _text(column: Column[str], keyword: str, match: Match, dialect: str) -> ColumnElement[bool]:
-    if keyword in _MULTI_VALUED and match != AnyOf(("",)):
+    if keyword in MULTI_VALUED and match != AnyOf(("",)):
         padded = literal("\\") + column + "\\"
         patterns = match.values if isinstance(match, AnyOf) else _patterns(match, keyword)
         return or_(*(engine.like(dialect, padded, f"*\\{pattern}\\*") for pattern in patterns))

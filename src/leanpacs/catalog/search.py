@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import cache
 from types import MappingProxyType
 from typing import Any, Final
 
-from sqlalchemy import BindParameter, Connection, Select, bindparam, func, select
+from sqlalchemy import Connection, Select, bindparam, func, select
 
 from leanpacs.catalog.lookup import INSTANCE_COLUMNS, LEVELS, instance_row
+from leanpacs.catalog.prepared import Prepared
 from leanpacs.catalog.query import Query, conditions
 from leanpacs.catalog.restores import Level, availability
 from leanpacs.catalog.rows import AVAILABILITY, FoundInstance, PatientRow, SeriesRow, StudyRow
 from leanpacs.catalog.schema import instances, patients, series, studies
+from leanpacs.catalog.shapes import prepared
 from leanpacs.catalog.statements import INSTANCE, PATIENT, SERIES, STUDY
+from leanpacs.catalog.views import ConnectionView, View
 from leanpacs.dicom.attributes import (
     InstanceAttributes,
     PatientAttributes,
@@ -23,7 +27,7 @@ from leanpacs.dicom.attributes import (
 )
 from leanpacs.refs import Tier
 
-_CHUNK: Final = 500
+_CHUNK: Final = 512
 _WORST: Final = len(AVAILABILITY) - 1
 NO_RANKS: Final[Mapping[Tier, int]] = MappingProxyType({})
 
@@ -31,22 +35,35 @@ _ABOVE: Final = tuple(studies.c[name] for name in (*PATIENT, *STUDY))
 _OF_SERIES: Final = tuple(series.c[name] for name in SERIES)
 _OF_INSTANCE: Final = tuple(instances.c[name] for name in INSTANCE)
 
-_STUDIES: Final = select(studies.c.id, studies.c.study_uid, studies.c.received_at, *_ABOVE)
-_SERIES: Final = select(
-    series.c.id, studies.c.study_uid, series.c.series_uid, series.c.received_at, *_ABOVE, *_OF_SERIES
-).join_from(series, studies)
-_KEYS: Final[BindParameter[Any]] = bindparam("keys", expanding=True)
-_SERIES_OF_STUDIES: Final = select(
-    series.c.study_key,
-    series.c.modality,
-    select(func.count()).where(instances.c.series_key == series.c.id).correlate(series).scalar_subquery(),
-).where(series.c.study_key.in_(_KEYS))
-_COUNTS: Final = (
-    select(instances.c.series_key, func.count())
-    .where(instances.c.series_key.in_(_KEYS))
-    .group_by(instances.c.series_key)
+_STUDIES: Final = select(studies.c.id, studies.c.study_uid, studies.c.received_at, *_ABOVE).order_by(studies.c.id)
+_NEWEST: Final = _STUDIES.order_by(None).order_by(studies.c.id.desc())
+_SERIES: Final = (
+    select(series.c.id, studies.c.study_uid, series.c.series_uid, series.c.received_at, *_ABOVE, *_OF_SERIES)
+    .join_from(series, studies)
+    .order_by(series.c.id)
 )
-_INSTANCES: Final = select(*INSTANCE_COLUMNS, *_ABOVE, *_OF_SERIES, *_OF_INSTANCE).select_from(LEVELS)
+_INSTANCES: Final = (
+    select(*INSTANCE_COLUMNS, *_ABOVE, *_OF_SERIES, *_OF_INSTANCE).select_from(LEVELS).order_by(instances.c.id)
+)
+
+
+@cache
+def _series_of_studies(count: int) -> Prepared:
+    """Modality and number of instances of the series of so many studies."""
+    number = select(func.count()).where(instances.c.series_key == series.c.id).correlate(series).scalar_subquery()
+    statement = select(series.c.study_key, series.c.modality, number)
+    return Prepared(statement.where(series.c.study_key.in_(_keys(count))))
+
+
+@cache
+def _counts_of_series(count: int) -> Prepared:
+    """Number of instances of each of so many series."""
+    statement = select(instances.c.series_key, func.count()).where(instances.c.series_key.in_(_keys(count)))
+    return Prepared(statement.group_by(instances.c.series_key))
+
+
+def _keys(count: int) -> list[Any]:
+    return [bindparam(f"key{number}", type_=studies.c.id.type) for number in range(count)]
 
 
 def find_patients(connection: Connection, query: Query) -> list[PatientRow]:
@@ -60,24 +77,23 @@ def find_patients(connection: Connection, query: Query) -> list[PatientRow]:
 
 
 def find_studies(
-    connection: Connection, query: Query, ranks: Mapping[Tier, int] = NO_RANKS, *, newest_first: bool = False
+    view: View, query: Query, ranks: Mapping[Tier, int] = NO_RANKS, *, newest_first: bool = False
 ) -> list[StudyRow]:
     """Studies that match, with their modalities and numbers of series and instances.
 
     ``ranks`` tell how available each tier is (indices of `AVAILABILITY`); without any, all counts as available.
     """
-    order = studies.c.id.desc() if newest_first else studies.c.id
-    rows = connection.execute(_page(_STUDIES.order_by(order), query, connection)).all()
-    below = _series_of(connection, [row[0] for row in rows])
-    told = _availability(connection, "study", [row[0] for row in rows], ranks)
+    rows = view.rows(*prepared(_NEWEST if newest_first else _STUDIES, query, view.dialect))
+    below = _series_of(view, [row[0] for row in rows])
+    told = _availability(view, "study", [row[0] for row in rows], ranks)
     return [_study(row, below[row[0]], told[row[0]]) for row in rows]
 
 
-def find_series(connection: Connection, query: Query, ranks: Mapping[Tier, int] = NO_RANKS) -> list[SeriesRow]:
+def find_series(view: View, query: Query, ranks: Mapping[Tier, int] = NO_RANKS) -> list[SeriesRow]:
     """Series that match, with their number of instances."""
-    rows = connection.execute(_page(_SERIES.order_by(series.c.id), query, connection)).all()
-    counts = _counts(connection, [row[0] for row in rows])
-    told = _availability(connection, "series", [row[0] for row in rows], ranks)
+    rows = view.rows(*prepared(_SERIES, query, view.dialect))
+    counts = _counts(view, [row[0] for row in rows])
+    told = _availability(view, "series", [row[0] for row in rows], ranks)
     return [
         SeriesRow(
             study_uid,
@@ -92,12 +108,11 @@ def find_series(connection: Connection, query: Query, ranks: Mapping[Tier, int] 
     ]
 
 
-def find_instances(connection: Connection, query: Query, ranks: Mapping[Tier, int] = NO_RANKS) -> list[FoundInstance]:
+def find_instances(view: View, query: Query, ranks: Mapping[Tier, int] = NO_RANKS) -> list[FoundInstance]:
     """Instances that match."""
     at = len(INSTANCE_COLUMNS)
-    ordered = _INSTANCES.order_by(instances.c.id)
-    rows = connection.execute(_page(ordered, query, connection)).all()
-    told = _availability(connection, "instance", [row[0] for row in rows], ranks)
+    rows = view.rows(*prepared(_INSTANCES, query, view.dialect))
+    told = _availability(view, "instance", [row[0] for row in rows], ranks)
     return [
         FoundInstance(
             instance_row(row[:at]),
@@ -110,18 +125,12 @@ def find_instances(connection: Connection, query: Query, ranks: Mapping[Tier, in
     ]
 
 
-def _availability(
-    connection: Connection, level: Level, keys: Sequence[int], ranks: Mapping[Tier, int]
-) -> Mapping[int, str]:
-    """How available what is below each key is."""
-    if not ranks:
+def _availability(view: View, level: Level, keys: Sequence[int], ranks: Mapping[Tier, int]) -> Mapping[int, str]:
+    """How available what is below each key is; where that has to be looked for, by a connection of the toolkit."""
+    if not (ranks and isinstance(view, ConnectionView)):
         return dict.fromkeys(keys, AVAILABILITY[0])
-    found = availability(connection, level, keys, ranks)
+    found = availability(view.connection, level, keys, ranks)
     return {key: AVAILABILITY[min(found.get(key, _WORST), _WORST)] for key in keys}
-
-
-def _page(statement: Select[Any], query: Query, connection: Connection) -> Select[Any]:
-    return _limited(statement.where(*conditions(query, connection.dialect.name)), query)
 
 
 def _limited(statement: Select[Any], query: Query) -> Select[Any]:
@@ -159,19 +168,25 @@ def _held(connection: Connection, patient_keys: list[int]) -> dict[int, tuple[in
     return found
 
 
-def _series_of(connection: Connection, study_keys: list[int]) -> dict[int, list[tuple[str, int]]]:
+def _series_of(view: View, study_keys: list[int]) -> dict[int, list[tuple[str, int]]]:
     """Modality and number of instances of each series, by study."""
     found: dict[int, list[tuple[str, int]]] = defaultdict(list)
     for start in range(0, len(study_keys), _CHUNK):
-        keys = study_keys[start : start + _CHUNK]
-        for key, modality, count in connection.execute(_SERIES_OF_STUDIES, {"keys": keys}):
+        keys = _some(study_keys[start : start + _CHUNK])
+        for key, modality, count in view.rows(_series_of_studies(len(keys)), keys):
             found[key].append((modality, count))
     return found
 
 
-def _counts(connection: Connection, series_keys: list[int]) -> dict[int, int]:
+def _counts(view: View, series_keys: list[int]) -> dict[int, int]:
     found: dict[int, int] = {}
     for start in range(0, len(series_keys), _CHUNK):
-        rows = connection.execute(_COUNTS, {"keys": series_keys[start : start + _CHUNK]})
-        found.update((key, count) for key, count in rows)
+        keys = _some(series_keys[start : start + _CHUNK])
+        found.update((key, count) for key, count in view.rows(_counts_of_series(len(keys)), keys))
     return found
+
+
+def _some(keys: list[int]) -> dict[str, int]:
+    """Parameters of one of a few statements: the last key fills up their number to a power of two."""
+    number = 1 << (len(keys) - 1).bit_length()
+    return {f"key{place}": keys[min(place, len(keys) - 1)] for place in range(number)}

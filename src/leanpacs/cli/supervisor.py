@@ -15,6 +15,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from multiprocessing import get_context
@@ -91,6 +92,7 @@ class Supervisor:
         ):
             share_metrics(settings.storage.data / "run" / "metrics")
             self._handle_signals()
+            os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # doors and workers do no linear algebra
             self._sockets = {"dimse": dimse, "http": http}
             self._settings = _with_ports(settings, dimse, http)
             for kind, count in self._plan():
@@ -128,7 +130,8 @@ class Supervisor:
                     f"ready: http={self._scheme()}://{_address(http)}/ "
                     f"dimse={_address(dimse)} ae={self._settings.dimse.ae_title}"
                 )
-            self._watch()
+            with self._warming(archive):
+                self._watch()
         finally:
             self._stop.set()
             self._close_doors()
@@ -148,6 +151,15 @@ class Supervisor:
         counting = doors.ledger(self._settings, archive, Metrics())
         with counting.running(self._settings.traffic.flush_seconds):
             doors.dispatcher(self._settings, archive, counting).run(self._stop)
+
+    def _warming(self, archive: Archive) -> AbstractContextManager[None]:
+        """Make metadata ready here, where nobody waits for the interpreter to answer a request."""
+        delivery = self._settings.delivery
+        if not (delivery.ready_metadata and delivery.cache_bytes > 0):
+            return nullcontext()
+        from leanpacs.services.dicomweb.warming import Warmer
+
+        return Warmer(archive, lock=archive.cache_folder / "warming.lock").running()
 
     def _start_restoring(self, archive: Archive) -> list[threading.Thread]:
         """A thread that brings back what is wanted from archive classes, where there is one."""

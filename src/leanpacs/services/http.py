@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -29,7 +28,6 @@ from leanpacs.services.dicomweb import media
 from leanpacs.services.dicomweb.app import DicomWeb, DicomWebOptions
 from leanpacs.services.dicomweb.dictionary import DictionaryMiddleware
 from leanpacs.services.dicomweb.problems import answer_http_error, answer_known_error, problem_response
-from leanpacs.services.dicomweb.warming import Warmer
 from leanpacs.services.figures import Figures, gauges
 from leanpacs.services.operations import OPERATION, Guard, Operation, Right, openapi, routes
 from leanpacs.services.origin import origin
@@ -113,8 +111,6 @@ class HttpOptions:
         Address of the DIMSE door, for the page; '' when there is none.
     ae_title : str
         AE title of the DIMSE door, for the page.
-    ready_metadata : bool
-        Make metadata of what has arrived before anybody asks.
     viewer : ViewerOptions, optional
         A viewer for browsers.
     server : ServerOptions
@@ -132,7 +128,6 @@ class HttpOptions:
     storing_threads: int = 8
     dimse_address: str = ""
     ae_title: str = ""
-    ready_metadata: bool = True
     viewer: ui.ViewerOptions | None = None
     server: ServerOptions = field(default_factory=ServerOptions)
     cors_origins: tuple[str, ...] = ()
@@ -170,12 +165,7 @@ def serve(
         How fast lines are, where that is known beforehand.
     """
     app = create_app(archive, options, metrics=metrics, ledger=ledger, links=links)
-    with (
-        Warmer(archive, lock=archive.cache_folder / "warming.lock").running()
-        if options.ready_metadata
-        else nullcontext()
-    ):
-        server.serve(listener, app, stop, options.server)
+    server.serve(listener, app, stop, options.server)
 
 
 def create_app(
@@ -222,7 +212,8 @@ def create_app(
     state = _State(archive, figures, reading, metrics)
     admin = Admin(archive, storing, figures, options.destinations)
     viewer = ui.viewer_operations(options.viewer) if options.viewer else []
-    operations = [*_own(page, state), *admin.operations(), *dicomweb.operations(), *viewer]
+    # Paths are tried in this order: what is asked for most comes first.
+    operations = [*dicomweb.operations(), *_own(page, state), *admin.operations(), *viewer]
     description = _Description(operations, options.dicomweb.public_url)
     operations.append(description.operation())
     app = Starlette(

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +27,8 @@ from leanpacs.transcode.target import NATIVE_ENCODINGS, Target
 
 _HARMLESS: Final = frozenset({uids.ENCAPSULATED_UNCOMPRESSED, uids.DEFLATED_FRAME})
 """Forms of a frame that need no image codec, so that no worker process has to be put at risk for them."""
+_QUICK_PIXELS: Final = 2 << 20
+"""Pictures of no more are made sooner than a worker process is handed the frame, and take little memory."""
 _SOP_CLASS: Final = (0x00080016, 0x00020002)
 _SOP_INSTANCE: Final = (0x00080018, 0x00020003)
 _SOURCE_AE: Final = (0x00020016,)
@@ -183,8 +186,16 @@ class Transcoder:
         pixels = SourcePixels(source, target.transfer_syntax)
         layout = source.layout
         encoding = Encoding(layout.implicit_vr, layout.little_endian)
-        rendered: bytes = self._call(render, pixels.task(number, target), source.head(), encoding, view)
+        task = pixels.task(number, target)
+        call = render if self._is_quick(task, view) else partial(self._call, render)
+        rendered: bytes = call(task, source.head(), encoding, view)
         return rendered
+
+    def _is_quick(self, task: FrameTask, view: View) -> bool:
+        """Whether a picture is made here: no foreign code stream is decoded, and neither frame nor picture is large."""
+        port = view.viewport
+        pixels = task.spec.rows * task.spec.columns if port is None else port.width * port.height
+        return task.source in {None, *self._in_process} and max(pixels, task.spec.frame_bits // 16) <= _QUICK_PIXELS
 
     def _pieces(self, source: OpenInstance, target: Target, account: Account) -> Iterator[bytes]:
         assembly = Assembly(source, target, account, self._call)

@@ -240,10 +240,9 @@ class Maker:
             yield from made.pieces
 
     def prepare(self) -> None:
-        """Import what is needed, here and in workers: for one who asks, and one ahead of him."""
+        """Start workers, which takes half a second: for one who asks, and one ahead of him."""
         from leanpacs.transcode import rendering
 
-        self.transcoder()
         if self._workers is not None:
             for _ in range(_PREPARED):
                 self._workers.submit(rendering.warm_up)

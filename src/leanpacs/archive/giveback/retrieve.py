@@ -99,8 +99,13 @@ class Retriever:
         self._foresight.close()
         self.lookahead.close()
 
-    def prepare(self) -> None:
-        """Get ready, in a thread, to give back more than bytes: who asks for metadata will soon look at images."""
+    def prepare(self, instance: InstanceRow) -> None:
+        """Get ready for one who asks for anything of an instance, and will soon look at its series.
+
+        Code streams as they were received are decoded in worker processes, which are started here, in a thread.
+        """
+        if self._preparing is None or not syntax_of(instance.transfer_syntax).encapsulated:
+            return
         with self._lock:
             thread, self._preparing = self._preparing, None
         if thread is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 DICOM: Final = "application/dicom"
@@ -20,6 +21,7 @@ OCTETS: Final = "application/octet-stream"
 ANY_SYNTAX: Final = "*"
 
 _LARGEST_ACCEPT: Final = 100
+_LONGEST_KNOWN: Final = 1024
 _NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PARAMETER: Final = re.compile(rf'\s*;\s*({_NAME})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;,"]*))')
 _MEDIA_TYPE: Final = re.compile(rf"\s*({_NAME}/{_NAME})")
@@ -81,6 +83,10 @@ def parse_accept(text: str) -> list[MediaRange]:
 
     What is not understood is passed over, as are ranges of quality 0.
     """
+    return list(_ranges_of(text) if len(text) > _LONGEST_KNOWN else _known_ranges(text))
+
+
+def _ranges_of(text: str) -> tuple[MediaRange, ...]:
     ranges: list[MediaRange] = []
     position = 0
     while position < len(text) and len(ranges) < _LARGEST_ACCEPT:
@@ -88,7 +94,11 @@ def parse_accept(text: str) -> list[MediaRange]:
         if found is not None and (accepted := _range_of(found[0])) is not None:
             ranges.append(accepted)
         position = _next_item(text, found[1] if found else position)
-    return sorted(ranges, key=lambda accepted: -accepted.quality)
+    return tuple(sorted(ranges, key=lambda accepted: -accepted.quality))
+
+
+_known_ranges: Final = lru_cache(maxsize=256)(_ranges_of)
+"""A client says the same each time."""
 
 
 def with_syntax(name: str, uid: str) -> str:
