@@ -28,6 +28,9 @@ class Digest:
         if len(self.raw) != 32:
             raise ValueError(f"a SHA-256 digest has 32 bytes, not {len(self.raw)}")
 
+    def __hash__(self) -> int:
+        return hash(self.raw)
+
     @classmethod
     def of(cls, data: bytes | bytearray | memoryview) -> Self:
         """Digest of ``data``."""

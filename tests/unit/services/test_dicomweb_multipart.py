@@ -13,8 +13,8 @@ from leanpacs.services.dicomweb.multipart import BodyPart, body, body_length, ev
 def test_evened_chunks_are_the_same_bytes(chunks: list[bytes], size: int) -> None:
     found = list(evened(iter(chunks), size))
     assert b"".join(found) == b"".join(chunks)
-    assert all(len(chunk) == size for chunk in found[:-1])
-    assert all(0 < len(chunk) <= size for chunk in found)
+    assert all(size <= len(chunk) < 2 * size for chunk in found[:-1])
+    assert all(0 < len(chunk) < max(2 * size, 2) for chunk in found)
 
 
 def _chunks(closed: list[str], name: str) -> Iterator[bytes]:
@@ -46,7 +46,9 @@ def test_parts_are_opened_one_by_one_and_closed() -> None:
 def test_body_that_is_given_up_closes_the_part_at_hand() -> None:
     closed: list[str] = []
     pieces = evened(body(iter([BodyPart("a/b", _chunks(closed, "one"))]), "B"), 4)
-    assert b"".join(next(pieces) for _ in range(7)).endswith(b"\r\n\r\nab")
+    given = b""
+    while b"\r\n\r\nab" not in given:
+        given += next(pieces)
     pieces.close()
     assert closed == ["one"]
 

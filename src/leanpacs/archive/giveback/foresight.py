@@ -14,7 +14,6 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from leanpacs.errors import LeanPACSError
@@ -31,12 +30,16 @@ _LONGEST_STEP: Final = 8
 _FAR: Final = 32
 """Who goes further than that has gone elsewhere."""
 _MOST_TRAILS: Final = 64
+_PLANNED: Final = 4 * MOST_AHEAD
 _SERIES_SECONDS: Final = 30.0
 _LOOKED_UP: Final = 32
 """Instances of which is looked up together where they are held."""
 
 Plan = Callable[["InstanceRow", int], Callable[[], object] | None]
 """What makes the frame with this number of an instance, or the instance; None where it is kept already."""
+
+_Place = tuple[int, int]
+"""Key of an instance, and number of a frame."""
 
 
 @dataclass(slots=True)
@@ -45,11 +48,14 @@ class Trail:
 
     positions: deque[int] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
     looked_up: frozenset[int] = frozenset()
+    planned: deque[_Place] = field(default_factory=lambda: deque(maxlen=_PLANNED))
+    """What is at hand, or has been begun: it need not be looked at again."""
 
     def went_to(self, position: int) -> None:
         """Remember where the reader is."""
         if self.positions and abs(position - self.positions[-1]) > _FAR:
             self.positions.clear()
+            self.planned.clear()
         if position not in self.positions:
             self.positions.append(position)
 
@@ -109,7 +115,8 @@ class Foresight:
         self._trails: OrderedDict[Hashable, Trail] = OrderedDict()
         self._orders: OrderedDict[int, _Order] = OrderedDict()
         self._last: Hashable = None
-        self._next: deque[Callable[[], object]] = deque()
+        self._next: OrderedDict[_Place, Callable[[], object]] = OrderedDict()
+        self._next_trail = Trail()
         self._threads: list[threading.Thread] = []
         self._stopped = False
 
@@ -164,12 +171,11 @@ class Foresight:
                 if self._stopped:
                     return
                 seen = self._waiting.popitem() if self._waiting else None
-                make = None if seen else self._next.popleft()
             try:
                 if seen is not None:
                     self._look_ahead(*seen)
-                elif make is not None and not is_busy():
-                    make()
+                else:
+                    self._make_next()
             except LeanPACSError as error:  # who asks for it will be told
                 _log.debug("nothing is made ahead: %s", error, extra={"action": "foresee"})
             except Exception:  # noqa: BLE001 -- a fault here must not end what only saves time
@@ -182,10 +188,34 @@ class Foresight:
             for one in seen:
                 trail.went_to(one.number if one.has_frames else self._position(one.instance))
             count = min(MOST_AHEAD, self._room_bytes // last.size_bytes)
-            found = [last.plan(instance, number) for instance, number in self._ahead(trail, last, count)]
+            with self._changed:
+                waiting = self._next.copy() if trail is self._next_trail else {}
+            found: OrderedDict[_Place, Callable[[], object]] = OrderedDict()
+            for instance, number in self._ahead(trail, last, count):
+                place = instance.id, number
+                if place in trail.planned:
+                    continue
+                make = waiting.get(place) or last.plan(instance, number)
+                if make is None:
+                    trail.planned.append(place)
+                else:
+                    found[place] = make
+            with self._changed:
+                self._next = OrderedDict((place, make) for place, make in found.items() if place not in trail.planned)
+                self._next_trail = trail
+                self._changed.notify_all()
+
+    def _make_next(self) -> None:
+        """Make what will be asked for first; leave it all when the machine has other things to do."""
+        is_left = is_busy()
         with self._changed:
-            self._next = deque(make for make in found if make is not None)
-            self._changed.notify_all()
+            if is_left:
+                self._next.clear()
+            if not self._next:
+                return
+            place, make = self._next.popitem(last=False)
+            self._next_trail.planned.append(place)
+        make()
 
     def _ahead(self, trail: Trail, last: _Seen, count: int) -> list[tuple[InstanceRow, int]]:
         """The next ``count`` instances and frames."""
@@ -239,7 +269,13 @@ def _recent(trails: OrderedDict[Hashable, Trail], key: Hashable, make: Callable[
 def is_busy() -> bool:
     """Whether more wants to run now than there are cores and two, the thread that asks included (proc(5))."""
     try:
-        running = Path("/proc/loadavg").read_text(encoding="ascii").split()[3].partition("/")[0]
+        file = os.open("/proc/loadavg", os.O_RDONLY)  # this often, a file object takes too long
+    except OSError:
+        return False
+    try:
+        running = os.read(file, 128).split()[3].partition(b"/")[0]
     except (OSError, IndexError):
         return False
+    finally:
+        os.close(file)
     return int(running) > (os.cpu_count() or 1) + 2

@@ -83,6 +83,10 @@ class Kept:
         """Whether something is kept, or being made."""
         return key in self._making or self._memory.get(key) is not None or self._disk.has(key)
 
+    def at_hand(self, key: str) -> bool:
+        """Whether something is in memory."""
+        return self._memory.get(key) is not None
+
     def put(self, key: str, data: bytes, seconds: float) -> None:
         """Keep what took ``seconds`` to make."""
         self._memory.put(key, data)

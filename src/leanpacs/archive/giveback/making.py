@@ -155,6 +155,11 @@ class Maker:
             return None
         return partial(self.received, instance) if is_received else partial(self._kept, self._cache, instance, wanted)
 
+    def is_at_hand(self, instance: InstanceRow, wanted: str) -> bool:
+        """Whether an instance only needs to be taken from memory."""
+        kind = RECEIVED if wanted == instance.transfer_syntax else wanted
+        return self._cache is not None and self._cache.at_hand(_cache_key(instance, 0, kind))
+
     def picture_ahead(self, instance: InstanceRow, number: int, view: View) -> Callable[[], object] | None:
         """As :meth:`frame_ahead`, for a picture."""
         if self._cache is None or self._cache.has(_cache_key(instance, number, repr(view))):

@@ -175,7 +175,9 @@ class Retriever:
 
     def soon(self, instance: InstanceRow, transfer_syntax: str, make: Callable[[], Part10]) -> Callable[[], Part10]:
         """Begin what gives an instance in a transfer syntax, unless that is only read; call the result to have it."""
-        if self._maker.is_held(instance, transfer_syntax) and syntax_of(transfer_syntax).encapsulated:
+        if syntax_of(transfer_syntax).encapsulated and self._maker.is_held(instance, transfer_syntax):
+            return make
+        if self._maker.is_at_hand(instance, transfer_syntax):
             return make
         return self.lookahead.begin(instance.data_set_length, make)
 

@@ -8,7 +8,7 @@ PS3.18 10.4.1.1.6 (frames), PS3.18 10.4.1.1.5 (bulk data), PS3.18 8.7.3.3 (bulk 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -28,7 +28,7 @@ from leanpacs.services.dicomweb.choosing import Chooser
 from leanpacs.services.dicomweb.multipart import BodyPart
 from leanpacs.services.dicomweb.problems import Problem
 from leanpacs.services.dicomweb.ranges import cut, wanted_range
-from leanpacs.services.dicomweb.streaming import ChunkedResponse, whole
+from leanpacs.services.dicomweb.streaming import ChunkedResponse, afterwards, whole
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -105,13 +105,15 @@ async def frames(request: Request, source: Source, numbers: Sequence[int]) -> Re
 
 async def _frames(request: Request, source: Source, begun: _Begun, numbers: Sequence[int]) -> Response:
     form = begun.form
-    if not form.multipart:
-        return await begun.single(request, source, len(begun.first))
-    parts = (
-        BodyPart(_content_type(form), iter([data]), f"{source.url}/frames/{number}", len(data))
-        for number, data in zip(numbers, begun.data(), strict=True)
-    )
-    return await begun.multipart(request, source, parts)
+    if form.multipart:
+        parts = (
+            BodyPart(_content_type(form), iter([data]), f"{source.url}/frames/{number}", len(data))
+            for number, data in zip(numbers, begun.data(), strict=True)
+        )
+        answer = await begun.multipart(request, source, parts)
+    else:
+        answer = await begun.single(request, source, len(begun.first))
+    return answer if begun.follow is None else afterwards(answer, begun.follow)
 
 
 async def bulk_data(request: Request, source: Source, path: str) -> Response:
@@ -220,6 +222,8 @@ class _Begun:
     first: bytes
     others: Iterator[FrameBytes]
     has_ranges: bool = True
+    follow: Callable[[], object] | None = None
+    """What is to be called when the answer has gone, so that the next ones are at hand."""
 
     def data(self) -> Iterator[bytes]:
         try:
@@ -301,9 +305,9 @@ async def _begin(
                 raise  # then it is not the sender's code stream that does not decode, but ours
             reason = str(error)
         else:
-            if len(numbers) == 1:
-                source.retriever.follow_frame(source.row, numbers[0], syntax, effort)
-            return _Begun(form, etag, first.data, found, has_ranges=not effort)
+            alone = len(numbers) == 1
+            follow = partial(source.retriever.follow_frame, source.row, numbers[0], syntax, effort) if alone else None
+            return _Begun(form, etag, first.data, found, has_ranges=not effort, follow=follow)
     raise Problem(
         406,
         f"{reason}. The instance was received in {source.row.transfer_syntax}; frames come as they are with "

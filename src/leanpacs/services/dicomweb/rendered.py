@@ -11,13 +11,14 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from leanpacs.errors import FrameNotFound, UnsupportedTransferSyntax
 from leanpacs.services.dicomweb import caching, media, multipart
 from leanpacs.services.dicomweb.multipart import BodyPart
 from leanpacs.services.dicomweb.problems import Problem
-from leanpacs.services.dicomweb.streaming import ChunkedResponse, whole
+from leanpacs.services.dicomweb.streaming import ChunkedResponse, afterwards, whole
 from leanpacs.transcode.annotating import KINDS
 from leanpacs.transcode.colour import OWN, SPACES
 from leanpacs.transcode.pictures import PROFILED, WRITERS, animated
@@ -122,9 +123,9 @@ async def images(
         return unchanged
     headers = caching.fields(etag) | _warning(ignored)
     if not is_multipart:
-        retriever.follow_picture(shown[0].row, shown[0].number, view)
         image = await threads.run(_image, retriever, shown[0], view)
-        return whole(request, image, headers, view.media_type)
+        answer = whole(request, image, headers, view.media_type)
+        return afterwards(answer, partial(retriever.follow_picture, shown[0].row, shown[0].number, view))
     boundary = multipart.new_boundary()
     return await ChunkedResponse(
         multipart.body(_parts(shown, retriever, view), boundary),

@@ -1,22 +1,25 @@
 """Bodies that threads make while the event loop sends them.
 
-The archive is synchronous. Each chunk is made in a thread only when the one before has been handed to the
-server, so a slow client costs no thread and at most one chunk of memory.
+The archive is synchronous. Each chunk is made in a thread while the one before is handed to the server, so a slow
+client costs no thread and at most two chunks of memory.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Final, Self
 
 import anyio
+from starlette.background import BackgroundTask
 from starlette.responses import Response
 
 from leanpacs.services.dicomweb.multipart import close, evened
 
 if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+    from anyio.streams.memory import MemoryObjectSendStream
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
@@ -31,6 +34,16 @@ def whole(request: Request, body: bytes, headers: Mapping[str, str], media_type:
     """Return an answer whose body is at hand; to HEAD without it."""
     fields = {**headers, "content-length": str(len(body))}
     return Response(b"" if request.method == "HEAD" else body, headers=fields, media_type=media_type)
+
+
+def afterwards(response: Response, call: Callable[[], object]) -> Response:
+    """Return the answer, after which ``call`` is to be made, when it has been sent; it must not take long."""
+
+    async def called() -> None:
+        call()
+
+    response.background = BackgroundTask(called)
+    return response
 
 
 class ChunkedResponse(Response):
@@ -104,11 +117,16 @@ class ChunkedResponse(Response):
         """Send the answer (ASGI)."""
         if self._is_whole:
             await self._send_whole(send)
-            return
+        else:
+            await self._send_chunks(receive, send)
+        if self.background is not None:
+            await self.background()
+
+    async def _send_chunks(self, receive: Receive, send: Send) -> None:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._watch, receive, tasks.cancel_scope)
-                await self._send(send)
+                await self._send(send, tasks)
                 tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:  # the group has one member: what `_send` raised
             raise group.exceptions[0] from None
@@ -127,11 +145,21 @@ class ChunkedResponse(Response):
             pass
         scope.cancel()
 
-    async def _send(self, send: Send) -> None:
+    async def _send(self, send: Send, tasks: TaskGroup) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        while self._send_body and (chunk := await self._threads.run(self._next)):
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        if self._send_body:
+            giving, taking = anyio.create_memory_object_stream[bytes](0)
+            tasks.start_soon(self._make, giving)
+            async with taking:
+                async for chunk in taking:
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _make(self, giving: MemoryObjectSendStream[bytes]) -> None:
+        """Make each chunk while the one before it is sent."""
+        async with giving:
+            while chunk := await self._threads.run(self._next):
+                await giving.send(chunk)
 
     async def _finish(self) -> None:
         with anyio.CancelScope(shield=True):

@@ -24,7 +24,7 @@ from leanpacs.services.dicomweb.multipart import BodyPart
 from leanpacs.services.dicomweb.nativexml import native_xml
 from leanpacs.services.dicomweb.problems import Problem
 from leanpacs.services.dicomweb.ranges import cut, wanted_range
-from leanpacs.services.dicomweb.streaming import ChunkedResponse, whole
+from leanpacs.services.dicomweb.streaming import ChunkedResponse, afterwards, whole
 from leanpacs.services.dicomweb.urls import Urls
 
 if TYPE_CHECKING:
@@ -97,6 +97,9 @@ async def instances(
     else:
         status = 200 if len(found) == len(rows) else 206
         answer = await _multipart(request, found, retriever, threads, urls, etag, status)
+    if alone:
+        row, form = found[0]
+        afterwards(answer, partial(retriever.follow_instance, row, form.transfer_syntax))
     chooser.explain(answer)
     return answer
 
@@ -172,7 +175,6 @@ async def _single(
     threads: Threads,
     etag: str,
 ) -> Response:
-    retriever.follow_instance(row, form.transfer_syntax)
     part = await threads.run(_open, retriever, row, form, alone=True)
     chunks, length, headers = part.chunks, part.length, caching.fields(etag)
     span = wanted_range(request, length, etag)
@@ -205,7 +207,6 @@ async def _multipart(
     alone = len(found) == 1
     if alone:
         row, form = found[0]
-        retriever.follow_instance(row, form.transfer_syntax)
         opened = await threads.run(_open, retriever, row, form, alone=True)
         part = _as_body_part(row, opened, urls)
         length = multipart.body_length(part, boundary)
