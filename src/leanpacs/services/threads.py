@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
 import anyio
-import anyio.to_thread
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -23,14 +24,25 @@ class Threads:
     """
 
     def __init__(self, count: int) -> None:
-        self._limiter = anyio.CapacityLimiter(count)
+        # Half of what anyio's threads take, which look after much that is not needed here.
+        self._executor = ThreadPoolExecutor(count, thread_name_prefix="archive")
         self._current = threading.local()
 
     async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run ``call`` in a thread and wait for what it returns; right here within :meth:`whole`."""
+        """Run ``call`` in a thread and wait for what it returns; right here within :meth:`whole`.
+
+        Who is cancelled meanwhile waits nevertheless: nothing that it uses is taken away from a thread.
+        """
         if getattr(self._current, "is_ours", False):
             return call(*args, **kwargs)
-        return await anyio.to_thread.run_sync(lambda: call(*args, **kwargs), limiter=self._limiter)
+        running = self._executor.submit(call, *args, **kwargs)
+        try:
+            return await asyncio.wrap_future(running)
+        except asyncio.CancelledError:
+            if not running.cancelled():
+                with anyio.CancelScope(shield=True):
+                    await asyncio.wait([asyncio.wrap_future(running)])
+            raise
 
     async def whole(self, begin: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine that awaits nothing but :meth:`run` from its beginning to its end in one thread.

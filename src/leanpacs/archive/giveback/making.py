@@ -112,7 +112,12 @@ class Maker:
         return rebuilt[: manifest.preface], rebuilt[manifest.preface :]
 
     def _rebuilt(self, instance: InstanceRow) -> bytes:
-        return self._holdings.work_on(instance, None, lambda opened: b"".join([opened.preface(), *opened.data_set()]))
+        def whole(opened: OpenInstance) -> bytes:
+            if isinstance(opened, SettledInstance):
+                return opened.received()
+            return b"".join([opened.preface(), *opened.data_set()])
+
+        return self._holdings.work_on(instance, None, whole)
 
     def _kept(self, cache: Kept, instance: InstanceRow, wanted: str) -> bytes:
         """UID of the transfer syntax that it comes in, a zero byte, and the data set."""

@@ -76,6 +76,10 @@ class SettledInstance:
         """See `OpenInstance`."""
         return self._packed.data_set(self.head())
 
+    def received(self) -> bytes:
+        """Preamble, file meta and data set as received, in memory."""
+        return self._packed.received(self._start())
+
     def head(self) -> bytes:
         """See `OpenInstance`."""
         return self._start()[self._packed.manifest.preface :]

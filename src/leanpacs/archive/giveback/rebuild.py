@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import BinaryIO
 
 from leanpacs.archive.manifest import AS_RECEIVED, HEAD, MANIFEST, SKELETON, TAIL, Form, Manifest
@@ -118,6 +119,10 @@ class PackedInstance:
         file.write(self.preface() if is_whole else self.start())
         for piece in self._decoded(None if is_whole else b""):
             file.write(piece)
+
+    def received(self, start: bytes) -> bytes:
+        """Preamble, file meta and data set as received; ``start`` is :meth:`start`."""
+        return b"".join([start, *islice(self._decoded(b""), 1, None)])
 
     def _decoded(self, head: bytes | None = None) -> Iterator[bytes | memoryview]:
         match self.manifest.form:
