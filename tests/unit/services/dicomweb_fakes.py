@@ -77,7 +77,7 @@ class FakeRetriever:
     def soon(self, row: InstanceRow, _transfer_syntax: str, make: Callable[[], Part10]) -> Callable[[], Part10]:
         return make
 
-    def prepare(self, _instance: InstanceRow) -> None:
+    def prepare(self, _rows: Sequence[InstanceRow]) -> None:
         pass
 
     def follow_instance(self, row: InstanceRow, transfer_syntax: str) -> None:

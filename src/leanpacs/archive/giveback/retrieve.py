@@ -99,12 +99,14 @@ class Retriever:
         self._foresight.close()
         self.lookahead.close()
 
-    def prepare(self, instance: InstanceRow) -> None:
-        """Get ready for one who asks for anything of an instance, and will soon look at its series.
+    def prepare(self, instances: Iterable[InstanceRow]) -> None:
+        """Get ready for one who asks for anything of these, and will soon look at them.
 
         Code streams as they were received are decoded in worker processes, which are started here, in a thread.
         """
-        if self._preparing is None or not syntax_of(instance.transfer_syntax).encapsulated:
+        if self._preparing is None:
+            return
+        if not any(syntax_of(uid).encapsulated for uid in {row.transfer_syntax for row in instances}):
             return
         with self._lock:
             thread, self._preparing = self._preparing, None

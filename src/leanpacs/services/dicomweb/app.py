@@ -238,7 +238,7 @@ class DicomWeb:
         )
         if not rows:
             raise InstanceNotFound(uids.get("instance") or uids.get("series") or uids["study"])
-        self._archive.retriever.prepare(rows[0])
+        self._archive.retriever.prepare(rows)
         cargo = cargo_of(request.scope)
         cargo.modality, cargo.study_uid = rows[0].modality, rows[0].study_uid
         return rows
