@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 from sqlalchemy import URL
 
 import postgres_server
+from commands import logging_as_before
 from s3_server import S3Server, weed
 
 settings.register_profile(
@@ -31,6 +32,13 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         if name.startswith("LEANPACS_") and not name.startswith(_READ_BY_TESTS):
             monkeypatch.delenv(name)
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _clean_logging() -> Iterator[None]:
+    """Take away what a command sets up for the process that it runs in."""
+    with logging_as_before():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import data
+from commands import run
 
 AT_ONCE = """
 name = "at once"
@@ -26,15 +23,6 @@ RECIPES = [
     data.Recipe(modality="SR", series=3, instance=6, kind="none"),
     data.Recipe(modality="US", series=4, instance=7, transfer_syntax=data.RLE),
 ]
-
-
-def run(*arguments: object, expect: int = 0) -> Any:
-    """Run ``leanpacs``; what it printed, parsed when it is JSON."""
-    command = [sys.executable, "-m", "leanpacs", *map(str, arguments)]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    assert finished.returncode == expect, finished.stdout + finished.stderr
-    assert "Traceback" not in finished.stderr
-    return json.loads(finished.stdout) if "--json" in arguments else finished.stdout + finished.stderr
 
 
 @pytest.fixture

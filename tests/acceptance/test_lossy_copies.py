@@ -9,7 +9,7 @@ import numpy as np
 import pydicom
 
 import data
-from acceptance.test_lifecycle_command import run
+from commands import run
 
 POLICY = """
 name = "lossy"
@@ -115,6 +115,16 @@ def test_a_rule_makes_lossy_copies_once_and_originals_stay(tmp_path: Path) -> No
     assert "lossy already" in str(run("policy", "explain", lossy_already, *here, "--json")["lossy_copies"])
     rows = run("lifecycle", "status", *here, "--json")["done"]
     assert sum(row["bytes_after"] for row in rows if row["rule"] == "CT small") > 0
+
+    for form in ("landed", "settled"):  # what a copy was made of is found again, whatever form the copy is in
+        for path in archive.glob("catalog.sqlite*"):
+            path.rename(tmp_path / f"{form} {path.name}")
+        run("rebuild-catalog", "--data", archive, "--json")
+        told = run("policy", "explain", uid, *here, "--json")
+        assert told["lossy_copies"] == {"JPEG2000 ratio=12": f"made: {ct[0].SOPInstanceUID}"}
+        # What was tried and of no use is tried once more; copies that are there are not made again.
+        assert tasks(run("lifecycle", "run", *here, "--json")) == {("derive JPEGXL distance=1.5", "kept"): 1}
+    assert exported(archive, tmp_path / "rebuilt") == held
 
     run("delete", "--instance", uid, "--yes", "--data", archive)
     assert ct[0].SOPInstanceUID not in exported(archive, tmp_path / "without")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import data
-from acceptance.test_lifecycle_command import run
+from commands import run
 
 CONFIG = """
 [lifecycle]

@@ -11,14 +11,16 @@ from enum import StrEnum
 from pathlib import Path
 
 from leanpacs.archive.archive import Archive
+from leanpacs.archive.care import kinship
+from leanpacs.archive.care.kinship import Kinship
 from leanpacs.archive.giveback.opened import open_pack
 from leanpacs.archive.giveback.rebuild import PackedInstance
 from leanpacs.archive.giveback.seriespack import SeriesPack, is_series_pack
-from leanpacs.archive.intake.ingest import Incoming, Outcome
+from leanpacs.archive.intake.ingest import Door, Incoming, Outcome
 from leanpacs.archive.manifest import Form, Manifest
 from leanpacs.archive.settle.gathering import forms_of
 from leanpacs.archive.settle.representing import represent
-from leanpacs.catalog import Arrival, DuplicateInstance, InstanceRow, NewRepresentation
+from leanpacs.catalog import DERIVED, Arrival, DuplicateInstance, InstanceRow, NewRepresentation
 from leanpacs.dicom.attributes import InstanceIndex, index
 from leanpacs.errors import BeingRestored, LeanPACSError, VerificationError
 from leanpacs.refs import BlobRef, Digest
@@ -54,8 +56,9 @@ def rebuild_catalog(archive: Archive, report: Callable[[Finding], None]) -> None
     """Take every blob of the store into an empty catalog. Packs come first: they are proven.
 
     Every pack is decoded and compared with the digest in its manifest. A second blob of an instance that is known
-    already stays where it is, unnamed, and is reported.
+    already stays where it is, unnamed, and is reported. Lossy copies are tied to their originals again.
     """
+    copies: list[Kinship] = []
     dictionaries = load_all(archive.store)
     files: list[tuple[BlobStore, BlobStat]] = []
     for store in archive.stores:
@@ -67,22 +70,29 @@ def rebuild_catalog(archive: Archive, report: Callable[[Finding], None]) -> None
                 report(Finding(blob.digest, Rescued.ASLEEP, str(error)))
                 continue
             if is_pack:
-                report(_rescue_pack(archive, store, blob, dictionaries))
+                report(_rescue_pack(archive, store, blob, dictionaries, copies))
             else:
                 files.append((store, blob))
     for store, blob in files:
-        report(_rescue_file(archive, store, blob))
+        report(_rescue_file(archive, store, blob, copies))
+    kinship.note(archive.catalog, copies)
 
 
 def _is_pack(store: BlobStore, blob: BlobStat) -> bool:
     return blob.size_bytes >= len(ZIP_MAGIC) and store.read(blob.digest, 0, len(ZIP_MAGIC)) == ZIP_MAGIC
 
 
-def _rescue_pack(archive: Archive, store: BlobStore, blob: BlobStat, dictionaries: Sequence[Dictionary]) -> Finding:
+def _rescue_pack(
+    archive: Archive,
+    store: BlobStore,
+    blob: BlobStat,
+    dictionaries: Sequence[Dictionary],
+    copies: list[Kinship],
+) -> Finding:
     """Take in what a pack holds; it counts as needed if any of its instances was not known yet."""
     known = ""
     try:
-        read = list(_read_pack(archive, store, blob, dictionaries))
+        read = list(_read_pack(archive, store, blob, dictionaries, copies))
         for found, arrival, new in read:
             try:
                 with archive.catalog.writing() as transaction:
@@ -111,22 +121,31 @@ _Read = tuple[InstanceIndex, Arrival, NewRepresentation]
 
 
 def _read_pack(
-    archive: Archive, store: BlobStore, blob: BlobStat, dictionaries: Sequence[Dictionary]
+    archive: Archive,
+    store: BlobStore,
+    blob: BlobStat,
+    dictionaries: Sequence[Dictionary],
+    copies: list[Kinship],
 ) -> Iterator[_Read]:
-    """The instances of a pack, each decoded and compared."""
+    """The instances of a pack, each decoded and compared; lossy ``copies`` among them are added to those."""
     ref = BlobRef(store.tier, blob.digest, blob.size_bytes)
     with store.open(blob.digest) as file:
         if is_series_pack(file):
             pack = SeriesPack(file)
             for member, form in zip(pack, forms_of(pack, ref), strict=True):
-                found, arrival, _ = _read_packed(archive, store, ref, member, dictionaries)
+                found, arrival, _ = _read_packed(archive, store, ref, member, dictionaries, copies)
                 yield found, arrival, form
         else:
-            yield _read_packed(archive, store, ref, PackedInstance(file, dictionaries), dictionaries)
+            yield _read_packed(archive, store, ref, PackedInstance(file, dictionaries), dictionaries, copies)
 
 
 def _read_packed(
-    archive: Archive, store: BlobStore, blob: BlobRef, packed: PackedInstance, dictionaries: Sequence[Dictionary]
+    archive: Archive,
+    store: BlobStore,
+    blob: BlobRef,
+    packed: PackedInstance,
+    dictionaries: Sequence[Dictionary],
+    copies: list[Kinship],
 ) -> _Read:
     limit = archive.settings.ingest.largest_inflated_bytes
     manifest = packed.manifest
@@ -137,6 +156,8 @@ def _read_packed(
         layout = opened.layout
         found = index(layout, manifest.digest, sop_class=manifest.sop_class, sop_uid=_named(manifest))
         head_bytes = manifest.preface + len(opened.head()) + len(opened.tail())
+        if manifest.received.door == DERIVED and (found_kinship := kinship.of_instance(opened)):
+            copies.append(found_kinship)
     pixel_bytes = packed.pixel_bytes()
     if manifest.form is Form.WHOLE and layout.pixel is not None:
         pixel_bytes = layout.pixel.length
@@ -168,13 +189,19 @@ def _named(manifest: Manifest) -> str:
     return "" if "SOPInstanceUID" in manifest.assigned else manifest.sop_uid
 
 
-def _rescue_file(archive: Archive, store: BlobStore, blob: BlobStat) -> Finding:
+def _rescue_file(archive: Archive, store: BlobStore, blob: BlobStat, copies: list[Kinship]) -> Finding:
     """Land a file again: it had landed and was not settled, or was in quarantine."""
     handle, name = tempfile.mkstemp(dir=archive.spool_folder)
-    with os.fdopen(handle, "wb") as copy:
+    with os.fdopen(handle, "wb") as file:
         for piece in store.chunks(blob.digest):
-            copy.write(piece)
-    receipt = archive.land(Incoming(Path(name), "rebuild-catalog", "import", name=blob.digest.hex))
+            file.write(piece)
+    copy = kinship.of_file(Path(name))
+    if copy is not None and copy.is_proven(archive.catalog):
+        copies.append(copy)
+        door: Door = "derived"
+    else:
+        door = "import"
+    receipt = archive.land(Incoming(Path(name), "rebuild-catalog", door, name=blob.digest.hex))
     match receipt.outcome:
         case Outcome.STORED:
             return Finding(blob.digest, Rescued.LANDED)
