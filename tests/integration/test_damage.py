@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -13,10 +16,14 @@ import data
 from ageing import Clock, aged, given_back, inline, taken_in
 from leanpacs.archive.archive import Archive, open_archive
 from leanpacs.archive.care.secondlook import look_again
+from leanpacs.archive.giveback import making
 from leanpacs.catalog import RepresentationRow
+from leanpacs.codecs import registry
+from leanpacs.codecs.codec import DecodedFrame
 from leanpacs.codecs.second import second_decoders
 from leanpacs.config import Settings
 from leanpacs.dicom import uids
+from leanpacs.errors import DecodeError, StorageError, VerificationError
 from leanpacs.lifecycle.policy import Policy
 from leanpacs.lifecycle.runner import Lifecycle
 from leanpacs.services.figures import gauges
@@ -85,6 +92,32 @@ def test_a_frame_that_is_damaged_comes_from_another_copy_and_is_repaired(archive
         archive.store.check(form.blob.digest)
 
 
+@pytest.mark.parametrize("at_once_bytes", [0, 1 << 20], ids=["while it is sent", "before"])
+@pytest.mark.parametrize("syntax", [uids.JPEG_LS_LOSSLESS, uids.IMPLICIT_LE], ids=["passed on", "decoded"])
+def test_an_instance_that_is_damaged_goes_on_from_another_copy_or_breaks_off(
+    archive: Archive, tmp_path: Path, syntax: str, at_once_bytes: int
+) -> None:
+    taken_in(archive, [data.make_instance(replace(RECIPES[0], signed=False))])
+    aged(archive, policy(tier="hot", copies="warm"), Clock())
+    (instance,) = archive.catalog.all_instances()
+    (form,) = hot_forms(archive)
+    assert form.codec == "jpegls"
+    whole = b"".join(archive.retriever.part10(instance, syntax).chunks)
+    spoil(archive, form)
+    with mock.patch.object(making, "AT_ONCE_BYTES", at_once_bytes):
+        with open_archive(tmp_path / "archive", archive.settings) as fresh:
+            assert b"".join(fresh.retriever.part10(instance, syntax).chunks) == whole
+            assert [row.blob for row in fresh.catalog.ageing.damaged()] == [form.blob]
+        with archive.catalog.writing() as transaction:
+            (copy,) = [row for row in archive.catalog.representations(instance.id) if row.blob.tier == "warm"]
+            transaction.ageing.drop_form(instance.id, copy.id, 0, now=Clock()(), due_at=Clock()())
+        with open_archive(tmp_path / "archive", archive.settings) as fresh:
+            given = []
+            with pytest.raises((StorageError, DecodeError)):
+                given.extend(fresh.retriever.part10(instance, syntax).chunks)
+            assert len(b"".join(given)) < len(whole)
+
+
 def test_a_repair_waits_for_a_copy_in_an_archive_class(archive: Archive) -> None:
     clock = Clock()
     received = taken_in(archive, [data.make_instance(RECIPES[0])])
@@ -122,22 +155,55 @@ def test_what_is_deleted_out_of_a_series_pack_is_gone_after_its_grace(archive: A
     assert aged(archive, rules, clock).outcomes == {}
 
 
-@pytest.mark.skipif(not second_decoders(uids.JPEG_XL_LOSSLESS), reason="no second decoder of JPEG XL is installed")
-@pytest.mark.parametrize(
-    "recipe",
-    [
-        data.Recipe(modality="CT", signed=True, rows=64, columns=64),
-        data.Recipe(modality="US", samples=3, bits_allocated=8, bits_stored=8, rows=64, columns=64),
-        data.Recipe(modality="MG", content="stretched", rows=96, columns=64),
-    ],
-    ids=["signed", "colour", "few values"],
+SYNTAXES = {
+    "jpegxl": uids.JPEG_XL_LOSSLESS,
+    "jpegls": uids.JPEG_LS_LOSSLESS,
+    "jpeg2000": uids.JPEG_2000_LOSSLESS,
+    "htj2k": uids.HTJ2K_LOSSLESS,
+}
+"""By which transfer syntax others know the code streams of each codec."""
+SIGNED = data.Recipe(modality="CT", signed=True, rows=64, columns=64)
+COLOUR = data.Recipe(modality="US", samples=3, bits_allocated=8, bits_stored=8, rows=64, columns=64)
+FEW_VALUES = data.Recipe(modality="MG", content="stretched", rows=96, columns=64)
+RECEIVED_AS_RLE = data.Recipe(
+    modality="US", rows=256, columns=256, bits_allocated=8, bits_stored=8, transfer_syntax=data.RLE
 )
-def test_a_second_decoder_reads_what_is_held_in_a_form_of_our_own(archive: Archive, recipe: data.Recipe) -> None:
-    taken_in(archive, [data.make_instance(recipe)])
-    assert aged(archive, policy(preset="jpegxl:3"), Clock()).failed == 0
-    (instance,) = archive.catalog.all_instances()
-    (form,) = hot_forms(archive)
-    names = tuple(archive.store.kept_names())
-    look = look_again(archive.store, names, form.blob.digest, instance.sop_uid, instance.data_set_digest)
-    assert look.codec == "jpegxl"
+RECEIVED_AS_JPEG_LS = data.Recipe(modality="US", rows=64, columns=64, content="stretched", transfer_syntax=data.JPEG_LS)
+
+
+@pytest.mark.parametrize(
+    ("codec", "recipe"),
+    [
+        *((codec, recipe) for codec in SYNTAXES for recipe in (SIGNED, COLOUR)),
+        *(("jpegxl", recipe) for recipe in (FEW_VALUES, RECEIVED_AS_RLE, RECEIVED_AS_JPEG_LS)),
+    ],
+)
+def test_a_second_decoder_finds_a_sample_that_the_first_one_gets_wrong(
+    tmp_path: Path, codec: str, recipe: data.Recipe
+) -> None:
+    if not second_decoders(SYNTAXES[codec]):
+        pytest.skip(f"no second decoder of {codec} is installed")
+    settings = Settings(storage={"minimum_free_bytes": 0}, settle={"preset": codec})
+    with open_archive(tmp_path, settings) as archive:
+        taken_in(archive, [data.make_instance(recipe)])
+        (instance,) = archive.catalog.all_instances()
+        (form,) = hot_forms(archive)
+        names = tuple(archive.store.kept_names())
+        work = (archive.store, names, form.blob.digest, instance.sop_uid, instance.data_set_digest)
+        _finds_a_wrong_sample(work, codec)
+
+
+def _finds_a_wrong_sample(work: tuple[Any, ...], codec: str) -> None:
+    look = look_again(*work)
+    assert look.codec == codec
     assert look.decoder
+    right = registry.decode_received
+
+    def wrong(*arguments: Any) -> DecodedFrame:
+        decoded = right(*arguments)
+        samples = decoded.samples.copy()
+        samples.flat[samples.size // 3] ^= 1
+        return replace(decoded, samples=samples)
+
+    with mock.patch.object(registry, "decode_received", wrong), pytest.raises(VerificationError, match="other samples"):
+        look_again(*work)

@@ -8,10 +8,11 @@ import numpy as np
 
 from leanpacs.archive.giveback.passing import SYNTAX_OF, declared, syntax_of_held
 from leanpacs.archive.giveback.seriespack import packed_instance
-from leanpacs.archive.manifest import Form
+from leanpacs.archive.manifest import Form, Manifest
 from leanpacs.archive.settle.representing import codec_name
 from leanpacs.archive.settle.settling import dictionaries_of
 from leanpacs.codecs import registry
+from leanpacs.codecs.legacy import FROM_SAMPLES
 from leanpacs.codecs.second import second_decoders
 from leanpacs.dicom.frames import FrameSpec
 from leanpacs.errors import DecodeError, UnsupportedFrame, VerificationError
@@ -51,11 +52,12 @@ def look_again(
         if coding is None:
             return Look()
         syntax = SYNTAX_OF.get(coding.codec)
-        if syntax is None or packed.manifest.form is not Form.FRAMES:
+        step = -(-packed.manifest.frames // MOST_FRAMES)
+        chosen = [one for one in range(1, packed.manifest.frames + 1, step) if _holds_samples(packed.manifest, one)]
+        if syntax is None or not chosen:
             return Look("", codec_name(packed.manifest))
         is_plain = syntax_of_held(packed.manifest) != ""
-        step = -(-packed.manifest.frames // MOST_FRAMES)
-        streams = {number: packed.stream(number) for number in range(1, packed.manifest.frames + 1, step)}
+        streams = {number: packed.stream(number) for number in chosen}
         for decoder in second_decoders(syntax):
             try:
                 for number, stream in streams.items():
@@ -70,6 +72,13 @@ def look_again(
                 continue  # it does not decode such frames; the next one may
             return Look(decoder.library(), coding.codec)
     return Look("", coding.codec)
+
+
+def _holds_samples(manifest: Manifest, number: int) -> bool:
+    """Whether a frame is held as a code stream of its samples, which any decoder of the syntax reads."""
+    if manifest.form is Form.RECODED:
+        return manifest.recipes[number]["kind"] in FROM_SAMPLES
+    return manifest.form is Form.FRAMES
 
 
 def _as_held(codec: str, stream: bytes, spec: FrameSpec) -> FrameSpec:

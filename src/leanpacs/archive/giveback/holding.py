@@ -100,15 +100,22 @@ class Holdings:
         with ExitStack() as stack:
             yield self._enter(stack, instance, wanted)
 
-    def pieces(self, instance: InstanceRow, give: Callable[[OpenInstance], Iterator[bytes]]) -> Iterator[bytes]:
+    def pieces(
+        self,
+        instance: InstanceRow,
+        give: Callable[[OpenInstance], Iterator[bytes]],
+        wanted: str | None = None,
+        faults: tuple[type[Exception], ...] = (LeanPACSError, OSError),
+    ) -> Iterator[bytes]:
         """What ``give`` takes from an instance, and what is the same whichever form that is held in.
 
-        Where a form turns out to be damaged on the way, another one goes on from there; see :meth:`goes_on`.
+        Where one of these ``faults`` shows that a form is damaged, another one goes on from there; see
+        :meth:`goes_on`. Without another one the fault is raised: nobody takes what was given until then for all of it.
         """
         sent, has_begun, damaged = 0, False, Damaged()
         while True:
             with ExitStack() as stack:
-                opened = self._enter(stack, instance, None, damaged)
+                opened = self._enter(stack, instance, wanted, damaged)
                 skipped = 0
                 try:
                     for piece in give(opened):
@@ -119,7 +126,7 @@ class Holdings:
                             yield rest
                             sent += len(rest)
                     return
-                except (LeanPACSError, OSError) as error:
+                except faults as error:
                     if not self.goes_on(damaged, error):
                         raise
 

@@ -43,6 +43,8 @@ AT_ONCE_BYTES: Final = 4 << 20
 """What is no longer is read at once, so that nothing stays open while it is sent."""
 _PATIENT_EFFORT: Final = 5
 """From this effort on, frames take their time, so that some cores are left for those who wait for something quick."""
+_OF_THE_ARCHIVE: Final = (StorageError, DecodeError)
+"""What shows that a stored form is damaged; what was received damaged is told of as unsupported."""
 _PREPARED: Final = 2
 """Workers that are made ready when somebody begins to read."""
 
@@ -129,18 +131,46 @@ class Maker:
 
     def _passed(self, instance: InstanceRow, wanted: str, *, with_meta: bool) -> Part10 | None:
         """The instance around its code streams as they are held, where they are what is wanted."""
+        damaged = Damaged()
         with ExitStack() as stack:
-            opened = stack.enter_context(self._holdings.opened(instance, wanted))
+            opened = stack.enter_context(self._holdings.opened_but(instance, wanted, damaged))
             envelope = self.envelope(opened, wanted) if isinstance(opened, SettledInstance) else None
             if envelope is None or not isinstance(opened, SettledInstance):
                 return None
             meta = envelope.file_meta if with_meta else b""
-            streams = map(opened.stream, range(1, len(envelope.lengths) + 1))
+            length, open_longer = len(meta) + envelope.length, ExitStack()
+            streams = self._streams(instance, wanted, envelope, opened, open_longer, damaged)
             pieces = chain([meta], envelope.data_set(streams))
-            length = len(meta) + envelope.length
             if length <= AT_ONCE_BYTES:
-                return Part10(wanted, length, iter(list(pieces)))
-            return Part10(wanted, length, Held(pieces, stack.pop_all()))
+                with open_longer:
+                    return Part10(wanted, length, iter(list(pieces)))
+            open_longer.push(stack.pop_all())
+            return Part10(wanted, length, Held(pieces, open_longer))
+
+    def _streams(
+        self,
+        instance: InstanceRow,
+        wanted: str,
+        envelope: Envelope,
+        opened: SettledInstance,
+        stack: ExitStack,
+        damaged: Damaged,
+    ) -> Iterator[bytes]:
+        """All code streams of what is open; where it is damaged, those of another form that has the same envelope."""
+        for number in range(1, len(envelope.lengths) + 1):
+            while True:
+                try:
+                    stream = opened.stream(number)
+                except _OF_THE_ARCHIVE as error:
+                    if not self._holdings.goes_on(damaged, error):
+                        raise
+                    other = stack.enter_context(self._holdings.opened_but(instance, wanted, damaged))
+                    if not isinstance(other, SettledInstance) or self.envelope(other, wanted) != envelope:
+                        raise
+                    opened = other
+                    continue
+                yield stream
+                break
 
     def frame_ahead(
         self, instance: InstanceRow, number: int, wanted: str, effort: int = 0
@@ -241,6 +271,15 @@ class Maker:
             with told_as_unsupported(target.transfer_syntax, encapsulated=encapsulated):
                 return transcoder.file(opened, target) if with_meta else transcoder.data_set(opened, target)
 
+        def give(opened: OpenInstance) -> Iterator[bytes]:
+            made = make(opened)
+            with told_as_unsupported(target.transfer_syntax, encapsulated=encapsulated):
+                yield made.account.transfer_syntax.encode()
+                yield from made.pieces
+
+        if not syntax_of(wanted).encapsulated:  # native frames are the same whatever they are decoded from
+            yield from self._holdings.pieces(instance, give, wanted, _OF_THE_ARCHIVE)
+            return
         # Encapsulated frames are all written when this is made: damage shows in time for another copy to be taken.
         with (
             self._holdings.worked_on(instance, target.transfer_syntax, make) as made,
