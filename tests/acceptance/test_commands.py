@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
-from typing import Any
 
+import psutil
 import pytest
 
 import data
+from commands import run, run_installed
 from leanpacs.audit import AuditAction, AuditTrail
 
 RECIPES = [
@@ -21,15 +22,6 @@ RECIPES = [
     data.Recipe(modality="US", instance=4, series=4, seed=4, transfer_syntax=data.RLE),
     data.Recipe(modality="SR", instance=5, series=5, kind="none", transfer_syntax=data.DEFLATED_LE),
 ]
-
-
-def run(*arguments: object, expect: int = 0) -> Any:
-    """Run ``leanpacs`` with ``--json``; what it printed."""
-    command = [sys.executable, "-m", "leanpacs", *map(str, arguments)]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    assert finished.returncode == expect, finished.stdout + finished.stderr
-    assert "Traceback" not in finished.stderr
-    return json.loads(finished.stdout) if "--json" in arguments else finished.stdout + finished.stderr
 
 
 @pytest.fixture(scope="module")
@@ -56,35 +48,35 @@ def folder(tmp_path: Path, files: dict[str, bytes]) -> Path:
 
 def test_from_import_to_rebuilt_catalog(tmp_path: Path, folder: Path, files: dict[str, bytes]) -> None:
     archive = tmp_path / "archive"
-    imported = run("import", folder, "--data", archive, "--json")
+    imported = run_installed("import", folder, "--data", archive, "--json")
     assert imported["files"] == {"stored": 5, "quarantined": 1, "skipped": 1}
-    assert run("import", folder, "--data", archive, "--json")["files"] == {
+    assert run_installed("import", folder, "--data", archive, "--json")["files"] == {
         "duplicate": 5,
         "quarantined": 1,
         "skipped": 1,
     }
-    status = run("status", "--data", archive, "--json")
+    status = run_installed("status", "--data", archive, "--json")
     assert (status["total"]["instances"], status["backlog"]["instances"]) == (5, 0)
     assert {share["name"] for share in status["by_modality"]} == {"CT", "MR", "US", "SR"}
 
     assert exported(tmp_path / "out", archive) == files
-    verified = run("verify", "--data", archive, "--json")
+    verified = run_installed("verify", "--data", archive, "--json")
     assert (verified["problems"], verified["checked"]) == ([], 6)
 
-    (row,) = run("quarantine", "list", "--data", archive, "--json")
+    (row,) = run_installed("quarantine", "list", "--data", archive, "--json")
     assert row["name"].endswith("damaged.dcm")
-    run("quarantine", "retry", "--data", archive, "--json", expect=1)
-    run("quarantine", "drop", row["number"], "--data", archive)
-    assert run("quarantine", "list", "--data", archive, "--json") == []
+    run_installed("quarantine", "retry", "--data", archive, "--json", expect=1)
+    run_installed("quarantine", "drop", row["number"], "--data", archive)
+    assert run_installed("quarantine", "list", "--data", archive, "--json") == []
 
     gone = next(iter(files))
-    run("delete", "--instance", gone, "--yes", "--data", archive)
-    run("delete", "--instance", gone, "--yes", "--data", archive, expect=9)
+    run_installed("delete", "--instance", gone, "--yes", "--data", archive)
+    run_installed("delete", "--instance", gone, "--yes", "--data", archive, expect=9)
 
-    run("rebuild-catalog", "--data", archive, expect=3)
+    run_installed("rebuild-catalog", "--data", archive, expect=3)
     for path in archive.glob("catalog.sqlite*"):
         path.rename(tmp_path / path.name)
-    run("rebuild-catalog", "--data", archive, "--json")
+    run_installed("rebuild-catalog", "--data", archive, "--json")
     after = exported(tmp_path / "rebuilt", archive)
     written = [event for event in AuditTrail(archive / "audit").events() if event.action is AuditAction.EXPORT]
     assert sum(event.instances for event in written) == len(files) + len(after)
@@ -126,9 +118,29 @@ def test_dictionaries_are_trained_listed_and_needed(tmp_path: Path) -> None:
     assert len(listed) == 1 + trained["kept"]
 
 
-def test_wrong_use_says_what_to_do(tmp_path: Path) -> None:
-    assert "HOST:PORT" in run("serve", "--data", tmp_path, "--http", "nonsense", expect=3)
-    assert "no such" in run("import", tmp_path / "absent", "--data", tmp_path / "a", expect=1)
-    assert "not in this archive" in run(
+def test_wrong_use_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "HOST:PORT" in run_installed("serve", "--data", tmp_path, "--http", "nonsense", expect=3)
+    assert "no such" in run_installed("import", tmp_path / "absent", "--data", tmp_path / "a", expect=1)
+    assert "not in this archive" in run_installed(
         "export", "--data", tmp_path / "a", "--out", tmp_path, "--study", "1.2", expect=9
     )
+    (tmp_path / "no.pem").write_text("no certificate")
+    for name in ("CERTIFICATE", "KEY"):
+        monkeypatch.setenv(f"LEANPACS_DIMSE__TLS_{name}", str(tmp_path / "no.pem"))
+    assert "dimse.tls_certificate" in run_installed("serve", "--data", tmp_path, expect=3)
+
+
+def test_a_door_that_does_not_come_up_is_named(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "leanpacs", "serve", "--data", str(tmp_path / "archive")]
+    command += ["--http", "127.0.0.1:0", "--dimse", "127.0.0.1:0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        doors: list[psutil.Process] = []
+        while not doors:
+            assert server.poll() is None
+            time.sleep(0.05)
+            children = psutil.Process(server.pid).children()
+            doors = [one for one in children if any("spawn_main" in word for word in one.cmdline())]
+        doors[0].kill()
+        told, said = server.communicate(timeout=120)
+    assert (server.returncode, told) == (3, "")
+    assert "door = 'exit code -9': it did not start" in said

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ import pytest
 
 import data
 from ageing import Clock, given_back, taken_in
-from leanpacs.archive.archive import open_archive
+from deployment import SCHEDULER
+from leanpacs.archive.archive import Archive, open_archive
+from leanpacs.catalog import RepresentationRow
 from leanpacs.config import Settings
 from leanpacs.errors import ConfigError
-from leanpacs.lifecycle.executor import make_executor
 from leanpacs.lifecycle.policy import Policy
 from leanpacs.lifecycle.runner import Lifecycle
 
@@ -27,25 +28,15 @@ pytest.importorskip("distributed", reason="Dask is not installed: pip install 'l
 RECIPES = [data.Recipe(modality="CT", instance=n, seed=n, rows=96, columns=96, signed=True) for n in range(1, 25)]
 POLICY = Policy.model_validate({"name": "x", "rules": [{"name": "all", "then": {"preset": "jpegxl:7"}}]})
 
-SCHEDULER = """
-import asyncio, json, sys
-from distributed import Scheduler
-async def main():
-    async with Scheduler(host="127.0.0.1", port=0, dashboard=False) as scheduler:
-        print(json.dumps(scheduler.address), flush=True)
-        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
-asyncio.run(main())
-"""
 
-
-@pytest.fixture
-def scheduler() -> Iterator[str]:
-    """Address of a scheduler that lives for one test."""
-    command = [sys.executable, "-c", SCHEDULER]
+@contextmanager
+def running_scheduler(port: int = 0) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """A scheduler and its address."""
+    command = [sys.executable, "-c", SCHEDULER, str(port)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdout is not None
     try:
-        yield json.loads(process.stdout.readline())
+        yield process, json.loads(process.stdout.readline())
     finally:
         process.kill()
         process.wait()
@@ -54,12 +45,12 @@ def scheduler() -> Iterator[str]:
                 pipe.close()  # type: ignore[union-attr]
 
 
-@pytest.fixture
-def workers(scheduler: str) -> Iterator[list[subprocess.Popen[str]]]:
-    """Two workers, started by the installed command."""
+@contextmanager
+def running_workers(scheduler: str, number: int) -> Iterator[list[subprocess.Popen[str]]]:
+    """Workers, started by the installed command."""
     command = [sys.executable, "-m", "leanpacs", "worker", scheduler]
     started = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for _ in range(2)
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for _ in range(number)
     ]
     try:
         for worker in started:
@@ -86,10 +77,18 @@ def settings_for(scheduler: str) -> Settings:
     )
 
 
-def test_a_lost_worker_loses_no_work(tmp_path: Path, scheduler: str, workers: list[subprocess.Popen[str]]) -> None:
-    settings = settings_for(scheduler)
+def forms(archive: Archive) -> list[RepresentationRow]:
+    """All stored forms."""
+    return [form for one in archive.catalog.all_instances() for form in archive.catalog.representations(one.id)]
+
+
+def test_a_lost_worker_loses_no_work(tmp_path: Path) -> None:
     done = threading.Semaphore(0)
-    with open_archive(tmp_path, settings) as archive:
+    with (
+        running_scheduler() as (_, address),
+        running_workers(address, 2) as workers,
+        open_archive(tmp_path, settings_for(address)) as archive,
+    ):
         received = taken_in(archive, [data.make_instance(recipe) for recipe in RECIPES])
         lifecycle = Lifecycle(archive, POLICY, now=Clock())
         outcome: list[Any] = []
@@ -104,11 +103,42 @@ def test_a_lost_worker_loses_no_work(tmp_path: Path, scheduler: str, workers: li
         assert report.outcomes == {("recompress jpegxl:7", "done"): len(RECIPES)}
         assert given_back(archive) == received
         archive.deleter().sweep_orphans(Clock()())
-        forms = [form for one in archive.catalog.all_instances() for form in archive.catalog.representations(one.id)]
-        assert {form.codec for form in forms} == {"jpegxl"}
-        assert len(forms) == len(RECIPES)
+        assert [form.codec for form in forms(archive)] == ["jpegxl"] * len(RECIPES)
 
 
-def test_a_scheduler_that_does_not_answer_is_said_so() -> None:
-    with pytest.raises(ConfigError, match="does not answer"):
-        make_executor(Settings(executor={"kind": "dask", "address": "tcp://127.0.0.1:1"}))
+def test_a_lost_scheduler_ends_a_run_and_work_goes_on_with_the_next_one(tmp_path: Path) -> None:
+    done, clock = threading.Semaphore(0), Clock()
+    with ExitStack() as stack:
+        scheduler, address = stack.enter_context(running_scheduler())
+        stack.enter_context(running_workers(address, 1))
+        archive = stack.enter_context(open_archive(tmp_path, settings_for(address)))
+        received = taken_in(archive, [data.make_instance(recipe) for recipe in RECIPES])
+        lifecycle = Lifecycle(archive, POLICY, now=clock)
+        ended: list[str] = []
+
+        def run() -> None:
+            try:
+                lifecycle.run(told=lambda _: done.release())
+            except ConfigError as error:
+                ended.append(str(error))
+
+        running = threading.Thread(target=run)
+        running.start()
+        assert done.acquire(timeout=120)
+        scheduler.kill()
+        running.join(240)
+        assert not running.is_alive()
+        assert "does not answer any more" in ended[0]
+        assert given_back(archive) == received
+        assert sum(form.codec == "jpegxl" for form in forms(archive)) < len(received)
+
+        clock.turn_to(1)
+        with pytest.raises(ConfigError, match="does not answer:"):
+            lifecycle.run()
+
+        port = int(address.rpartition(":")[2])
+        stack.enter_context(running_scheduler(port))
+        stack.enter_context(running_workers(address, 1))
+        assert lifecycle.run().failed == 0
+        assert {form.codec for form in forms(archive)} == {"jpegxl"}
+        assert given_back(archive) == received

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
@@ -136,6 +137,34 @@ def test_a_catalog_that_goes_away_ends_a_run_and_the_next_one_goes_on_at_once(tm
         archive.deleter().sweep(clock() + timedelta(days=1))
         assert given_back(archive) == received
         is_at_rest(archive, clock() + timedelta(days=1))
+
+
+def test_a_lifecycle_goes_on_after_an_error_that_nobody_expected(
+    archive: Archive, caplog: pytest.LogCaptureFixture
+) -> None:
+    taken_in(archive, [data.make_instance(RECIPES[0])])
+    unexpected, stop = [ZeroDivisionError("nobody thought of it")], threading.Event()
+
+    def executor() -> tuple[Executor, int]:
+        if unexpected:
+            raise unexpected.pop()
+        return inline()
+
+    own = archive.settings.lifecycle.model_copy(update={"interval_seconds": 0.1})
+    settings = archive.settings.model_copy(update={"lifecycle": own})
+    lifecycle = Lifecycle(archive, DENSE, settings, executor=executor)
+    running = threading.Thread(target=lifecycle.run_for_ever, args=(stop,))
+    running.start()
+    (instance,) = archive.catalog.all_instances()
+    deadline = time.monotonic() + 60
+    while {form.codec for form in archive.catalog.representations(instance.id)} != {"jpegxl"}:
+        assert time.monotonic() < deadline, "it has not begun anew"
+        time.sleep(0.05)
+    stop.set()
+    running.join(60)
+    assert not running.is_alive()
+    assert not unexpected
+    assert "unexpected error in the lifecycle; it waits" in caplog.text
 
 
 def test_what_a_killed_planner_had_claimed_is_let_go_after_its_term(archive: Archive) -> None:

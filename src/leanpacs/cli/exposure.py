@@ -5,9 +5,8 @@ from __future__ import annotations
 import ipaddress
 import ssl
 from collections.abc import Callable
-from pathlib import Path
 
-from leanpacs.config import ALL_ROLES, Role, Settings
+from leanpacs.config import ALL_ROLES, DimseSettings, HttpSettings, Role, Settings
 from leanpacs.errors import ConfigError
 
 
@@ -43,7 +42,8 @@ def check(settings: Settings, has_keys: Callable[[], bool]) -> None:
     ConfigError
         A door would be open to whoever reaches it, or to nobody; or files of TLS cannot be used.
     """
-    _check_certificate(settings.http.tls_certificate, settings.http.tls_key, settings.http.tls_client_ca)
+    _check_certificate("http", settings.http)
+    _check_certificate("dimse", settings.dimse)
     if not is_loopback(settings.http.host):
         _check_http(settings, has_keys)
     if not is_loopback(settings.dimse.host) and not settings.dimse.insecure:
@@ -85,7 +85,8 @@ def _check_dimse(settings: Settings) -> None:
         )
 
 
-def _check_certificate(certificate: Path | None, key: Path | None, client_ca: Path | None) -> None:
+def _check_certificate(name: str, door: HttpSettings | DimseSettings) -> None:
+    certificate, key, client_ca = door.tls_certificate, door.tls_key, door.tls_client_ca
     if certificate is None or key is None:
         return
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -94,4 +95,4 @@ def _check_certificate(certificate: Path | None, key: Path | None, client_ca: Pa
         if client_ca is not None:
             context.load_verify_locations(client_ca)
     except OSError as error:  # also what is wrong with their content
-        raise ConfigError("http.tls_certificate", str(certificate), f"cannot be used: {error}") from error
+        raise ConfigError(f"{name}.tls_certificate", str(certificate), f"cannot be used: {error}") from error

@@ -227,7 +227,8 @@ class Supervisor:
                 door.lifeline.recv()
             except EOFError:  # its end is closed: it has ended
                 door.process.join()
-                raise ConfigError(door.kind, door.process.exitcode, "the door did not start; see the log") from None
+                code = f"exit code {door.process.exitcode}"
+                raise ConfigError(f"{door.kind} door", code, "it did not start; the log says why") from None
         return True
 
     def _watch(self) -> None:

@@ -22,6 +22,7 @@ from leanpacs.errors import (
     BeingRestored,
     BlobNotFound,
     CatalogUnavailable,
+    ConfigError,
     InstanceNotFound,
     LeanPACSError,
     StoreFull,
@@ -238,6 +239,11 @@ class Carrier:
         try:
             function, arguments = self._steps[task.step].call(task)
             future = pool.submit(function, *arguments)
+        except ConfigError:  # there are no workers any more, and nothing comes of what was given to them
+            self._claimed.extend([task, *self._running.values()])
+            self._running.clear()
+            self._give_back()
+            raise
         except (LeanPACSError, ValueError, RuntimeError) as error:
             future = Future()
             future.set_exception(error)

@@ -81,6 +81,7 @@ class DaskExecutor(Executor):
                 "executor.address", settings.address, f"the Dask scheduler does not answer: {error}"
             ) from error
         self._client: Any = client
+        self._address = settings.address
         self._limits = limits
         self._executor: Executor = client.get_executor(pure=False, retries=settings.retries)  # type: ignore[no-untyped-call]
 
@@ -91,7 +92,15 @@ class DaskExecutor(Executor):
         return max(1, sum(threads.values()))
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Run ``fn(*args, **kwargs)`` on some worker, in a process of its own."""
+        """Run ``fn(*args, **kwargs)`` on some worker, in a process of its own.
+
+        Raises
+        ------
+        ConfigError
+            The scheduler has gone. What it was given comes to nothing, and what it is given now would, too.
+        """
+        if self._client.status != "running":
+            raise ConfigError("executor.address", self._address, "the Dask scheduler does not answer any more")
         return self._executor.submit(run_apart, self._limits, fn, *args, **kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:

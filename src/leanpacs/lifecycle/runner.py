@@ -183,7 +183,13 @@ class Lifecycle:
         most_tasks: int | None = None,
         told: Callable[[Done], None] = lambda _: None,
     ) -> Report:
-        """Plan and carry out until nothing is left to do, ``most_tasks`` are done, or something says stop."""
+        """Plan and carry out until nothing is left to do, ``most_tasks`` are done, or something says stop.
+
+        Raises
+        ------
+        ConfigError
+            There are no workers, or not any more. What they were doing is left as it was, and done by another run.
+        """
         report = Report()
 
         def counted(done: Done) -> None:
