@@ -117,7 +117,10 @@ async def answer_known_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, errors.LeanPACSError)
     status = status_of(error)
     if status >= 500 and not isinstance(error, errors.BeingRestored):
-        _log.error("request failed", exc_info=error, extra={"action": request.method, "path": request.url.path})
+        # What will pass by itself is told in one line: where it came about in the code says nothing of it.
+        trace = None if error.transient else error
+        where = {"action": request.method, "path": request.url.path}
+        _log.error("request failed: %s", error, exc_info=trace, extra=where)
     headers = {"retry-after": str(_retry_after(error))} if error.transient else None
     return problem_response(status, str(error), headers)
 
