@@ -39,6 +39,10 @@ name = "dense"
 when = {{ unread_days = {2 * SECOND} }}
 then = {{ preset = "dense", newest_dictionary = true }}
 [[rules]]
+name = "lossy copies"
+when = {{ unread_days = {3 * SECOND}, modality = "CT" }}
+then = {{ lossy_copy = {{ to = "JPEGXL", distance = 3 }} }}
+[[rules]]
 name = "series"
 when = {{ unread_days = {5 * SECOND} }}
 then = {{ pack = "series" }}
@@ -68,7 +72,7 @@ SCHEDULER = """
 import asyncio, json, sys
 from distributed import Scheduler
 async def main():
-    async with Scheduler(host="127.0.0.1", port=0, dashboard=False) as scheduler:
+    async with Scheduler(host="127.0.0.1", port=int(sys.argv[1]), dashboard=False) as scheduler:
         print(json.dumps(scheduler.address), flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 asyncio.run(main())
@@ -167,12 +171,27 @@ class Cluster:
 
     def __init__(self, folder: Path, workers: int = 2) -> None:
         self._log = (folder / "dask.log").open("ab")
-        self._scheduler = subprocess.Popen(
-            [sys.executable, "-c", SCHEDULER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log
-        )
-        assert self._scheduler.stdout is not None
-        self.address: str = json.loads(self._scheduler.stdout.readline())
+        self.address = ""
+        self._schedule()
         self.workers = [self._started() for _ in range(workers)]
+
+    def _schedule(self) -> None:
+        """Start a scheduler, at the address of the last one if there was one."""
+        command = [sys.executable, "-c", SCHEDULER, self.address.rpartition(":")[2] or "0"]
+        self._scheduler = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log)
+        assert self._scheduler.stdout is not None
+        self.address = json.loads(self._scheduler.stdout.readline())
+
+    @contextmanager
+    def without_scheduler(self) -> Iterator[None]:
+        """It is killed, and comes back with no memory of what was going on; workers end with it and are new ones."""
+        self._end(self._scheduler)
+        try:
+            yield
+        finally:
+            self._schedule()
+            for number in range(len(self.workers)):
+                self.kill(number)
 
     def _started(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "leanpacs", "worker", self.address]
@@ -187,12 +206,17 @@ class Cluster:
     def close(self) -> None:
         """End all of them."""
         for process in (*self.workers, self._scheduler):
-            process.kill()
-            process.wait()
-        for pipe in (self._scheduler.stdin, self._scheduler.stdout):
-            with suppress(BrokenPipeError):
-                pipe.close()  # type: ignore[union-attr]
+            self._end(process)
         self._log.close()
+
+    @staticmethod
+    def _end(process: subprocess.Popen[bytes]) -> None:
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with suppress(BrokenPipeError):
+                    pipe.close()
 
 
 class Planner:
@@ -235,11 +259,16 @@ class Planner:
         self._log.close()
 
 
+IMPATIENT = {"retries": 1, "retry_seconds": 2, "idle_seconds": 3}
+"""How long those wait for S3 who have it taken away from them."""
+
+
 @dataclass(frozen=True)
 class Shape:
     """What a deployment is made of.
 
-    ``tiers`` are its settings; the service works on processes here, the planner on Dask, or the other way round.
+    ``tiers`` are its settings; what runs waits no longer for S3 than `IMPATIENT` says. The service works on processes
+    here, the planner on Dask, or the other way round.
     """
 
     name: str
@@ -281,6 +310,7 @@ class Deployment:
                 "interval_seconds": 1,
                 "retry_seconds": 1,
                 "replaced_grace_seconds": 3,
+                "retrain_after_instances": 4,
                 "busy_load": 1000,
             },
             "tiers": shape.tiers,
@@ -288,7 +318,7 @@ class Deployment:
 
     @property
     def settings(self) -> Settings:
-        """Its settings, for one who looks into it; they keep nothing back."""
+        """Its settings, for one who looks into it, has time, and keeps nothing back."""
         return Settings(**self._values | {"delete": {"grace_seconds": 0}})
 
     def __enter__(self) -> Self:
@@ -306,12 +336,16 @@ class Deployment:
 
     def _environment(self, *, on_dask: bool) -> dict[str, str]:
         executor = {"kind": "dask", "address": self._cluster.address} if on_dask else {"kind": "local"}
+        tiers = {
+            name: tier | (IMPATIENT if str(tier["url"]).startswith("s3:") else {})
+            for name, tier in self._shape.tiers.items()
+        }
         return {
             f"LEANPACS_{section}__{name}".upper(): str(value)
             for section, values in {**self._values, "executor": executor}.items()
             if section != "tiers"
             for name, value in values.items()
-        } | {"LEANPACS_TIERS": json.dumps(self._shape.tiers)}
+        } | {"LEANPACS_TIERS": json.dumps(tiers)}
 
     def _serve(self) -> None:
         """Start the service, once more when it does not come up, as a service manager would."""
@@ -337,6 +371,7 @@ class Deployment:
             "process of the service": self._kill_child,
             "worker process": self._kill_worker_process,
             "Dask worker": lambda chance: self._cluster.kill(chance.randrange(len(self._cluster.workers))),
+            "Dask scheduler": lambda chance: self._without(self._cluster.without_scheduler(), chance),
             "S3 killed": lambda chance: self._without(self._s3.stopped(), chance),
             "S3 standing still": lambda chance: self._without(self._s3.standing_still(), chance),
         }

@@ -23,7 +23,7 @@ from pathlib import Path
 ACCESS_KEY = "tester"
 SECRET_KEY = "secret-of-the-tester"
 BUCKET = "archive"
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 
 
 def weed() -> str | None:
