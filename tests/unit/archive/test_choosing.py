@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from leanpacs.archive.giveback.choosing import Origin, coding_for, estimate, soonest
+from leanpacs.archive.giveback.choosing import Origin, coding_for, estimate, noise_of, soonest
 from leanpacs.dicom.uids import EXPLICIT_LE, HTJ2K_LOSSLESS, JPEG_2000_LOSSLESS, JPEG_LS_LOSSLESS, JPEG_XL_LOSSLESS
 
 MB, MBIT = 1e6, 125e3
@@ -69,6 +69,14 @@ def test_the_slower_the_line_the_more_effort(link: float | None, few_values: boo
     assert made.effort == effort
     held = estimate(Origin(RAW, 0.1, 1_000_000, True, few_values), JPEG_XL_LOSSLESS, bytes_a_second=link)
     assert held.effort == 0
+
+
+def test_noise_is_noise_by_any_codec() -> None:
+    held = Origin(RAW, 0.01, 4_700_000, as_held=True)
+    noise = noise_of("jpegxl", 4_700_000, RAW)
+    assert best({JPEG_XL_LOSSLESS: held, HTJ2K_LOSSLESS: Origin(RAW, 0.2)}, 5 * MBIT) == HTJ2K_LOSSLESS
+    assert best({JPEG_XL_LOSSLESS: held, HTJ2K_LOSSLESS: Origin(RAW, 0.2, noise=noise)}, 5 * MBIT) == JPEG_XL_LOSSLESS
+    assert noise_of("zstd", 4_700_000, RAW) == 1.0
 
 
 def test_equal_ones_stay_in_the_order_given() -> None:

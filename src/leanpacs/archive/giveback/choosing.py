@@ -83,6 +83,8 @@ class Origin:
         Whether nothing has to be encoded.
     few_values : bool
         Whether it uses few of the values in their range.
+    noise : float
+        Bytes of it as it is held, over what the codec that it is held by makes of images on average.
     """
 
     raw_bytes: int
@@ -90,6 +92,7 @@ class Origin:
     size_bytes: int | None = None
     as_held: bool = False
     few_values: bool = False
+    noise: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +131,19 @@ def estimate(origin: Origin, uid: str, *, takes_zstd: bool = False, bytes_a_seco
             chosen = effort_for(bytes_a_second, few_values=origin.few_values)
             share, speed, effort = chosen.share, chosen.mb_a_second, chosen.effort
         if origin.size_bytes is None:
-            size *= share * _DOUBT
+            size = min(size, size * share * origin.noise * _DOUBT)
         if not origin.as_held:
             work += origin.raw_bytes / _MB / speed
     elif takes_zstd:
         coding = coding_for(bytes_a_second)
         size, work = size * coding.share, work + size / _MB / coding.mb_a_second
     return Estimate(uid, size, work, effort)
+
+
+def noise_of(codec: str, stored_bytes: int, raw_bytes: int) -> float:
+    """How much larger an image is than others by a codec: it will be so by another one, too."""
+    usual = SHARE.get(codec, 0.0) * raw_bytes
+    return stored_bytes / usual if usual and stored_bytes else 1.0
 
 
 def soonest(estimates: Iterable[Estimate], bytes_a_second: float | None) -> list[Estimate]:

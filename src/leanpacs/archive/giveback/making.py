@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from leanpacs import __version__
 from leanpacs.archive.giveback.checks import SpotChecks
-from leanpacs.archive.giveback.choosing import Origin
+from leanpacs.archive.giveback.choosing import Origin, noise_of
 from leanpacs.archive.giveback.given import FrameBytes, Held, Part10
 from leanpacs.archive.giveback.holding import Damaged, Holdings
 from leanpacs.archive.giveback.kept import Kept
@@ -239,7 +239,10 @@ class Maker:
             return Origin(instance.raw_bytes, seconds, row.stored_head_bytes + row.stored_frame_bytes, as_held=True)
         known = self._holdings.known(instance, wanted)
         coding = known.contents.manifest.pixel if known is not None else None
-        return Origin(instance.raw_bytes, seconds, few_values=coding is not None and bool(coding.levels))
+        few_values = coding is not None and bool(coding.levels)
+        # Indexes say nothing of what the values themselves take.
+        noise = 1.0 if few_values else noise_of(row.codec, row.stored_frame_bytes, row.raw_frame_bytes)
+        return Origin(instance.raw_bytes, seconds, few_values=few_values, noise=noise)
 
     def is_held(self, instance: InstanceRow, wanted: str) -> bool:
         """Whether code streams of this transfer syntax only need to be read."""
