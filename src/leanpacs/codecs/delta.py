@@ -6,9 +6,8 @@ What is written is in docs/reference/pack-format.md; programs that know no DICOM
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -22,10 +21,6 @@ _MIDDLE: Final = 128
 
 _AT_ONCE: Final = 1 << 16
 """Samples that are worked on at a time, so that they stay in the cache."""
-
-_LITTLE: Final = sys.byteorder == "little"
-
-_Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 class Delta:
@@ -48,15 +43,16 @@ class Delta:
     def encode(self, samples: Samples, spec: FrameSpec, options: EncodeOptions) -> bytes:
         """Compress one frame; ``effort`` is the level of Zstandard."""
         values = checked(self, samples, spec, options.precision).view(f"u{samples.itemsize}")
-        pixels = spec.rows * spec.columns
-        apart = np.empty((values.nbytes // pixels, pixels), np.uint8)
-        for first, rows in _some_rows(values):
+        apart = np.empty((spec.samples_per_pixel, samples.itemsize, spec.rows * spec.columns), np.uint8)
+        for pixels, rows in _some_rows(values):
             # All modulo the width of a sample.
-            steps = rows.copy()
+            steps = rows + rows.dtype.type(_MIDDLE)
             steps[:, 1:] -= rows[:, :-1]
-            steps += steps.dtype.type(_MIDDLE)
-            for plane, lane in zip(apart, _lanes(steps), strict=True):
-                plane[first : first + len(lane)] = lane
+            for planes, lane in zip(apart, _lanes(steps), strict=True):
+                for plane in planes:
+                    np.copyto(plane[pixels].reshape(lane.shape), lane, casting="unsafe")
+                    if len(planes) > 1:
+                        lane >>= 8
         with encoding(self.name):
             import zstandard
 
@@ -73,26 +69,35 @@ class Delta:
             if declared != expected:
                 raise DecodeError(self.name, f"{declared} bytes are no frame of {expected}")
             content = zstandard.ZstdDecompressor().decompress(stream, max_output_size=expected)
-        apart = np.frombuffer(content, np.uint8).reshape(-1, spec.rows * spec.columns)
+        apart = np.frombuffer(content, np.uint8).reshape(spec.samples_per_pixel, dtype.itemsize, -1)
         values = np.empty(shape, f"u{dtype.itemsize}")
-        for first, rows in _some_rows(values):
-            for plane, lane in zip(apart, _lanes(rows), strict=True):
-                lane[...] = plane[first : first + len(lane)]
+        for pixels, rows in _some_rows(values):
+            for planes, lane in zip(apart, _lanes(rows), strict=True):
+                np.copyto(lane, planes[-1, pixels].reshape(lane.shape))
+                for plane in planes[-2::-1]:
+                    lane <<= 8
+                    lane |= plane[pixels].reshape(lane.shape)
             rows -= rows.dtype.type(_MIDDLE)
-            np.add.accumulate(rows, axis=1, out=rows)
+            _add_up(rows)
         return values.view(dtype)
 
 
-def _some_rows(values: Samples) -> Iterator[tuple[int, Samples]]:
-    """Some rows at a time, as views, and the number of pixels before them."""
-    columns = values.shape[1]
-    rows = max(1, _AT_ONCE // columns)
-    return ((start * columns, values[start : start + rows]) for start in range(0, len(values), rows))
+def _some_rows(values: Samples) -> Iterator[tuple[slice, Samples]]:
+    """Some rows at a time, as views, and which pixels of the frame they are."""
+    count, columns = values.shape[:2]
+    at_once = max(1, _AT_ONCE // columns)
+    for start in range(0, count, at_once):
+        rows = values[start : start + at_once]
+        yield slice(start * columns, (start + len(rows)) * columns), rows
 
 
-def _lanes(values: Samples) -> Iterator[_Bytes]:
-    """Views of contiguous pixels: the first byte of each, the second of each, and so on, as in little endian order."""
-    width = values.itemsize
-    pixel_bytes = width * math.prod(values.shape[2:])
-    together = values.reshape(-1).view(np.uint8)
-    return (together[place if _LITTLE else place ^ (width - 1) :: pixel_bytes] for place in range(pixel_bytes))
+def _lanes(values: Samples) -> Iterator[Samples]:
+    """Views of the first samples of all pixels, of the second ones, and so on."""
+    return iter((values,)) if values.ndim == 2 else (values[..., place] for place in range(values.shape[2]))
+
+
+def _add_up(rows: Samples) -> None:
+    """Each sample and all to its left in its row, in place."""
+    import imagecodecs
+
+    imagecodecs.delta_decode(rows, axis=1, out=rows)
