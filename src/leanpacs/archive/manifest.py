@@ -177,7 +177,7 @@ class Manifest:
     def frame_name(self, number: int) -> str:
         """Entry name of frame ``number`` (from 1)."""
         extension = self.recipes[number].get("ext", self.extension) if self.recipes else self.extension
-        return f"frames/{number:05d}.{extension}"
+        return frame_name(number, extension)
 
     def to_json(self) -> bytes:
         """The manifest as compact UTF-8 JSON."""
@@ -225,6 +225,11 @@ class Manifest:
             return _parse(record)
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise PackError(f"the manifest is not valid: {error!r}") from error
+
+
+def frame_name(number: int, extension: str) -> str:
+    """Entry name of frame ``number`` (from 1)."""
+    return f"frames/{number:05d}.{extension}"
 
 
 def _pixel_record(manifest: Manifest) -> dict[str, Any] | None:

@@ -16,6 +16,15 @@ DOUBLE_FLOAT_PIXEL_DATA: Final = 0x7FE00009
 _SUBSAMPLED: Final = frozenset({"YBR_FULL_422", "YBR_PARTIAL_422"})
 _NUMBER_OF_FRAMES: Final = 0x00280008
 
+FRAME_TAGS: Final = frozenset(
+    {
+        *(0x00280002, 0x00280004, 0x00280006, _NUMBER_OF_FRAMES, 0x00280010, 0x00280011),
+        *(0x00280100, 0x00280101, 0x00280102, 0x00280103),
+        *(0x7FE00001, 0x7FE00002),
+    }
+)
+"""What says where frames are: Image Pixel attributes, Number of Frames, the Extended Offset Table."""
+
 
 @dataclass(frozen=True, slots=True)
 class FrameSpec:

@@ -44,6 +44,9 @@ LARGEST_WITH_DICTIONARY = 512 << 10
 MAX_WINDOW_BYTES = 8 << 20
 """Frames that need a larger window are refused; what is written here never does (RFC 8878, 3.1.1.1.2)."""
 
+LONGEST_FRAME_HEADER = 18
+"""Bytes of a frame that say which dictionary it needs."""
+
 _FOLDER = "dictionaries"
 _RECORD_FORMAT = 1
 _MAGIC = b"\x37\xa4\x30\xec"
@@ -52,7 +55,6 @@ _FIRST_ID, _END_ID = 1 << 15, 1 << 31  # RFC 8878, 5: what lies below and above 
 _LEAST_SAMPLES = 8
 _LEAST_TRAINED_BYTES = 4 << 10
 _MOST_TRAINED_BYTES = 16 << 20
-_LONGEST_FRAME_HEADER = 18
 _AT_ONCE_BYTES = 1 << 20
 _SLICE_BYTES = 1 << 10  # of a frame at a time: inflates to 32 MB at the very most
 
@@ -340,7 +342,7 @@ def decompress_chunks(
     """Content of one frame that comes in chunks, in pieces of some megabytes; errors as ``decompress``."""
     source = iter(chunks)
     start = b""
-    while len(start) < _LONGEST_FRAME_HEADER and (more := next(source, None)) is not None:
+    while len(start) < LONGEST_FRAME_HEADER and (more := next(source, None)) is not None:
         start += more
     frame = _decompressor(start, dictionaries).decompressobj(write_size=_SLICE_BYTES << 4)
     total = 0

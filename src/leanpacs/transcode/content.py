@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from leanpacs.dicom.attributes import INDEXED_TAGS
 from leanpacs.dicom.deflate import inflate_leniently
 from leanpacs.dicom.encapsulation import Encapsulation, frame_fragments, parse
 from leanpacs.dicom.frames import FrameSpec, NativeFrames, frame_spec, native_frames, word_size
@@ -42,7 +43,14 @@ class Content:
 
 
 @contextmanager
-def open_content(received: BinaryIO, syntax_uid: str | None, *, spool: Path, limit_bytes: int) -> Iterator[Content]:
+def open_content(
+    received: BinaryIO,
+    syntax_uid: str | None,
+    *,
+    spool: Path,
+    limit_bytes: int,
+    wanted: frozenset[int] = INDEXED_TAGS,
+) -> Iterator[Content]:
     """Find the parts of a received file.
 
     Parameters
@@ -55,6 +63,8 @@ def open_content(received: BinaryIO, syntax_uid: str | None, *, spool: Path, lim
         Folder for the inflated form of a deflated data set.
     limit_bytes : int
         A deflated data set that inflates to more is not inflated.
+    wanted : frozenset of int
+        Tags of the elements whose values are collected; those of :data:`~leanpacs.dicom.frames.FRAME_TAGS` at least.
 
     Raises
     ------
@@ -66,7 +76,9 @@ def open_content(received: BinaryIO, syntax_uid: str | None, *, spool: Path, lim
         def scratch() -> BinaryIO:
             return cast("BinaryIO", stack.enter_context(tempfile.TemporaryFile(dir=spool)))
 
-        layout = scan(received, transfer_syntax=syntax_uid, spool=scratch, inflate_limit_bytes=limit_bytes)
+        layout = scan(
+            received, transfer_syntax=syntax_uid, wanted=wanted, spool=scratch, inflate_limit_bytes=limit_bytes
+        )
         reader = received
         if layout.deflated:
             reader, _ = inflate_leniently(received, layout.preface_length, spool=scratch, limit_bytes=limit_bytes)

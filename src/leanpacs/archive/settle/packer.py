@@ -22,6 +22,7 @@ from leanpacs.archive.manifest import (
     Manifest,
     PixelCoding,
     Recipes,
+    frame_name,
 )
 from leanpacs.codecs.bytewise import Zstd
 from leanpacs.codecs.codec import Codec, EncodeOptions
@@ -33,7 +34,7 @@ from leanpacs.dicom.frames import FrameSpec, frame_spec
 from leanpacs.dicom.uids import transfer_syntax
 from leanpacs.errors import CodecError, UnsupportedFrame
 from leanpacs.refs import Digest
-from leanpacs.storage.dictionary import Compressor, dictionary_id
+from leanpacs.storage.dictionary import LONGEST_FRAME_HEADER, Compressor, dictionary_id
 from leanpacs.storage.pack import Entry, PackWriter
 from leanpacs.transcode.content import LARGEST_FRAME, Content, Native, Streams
 
@@ -100,12 +101,13 @@ class Packer:
         self._scopes = scopes
         self._preset = preset
         self._began = perf_counter()
+        self._dictionary_id = 0
 
     def whole(self, reason: str) -> Packed:
         """Hold the data set whole, under Zstandard."""
         pack = self._fresh()
-        pack.add(HEAD, self._all())
-        return self._finish(pack, replace(self._facts, form=Form.WHOLE, reason=reason))
+        self._add_head(pack, self._all())
+        return self._finish(pack, replace(self._facts, form=Form.WHOLE, reason=reason, made=self._made()))
 
     def whole_size(self) -> int:
         """Bytes of the data set whole under Zstandard, without a container."""
@@ -128,10 +130,9 @@ class Packer:
         pixel = layout.pixel
         assert pixel is not None
         pack = self._fresh()
-        pack.add(HEAD, self._compressed(reader, 0, pixel.value_offset))
+        self._add_head(pack, self._head())
         samples = hashlib.sha256()
         word = form.word_bytes if form.big_endian else 1
-        manifest = replace(self._facts, form=Form.FRAMES, extension=codec.extension)
         for index in range(form.frames.count):
             frame = form.frames.read(reader, index)
             samples.update(little_endian(frame, word))
@@ -139,7 +140,7 @@ class Packer:
                 stream = encode_frame(codec, frame, form.spec, options, big_endian=form.big_endian)
             else:
                 stream = made(index + 1)
-            pack.add(manifest.frame_name(index + 1), stream)
+            pack.add(frame_name(index + 1, codec.extension), stream)
         self._add(pack, TAIL, pixel.value_end - form.frames.trailing, layout.length)
         coding = PixelCoding(
             codec.name,
@@ -151,7 +152,14 @@ class Packer:
             form.frames.trailing,
             options.levels,
         )
-        manifest = replace(manifest, pixel=coding, samples_digest=Digest(samples.digest()))
+        manifest = replace(
+            self._facts,
+            form=Form.FRAMES,
+            extension=codec.extension,
+            pixel=coding,
+            samples_digest=Digest(samples.digest()),
+            made=self._made(coding),
+        )
         return self._finish(pack, manifest)
 
     def streams(self, form: Streams, reason: str = "") -> Packed:
@@ -160,7 +168,7 @@ class Packer:
         ``reason`` says why they are not recoded.
         """
         pack = self._fresh()
-        self._add_head(pack)
+        self._add_head(pack, self._head())
         manifest = replace(
             self._facts,
             form=Form.STREAMS,
@@ -168,6 +176,7 @@ class Packer:
             extension=self._received_extension,
             stream_frames=len(form.frames),
             fragments=form.fragment_counts,
+            made=self._made(),
         )
         for number, indexes in enumerate(form.frames, 1):
             pack.add(manifest.frame_name(number), self._fragments(form, indexes))
@@ -185,7 +194,7 @@ class Packer:
         assert self._content.layout.pixel is not None
         spec = frame_spec(self._content.layout.elements, self._content.layout.pixel)
         pack = self._fresh()
-        self._add_head(pack)
+        self._add_head(pack, self._head())
         recipes: list[Mapping[str, Any]] = []
         first, reason, saved = None, "", 0
         for number, indexes in enumerate(form.frames, 1):
@@ -195,15 +204,17 @@ class Packer:
             if isinstance(made, Recoded):
                 first, saved = first or made, saved + len(received) - len(made.stream)
                 recipes.append(made.recipe)
-                pack.add(f"frames/{number:05d}.{made.extension}", made.stream)
+                pack.add(frame_name(number, made.extension), made.stream)
             else:
                 reason = reason or made
                 recipes.append({"kind": AS_RECEIVED, "ext": self._received_extension})
-                pack.add(f"frames/{number:05d}.{self._received_extension}", received)
+                pack.add(frame_name(number, self._received_extension), received)
             if number == TRIALS and first is None:
                 break
         if first is None:
             raise UnsupportedFrame(reason)
+        library = by_name(first.codec).library()
+        coding = PixelCoding(first.codec, first.effort, first.precision, library, spec, False, 0)
         manifest = replace(
             self._facts,
             form=Form.RECODED,
@@ -211,9 +222,8 @@ class Packer:
             extension=first.extension,
             fragments=form.fragment_counts,
             recipes=Recipes.of(recipes),
-            pixel=PixelCoding(
-                first.codec, first.effort, first.precision, by_name(first.codec).library(), spec, False, 0
-            ),
+            pixel=coding,
+            made=self._made(coding),
         )
         saved -= manifest.recipes.size_bytes
         if saved < LEAST_SAVED:
@@ -234,9 +244,14 @@ class Packer:
     def _received_extension(self) -> str:
         return transfer_syntax(self._content.layout.transfer_syntax).extension
 
-    def _add_head(self, pack: PackWriter) -> None:
+    def _head(self) -> bytes | Iterator[bytes]:
         assert self._content.layout.pixel is not None
-        pack.add(HEAD, self._compressed(self._content.reader, 0, self._content.layout.pixel.value_offset))
+        return self._compressed(self._content.reader, 0, self._content.layout.pixel.value_offset)
+
+    def _add_head(self, pack: PackWriter, head: bytes | Iterator[bytes]) -> None:
+        pack.add(HEAD, head)
+        # What is streamed uses none.
+        self._dictionary_id = dictionary_id(head[:LONGEST_FRAME_HEADER]) if isinstance(head, bytes) else 0
 
     def _add_layout_and_tail(self, pack: PackWriter, form: Streams) -> None:
         layout, pixel = self._content.layout, self._content.layout.pixel
@@ -246,33 +261,32 @@ class Packer:
         self._add(pack, TAIL, pixel.value_end, layout.length)
 
     def _fresh(self) -> PackWriter:
-        self._file.seek(0)
-        self._file.truncate()
+        if self._file.tell():
+            self._file.seek(0)
+            self._file.truncate()
         return PackWriter(self._file)
 
     def _finish(self, pack: PackWriter, manifest: Manifest) -> Packed:
-        manifest = replace(manifest, made=self._made(manifest))
         pack.add(MANIFEST, manifest.to_json())
         size = pack.close()
         pixel = self._content.layout.pixel
         pixel_bytes = pixel.length if pixel else 0
-        head = pack.entries[HEAD]
         return Packed(
             manifest=manifest,
             entries=dict(pack.entries),
             size_bytes=size,
             raw_head_bytes=self._content.layout.length - pixel_bytes,
             pixel_bytes=pixel_bytes,
-            dictionary_id=dictionary_id(_read(self._file, head.offset, head.offset + min(head.length, 32))),
+            dictionary_id=self._dictionary_id,
         )
 
-    def _made(self, manifest: Manifest) -> Made:
+    def _made(self, coding: PixelCoding | None = None) -> Made:
         return Made(
             at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
             by=f"leanpacs {__version__}",
             seconds=round(perf_counter() - self._began, 4),
-            preset=self._preset if manifest.pixel else "",
-            decoder=manifest.pixel.library if manifest.pixel else Zstd().library(),
+            preset=self._preset if coding else "",
+            decoder=coding.library if coding else Zstd().library(),
         )
 
     def _all(self) -> bytes | Iterator[bytes]:

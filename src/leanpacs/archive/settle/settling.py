@@ -7,6 +7,7 @@ point leaves nothing but a file in the spool. Whoever commits the pack lets the 
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import os
 import tempfile
@@ -23,7 +24,7 @@ from leanpacs.archive.giveback.rebuild import PackedInstance
 from leanpacs.archive.manifest import Manifest
 from leanpacs.archive.settle.encode import Encoded, Preferences, encode, encode_whole
 from leanpacs.codecs.choice import measure
-from leanpacs.dicom.frames import FrameSpec
+from leanpacs.dicom.frames import FRAME_TAGS, FrameSpec
 from leanpacs.errors import StoreFull, StoreUnavailable, VerificationError
 from leanpacs.refs import Digest
 from leanpacs.storage.dictionary import Compressor, Dictionary, load_all
@@ -31,6 +32,12 @@ from leanpacs.storage.store import BlobStore
 from leanpacs.transcode.content import Content, open_content
 
 log = logging.getLogger(__name__)
+
+IN_MEMORY = 64 << 20
+"""Landed files and packs up to this many bytes are read in one piece."""
+
+WRITTEN_TOGETHER = 1 << 20
+"""Bytes of a pack that are gathered before they are written."""
 
 LEVEL_IN_HASTE = 3
 """Zstandard level for heads while much is waiting."""
@@ -104,8 +111,10 @@ def settle_some(tasks: Sequence[SettleTask], step: Callable[[str], None] = lambd
     settled: list[Settled] = []
     choices = tasks[0].preferences.choices
     for task in tasks:
+        if choices is not task.preferences.choices:
+            task = replace(task, preferences=replace(task.preferences, choices=choices))
         try:
-            one = settle(replace(task, preferences=replace(task.preferences, choices=choices)), step)
+            one = settle(task, step)
         except Exception:
             if not settled:
                 raise
@@ -134,10 +143,11 @@ def settle(task: SettleTask, step: Callable[[str], None] = lambda _: None) -> Se
     with (
         task.store.open(task.landed) as landed,
         open_content(
-            landed,
+            _at_hand(landed),
             task.facts.transfer_syntax,
             spool=task.store.spool_folder(),
             limit_bytes=task.limit_inflated_bytes,
+            wanted=FRAME_TAGS,
         ) as content,
     ):
         try:
@@ -165,16 +175,16 @@ def _attempt(
     compressor = compressor_of(task.store, task.dictionary_names, level)
     descriptor, name = tempfile.mkstemp(prefix="pack-", dir=task.store.spool_folder())
     try:
-        with os.fdopen(descriptor, "w+b") as file:
+        with os.fdopen(descriptor, "w+b", WRITTEN_TOGETHER) as file:
             if not whole_because:
                 encoded = encode(content, task.facts, file, compressor, task.preferences)
             else:
                 encoded = encode_whole(content, task.facts, file, compressor, whole_because)
             step("encoded")
-            file.seek(0)
-            digest = Digest(hashlib.file_digest(file, "sha256").digest())
         with Path(name).open("rb") as file:
-            prove(file, dictionaries, task.facts.digest)
+            pack = _at_hand(file)
+            digest = _digest(pack)
+            prove(pack, dictionaries, task.facts.digest)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
@@ -182,6 +192,19 @@ def _attempt(
     made = encoded.packed.manifest.made
     decoder = f"leanpacs {__version__}" + (f"; {made.decoder}" if made else "")
     return Settled(Path(name), digest, encoded, datetime.now(UTC), decoder, perf_counter() - started, whole_because)
+
+
+def _at_hand(file: BinaryIO) -> BinaryIO:
+    """The file; if it is not large, what is in it: that saves many calls into the system."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    return file if size > IN_MEMORY or isinstance(file, io.BytesIO) else io.BytesIO(file.read(size))
+
+
+def _digest(file: BinaryIO) -> Digest:
+    if isinstance(file, io.BytesIO):
+        return Digest.of(file.getbuffer())
+    return Digest(hashlib.file_digest(file, "sha256").digest())
 
 
 def prove(pack: BinaryIO, dictionaries: Sequence[Dictionary], expected: Digest) -> PackedInstance:
