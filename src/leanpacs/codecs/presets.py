@@ -75,8 +75,8 @@ QUICK: Final = Preset("fast", FAST, IDLE_SECONDS_PER_GB)
 HASTY: Final = replace(
     QUICK,
     candidates=(Candidate(Delta.name, 1, 4, 5, 1), *FAST),
-    sample_bytes=LARGEST_SAMPLE // 4,
-    slack=0.12,
+    sample_bytes=LARGEST_SAMPLE // 8,
+    slack=0.25,
     in_haste=True,
 )
 """Much quicker, a little larger: whatever the preset, this is used within a smaller budget while much is waiting."""

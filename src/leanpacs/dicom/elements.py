@@ -129,18 +129,20 @@ def walk_window(  # noqa: C901, PLR0912 -- one loop without calls: it runs for e
     explicit_header, implicit_header, word = ORDERS[little_endian]
     short_vr, long_vr = SHORT_VRS.get, LONG_VRS.get
     offset, base, data = start, *window.around(start)
+    last = base + len(data) - 12
     vr: str | None
     left = MAX_ELEMENTS
     while offset < stop:
         left -= 1
         if left < 0:
             raise DicomError(_TOO_MANY)
-        at = offset - base
-        if at + 12 > len(data):
-            data, base, at = window.load(offset), offset, 0
+        if offset > last:
+            data, base = window.load(offset), offset
+            last = base + len(data) - 12
             if len(data) < 8:
                 _check_padding(window, offset)
                 return
+        at = offset - base
         if implicit:
             group, number, length = implicit_header(data, at)
             vr, value = None, offset + 8
@@ -171,6 +173,7 @@ def walk_window(  # noqa: C901, PLR0912 -- one loop without calls: it runs for e
                 raise
             yield RawElement(tag, vr, offset, value, None, end)
             data, base = window.data, window.base
+            last = base + len(data) - 12
             left -= steps
         offset = end
 

@@ -25,7 +25,8 @@ LONG_VRS: Final = {
 
 _BLOCK: Final = 1 << 16
 _SMALL_BLOCK: Final = 1 << 12
-_TRIAL: Final = 4
+TRIAL: Final = 4
+"""So many elements that make sense tell an encoding."""
 
 
 class Order(NamedTuple):
@@ -169,7 +170,7 @@ def readable_elements(window: Window, offset: int, *, implicit: bool, little_end
     """How many elements at ``offset`` make sense in an encoding by VR, length and order of tags; at most four."""
     order = ORDERS[little_endian]
     tag = -1
-    for count in range(_TRIAL):
+    for count in range(TRIAL):
         header = window.bytes_at(offset, 12)
         if len(header) < 8 or (header[4:6] in LONG_VRS and len(header) < 12):
             return count
@@ -185,7 +186,7 @@ def readable_elements(window: Window, offset: int, *, implicit: bool, little_end
         offset = value + length
         if offset > window.stop:
             return count
-    return _TRIAL
+    return TRIAL
 
 
 def starts_implicit(window: Window, offset: int, little_endian: bool) -> bool:

@@ -11,7 +11,7 @@ from leanpacs.dicom import deflate, uids
 from leanpacs.dicom.attributes import INDEXED_TAGS
 from leanpacs.dicom.datadict import is_known
 from leanpacs.dicom.elements import MAX_FRAGMENTS, PIXEL_TAGS, RawElement, tag_text, walk_window
-from leanpacs.dicom.headers import Window, is_capital, is_known_vr, readable_elements
+from leanpacs.dicom.headers import TRIAL, Window, is_capital, is_known_vr, readable_elements
 from leanpacs.dicom.layout import Layout, PixelSpan, RawValue
 from leanpacs.errors import DicomError, NotDicom
 
@@ -192,6 +192,8 @@ def _encoding(window: Window, start: int, uid: str) -> _Encoding:
         first = window.bytes_at(start, 2)
         declared = _EXPLICIT_BE if first[:1] < first[1:] else _EXPLICIT_LE
     encodings.sort(key=lambda encoding: encoding != declared)
+    if _readable(window, start, encodings[0]) == TRIAL:
+        return encodings[0]
     readable = {encoding: _readable(window, start, encoding) for encoding in encodings}
     best = max(encodings, key=readable.__getitem__)
     if readable[best]:

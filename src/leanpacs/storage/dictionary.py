@@ -17,6 +17,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from importlib import resources
 from itertools import chain
 
@@ -387,6 +388,11 @@ def _decompressor(frame: bytes, dictionaries: Sequence[Dictionary]) -> zstandard
         return zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
     for one in dictionaries:
         if one.id == wanted:
-            prepared = zstandard.ZstdCompressionDict(one.data)
-            return zstandard.ZstdDecompressor(dict_data=prepared, max_window_size=MAX_WINDOW_BYTES)
+            return zstandard.ZstdDecompressor(dict_data=_digested(one), max_window_size=MAX_WINDOW_BYTES)
     raise DictionaryMissing(wanted)
+
+
+@lru_cache(maxsize=16)
+def _digested(dictionary: Dictionary) -> zstandard.ZstdCompressionDict:
+    """A dictionary that is made ready for unpacking once; any number of threads may use it."""
+    return zstandard.ZstdCompressionDict(dictionary.data)
