@@ -39,7 +39,7 @@ IN_MEMORY = 64 << 20
 WRITTEN_TOGETHER = 1 << 20
 """Bytes of a pack that are gathered before they are written."""
 
-LEVEL_IN_HASTE = 3
+LEVEL_IN_HASTE = 1
 """Zstandard level for heads while much is waiting."""
 
 
