@@ -115,7 +115,7 @@ def walk(reader: BinaryIO, start: int, stop: int, *, implicit: bool, little_endi
     return walk_window(Window(reader, stop), start, implicit=implicit, little_endian=little_endian)
 
 
-def walk_window(  # noqa: C901, PLR0912 -- one loop without calls: it runs for every element that is received
+def walk_window(  # noqa: C901, PLR0912, PLR0915 -- one loop without calls: it runs for every element that is received
     window: Window, start: int, *, implicit: bool, little_endian: bool, wanted: Collection[int] | None = None
 ) -> Iterator[RawElement]:
     """As :func:`walk`, over a window from whose block the caller may take values.

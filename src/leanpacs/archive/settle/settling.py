@@ -36,8 +36,8 @@ log = logging.getLogger(__name__)
 IN_MEMORY = 64 << 20
 """Landed files and packs up to this many bytes are read in one piece."""
 
-WRITTEN_TOGETHER = 1 << 20
-"""Bytes of a pack that are gathered before they are written."""
+AT_ONCE = 1 << 20
+"""Bytes of a pack that are written, or read, together."""
 
 LEVEL_IN_HASTE = 1
 """Zstandard level for heads while much is waiting."""
@@ -175,7 +175,7 @@ def _attempt(
     compressor = compressor_of(task.store, task.dictionary_names, level)
     descriptor, name = tempfile.mkstemp(prefix="pack-", dir=task.store.spool_folder())
     try:
-        with os.fdopen(descriptor, "w+b", WRITTEN_TOGETHER) as file:
+        with os.fdopen(descriptor, "w+b", AT_ONCE) as file:
             if not whole_because:
                 encoded = encode(content, task.facts, file, compressor, task.preferences)
             else:
@@ -204,7 +204,10 @@ def _at_hand(file: BinaryIO) -> BinaryIO:
 def _digest(file: BinaryIO) -> Digest:
     if isinstance(file, io.BytesIO):
         return Digest.of(file.getbuffer())
-    return Digest(hashlib.file_digest(file, "sha256").digest())
+    sha = hashlib.sha256()
+    while chunk := file.read(AT_ONCE):
+        sha.update(chunk)
+    return Digest(sha.digest())
 
 
 def prove(pack: BinaryIO, dictionaries: Sequence[Dictionary], expected: Digest) -> PackedInstance:
