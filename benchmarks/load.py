@@ -187,8 +187,15 @@ class _Source:
     series_uid: str
 
 
-def make_load(folders: Sequence[Path], out: Path, megabytes: float, *, seed: int = SEED) -> Load:
-    """Write a load of about ``megabytes`` (10**6 bytes) into the new folder ``out``.
+def make_load(
+    folders: Sequence[Path],
+    out: Path,
+    megabytes: float,
+    *,
+    seed: int = SEED,
+    only: Sequence[str] = tuple(kind.name for kind in KINDS),
+) -> Load:
+    """Write a load of about ``megabytes`` (10**6 bytes), of these kinds only, into the new folder ``out``.
 
     Raises
     ------
@@ -197,7 +204,7 @@ def make_load(folders: Sequence[Path], out: Path, megabytes: float, *, seed: int
     """
     paths = [path for folder in folders for path in lossless_files(folder)]
     sources = {kind.name: _sources(paths, kind) for kind in KINDS}
-    kinds = [kind for kind in KINDS if sources[kind.name]]
+    kinds = [kind for kind in KINDS if kind.name in only and sources[kind.name]]
     if not kinds:
         raise ValueError(f"no losslessly stored images in {', '.join(map(str, folders))}")
     total = sum(kind.share for kind in kinds)

@@ -40,7 +40,7 @@ CLAIMED_AT_ONCE: Final = 32
 """Tasks claimed in one transaction: enough that claiming is rare, few enough that others find something to do."""
 
 BATCH: Final = 32
-BATCH_SECONDS: Final = 0.25
+BATCH_SECONDS: Final = 1.0
 """What is proven is committed so many at a time, or this often, or when nothing else is under way."""
 
 LEASE: Final = timedelta(minutes=10)

@@ -11,6 +11,10 @@ from typing import Final
 from leanpacs.catalog import Catalog
 from leanpacs.config import LifecycleSettings
 
+LOOK_SECONDS: Final = 0.5
+"""The catalog is not asked more often than this: between two short tasks, that would take as long as what they change.
+"""
+
 MUCH_HAS_LANDED: Final = "much has landed that is to be settled first"
 
 
@@ -47,6 +51,8 @@ class Pace:
         self._began = time.monotonic()
         self._seconds = 0.0
         self._bytes = 0
+        self._looked_at = float("-inf")
+        self._told = ""
 
     def spent(self, seconds: float, size_bytes: int) -> None:
         """Count what a task has used."""
@@ -56,14 +62,22 @@ class Pace:
     def waits_for(self) -> str:
         """Why nothing may be begun now; '' when it may."""
         settings = self._settings
-        if self._catalog.ageing.state("paused"):
-            return "it is paused"
         if not self._is_in_window():
             return f"the time is outside its windows ({', '.join(settings.windows)})"
-        if self._catalog.backlog().size_bytes > settings.busy_backlog_bytes:
-            return MUCH_HAS_LANDED
+        if time.monotonic() - self._looked_at > LOOK_SECONDS:
+            self._told = self._told_by_catalog()
+            self._looked_at = time.monotonic()
+        if self._told:
+            return self._told
         if self._load is not None and self._load() > settings.busy_load:
             return "the machine is busy"
+        return ""
+
+    def _told_by_catalog(self) -> str:
+        if self._catalog.ageing.state("paused"):
+            return "it is paused"
+        if self._catalog.backlog().size_bytes > self._settings.busy_backlog_bytes:
+            return MUCH_HAS_LANDED
         return ""
 
     def rest_seconds(self) -> float:

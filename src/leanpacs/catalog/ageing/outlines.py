@@ -19,8 +19,8 @@ from leanpacs.catalog.ageing.tables import lifecycle_work, series_reads
 from leanpacs.catalog.schema import blobs, instances, plain, representations, series, studies
 from leanpacs.refs import Tier
 
-PAGE_SERIES: Final = 4_000
-"""Series that are summed up at a time."""
+PAGE_SERIES: Final = 1_000
+"""Series that are summed up at a time; small ones, four times as many."""
 
 LEAST_INSTANCES: Final = 8
 """With fewer instances a series on average, series that are alike are summed up together."""
@@ -225,10 +225,15 @@ def _plain_rows(connection: Connection, statement: Select[Any], values: Mapping[
     return rows
 
 
-def last_of_page(connection: Connection, after_id: int) -> int | None:
-    """Key of the last series of the page that begins after a series; None when there is none."""
+def last_of_page(connection: Connection, after_id: int, before: Page | None) -> int | None:
+    """Key of the last series of the page that begins after a series; None when there is none.
+
+    It is larger when series were small in the page ``before``.
+    """
+    is_small = before is not None and any(len(outline.series) > 1 for outline in before.outlines)
+    number = PAGE_SERIES * 4 if is_small else PAGE_SERIES
     later = select(series.c.id).where(series.c.id > after_id).order_by(series.c.id)
-    to: int | None = connection.scalar(later.offset(PAGE_SERIES - 1).limit(1))
+    to: int | None = connection.scalar(later.offset(number - 1).limit(1))
     if to is None:
         to = connection.scalar(select(func.max(series.c.id)).where(series.c.id > after_id))
     return to

@@ -11,7 +11,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, LargeBinary, bindparam, exists, func, or_, select, type_coerce
 
 from leanpacs.catalog.ageing import outlines
-from leanpacs.catalog.ageing.outlines import Line, Outline
+from leanpacs.catalog.ageing.outlines import Line, Outline, Page
 from leanpacs.catalog.ageing.rows import Form, Held, HoldRow, Key, ScrubRow, Sums, Tried
 from leanpacs.catalog.ageing.tables import (
     erasures,
@@ -24,6 +24,7 @@ from leanpacs.catalog.ageing.tables import (
 )
 from leanpacs.catalog.engine import Database
 from leanpacs.catalog.lookup import blob_ref
+from leanpacs.catalog.prepared import Prepared
 from leanpacs.catalog.schema import (
     blobs,
     dictionaries,
@@ -101,6 +102,10 @@ _TRIED: Final = (
     .where(instances.c.series_key.in_(bindparam("keys", expanding=True)))
 )
 
+_KEY: Final = Prepared(
+    select(instances.c.id, instances.c.sop_uid, instances.c.data_set_digest).where(instances.c.id == bindparam("id"))
+)
+
 _instance_id = itemgetter(0)
 _series_id = itemgetter(1)
 
@@ -114,14 +119,15 @@ class AgeingView:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def outlines(self, after_id: int = 0) -> Iterator[outlines.Page]:
+    def outlines(self, after_id: int = 0) -> Iterator[Page]:
         """Every series in the order of keys, by pages: summed up where it is uniform, else by its key alone.
 
         Memory is that of a page. No transaction stays open between pages.
         """
+        page: Page | None = None
         while True:
             with self._database.reading() as connection:
-                to = outlines.last_of_page(connection, after_id)
+                to = outlines.last_of_page(connection, after_id, page)
                 if to is None:
                     return
                 page = outlines.page(connection, after_id, to)
@@ -164,6 +170,8 @@ class AgeingView:
 
     def keys(self, instance_ids: Sequence[int]) -> list[Key]:
         """What names instances, and what must come out of their forms; those that are gone are left out."""
+        if len(instance_ids) == 1:
+            return [Key(*row) for row in self._database.rows(_KEY, {"id": instance_ids[0]})]
         query = select(instances.c.id, instances.c.sop_uid, instances.c.data_set_digest)
         with self._database.reading() as connection:
             return [Key(*row) for row in connection.execute(query.where(instances.c.id.in_(list(instance_ids))))]
