@@ -31,7 +31,7 @@ from benchmarks.report import Sheet, of_machine
 from benchmarks.servers import CannotRun
 from benchmarks.size import natives
 from leanpacs.archive.archive import Archive, open_archive
-from leanpacs.archive.intake.ingest import Incoming
+from leanpacs.archive.intake.incoming import Incoming
 from leanpacs.catalog import InstanceRow, open_catalog
 from leanpacs.config import Settings
 from leanpacs.errors import BeingRestored

@@ -21,7 +21,7 @@ from benchmarks.load import Instance, Load, make_load
 from benchmarks.meter import machine, own_cpu_seconds
 from benchmarks.report import Sheet, of_machine
 from leanpacs.archive.archive import open_archive
-from leanpacs.archive.intake.ingest import Incoming
+from leanpacs.archive.intake.incoming import Incoming
 from leanpacs.archive.settle.encode import attempts, frame_kind, measured_choice
 from leanpacs.archive.settle.settling import warm_up
 from leanpacs.codecs.presets import preset

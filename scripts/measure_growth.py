@@ -24,7 +24,7 @@ from benchmarks.load import Instance, Kind, be_quiet, default_sources, make_load
 
 from leanpacs.archive.archive import Archive, open_archive
 from leanpacs.archive.intake import ingest
-from leanpacs.archive.intake.ingest import Incoming
+from leanpacs.archive.intake.incoming import Incoming
 from leanpacs.report import examples
 from leanpacs.report.policies import Policy, Representation
 from leanpacs.report.simulate import Assumptions, project

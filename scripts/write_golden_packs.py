@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import data
 from ageing import Clock, aged
 from leanpacs.archive.archive import open_archive
-from leanpacs.archive.intake.ingest import Incoming
+from leanpacs.archive.intake.incoming import Incoming
 from leanpacs.lifecycle.policy import Policy
 
 RECIPES = [

@@ -10,7 +10,7 @@ from typing import Any
 
 from executors import Inline
 from leanpacs.archive.archive import Archive
-from leanpacs.archive.intake.ingest import Incoming
+from leanpacs.archive.intake.incoming import Incoming
 from leanpacs.archive.settle.settler import Settler
 from leanpacs.lifecycle.policy import Policy
 from leanpacs.lifecycle.runner import Lifecycle, Report

@@ -14,7 +14,7 @@ import pydicom
 import data
 from dimse_peer import door
 from leanpacs.archive.archive import Archive, open_archive
-from leanpacs.archive.intake.ingest import Incoming
+from leanpacs.archive.intake.incoming import Incoming
 from leanpacs.config import Settings
 
 

@@ -24,7 +24,7 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_dataset
 
-from leanpacs.archive.intake.ingest import Incoming, Outcome, Receipt
+from leanpacs.archive.intake.incoming import Incoming, Outcome, Receipt
 from leanpacs.dicom.write import file_meta
 from leanpacs.services.dimse import DimseOptions, Holdings, Landing, Timeouts, bind, serve
 from leanpacs.telemetry import Metrics

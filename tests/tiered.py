@@ -6,7 +6,7 @@ import hashlib
 
 from executors import Inline
 from leanpacs.archive.archive import Archive
-from leanpacs.archive.intake.ingest import Incoming
+from leanpacs.archive.intake.incoming import Incoming
 from leanpacs.archive.settle.settler import Settler
 from leanpacs.catalog import RepresentationRow
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from leanpacs.archive.archive import open_archive
-from leanpacs.archive.intake.ingest import Incoming
+from leanpacs.archive.intake.incoming import Incoming
 from leanpacs.archive.settle.settler import Settler
 from leanpacs.config import Settings
 

@@ -15,7 +15,7 @@ from fuzz.mutations import Change, Changes, changed, spoilt, to_text
 from fuzz.seeds import FileSeed
 from fuzz.streams import Tally
 from leanpacs.archive.archive import Archive, open_archive
-from leanpacs.archive.intake.ingest import Incoming, Outcome, Receipt
+from leanpacs.archive.intake.incoming import Incoming, Outcome, Receipt
 from leanpacs.archive.settle.settler import Settler
 from leanpacs.catalog import InstanceRow, Kind
 from leanpacs.config import Settings

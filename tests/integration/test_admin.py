@@ -28,7 +28,7 @@ from data import Recipe, make_instance
 from dimse_archive import put
 from dimse_archive import settings as small
 from leanpacs.archive.archive import Archive, open_archive
-from leanpacs.archive.intake.ingest import Incoming
+from leanpacs.archive.intake.incoming import Incoming
 from leanpacs.audit import AuditAction
 from leanpacs.catalog import DestinationRow, Outbound, TrafficKey, Volume
 from leanpacs.config import Role

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import data
 from leanpacs.archive.archive import Archive, open_archive
 from leanpacs.archive.giveback.rebuild import PackedInstance
-from leanpacs.archive.intake.ingest import Incoming, Outcome, Receipt
+from leanpacs.archive.intake.incoming import Incoming, Outcome, Receipt
 from leanpacs.archive.settle.settler import Settler
 from leanpacs.catalog import Kind, RepresentationRow
 from leanpacs.config import Settings

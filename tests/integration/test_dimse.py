@@ -39,7 +39,7 @@ from dimse_peer import (
     store_command,
 )
 from leanpacs import errors
-from leanpacs.archive.intake.ingest import Incoming, Receipt
+from leanpacs.archive.intake.incoming import Incoming, Receipt
 from leanpacs.services.dimse import DimseOptions, Timeouts, bind, scp, serve
 from leanpacs.telemetry import Metrics
 

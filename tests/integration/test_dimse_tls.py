@@ -25,7 +25,7 @@ from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelMove, Ver
 import data
 from dimse_archive import made, served
 from dimse_peer import FakeArchive, dcmtk, door
-from leanpacs.archive.intake.ingest import Incoming, Outcome, Receipt
+from leanpacs.archive.intake.incoming import Incoming, Outcome, Receipt
 from leanpacs.errors import ConfigError
 from leanpacs.services.dimse import Peer
 from leanpacs.services.dimse.security import client_tls, is_allowed, server_tls

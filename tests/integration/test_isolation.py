@@ -14,7 +14,7 @@ import data
 import hazards
 from leanpacs.archive.archive import Archive, open_archive
 from leanpacs.archive.giveback.retrieve import Retriever
-from leanpacs.archive.intake.ingest import Incoming
+from leanpacs.archive.intake.incoming import Incoming
 from leanpacs.archive.settle import settler as settling
 from leanpacs.archive.settle.settler import Settler
 from leanpacs.catalog import Kind

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 import data
 from dimse_archive import made, put, settings
 from leanpacs.archive.archive import Archive, open_archive
-from leanpacs.archive.intake.ingest import Incoming
+from leanpacs.archive.intake.incoming import Incoming
 from leanpacs.catalog import DestinationRow
 from leanpacs.cli.main import app
 from leanpacs.config import ForwardRule

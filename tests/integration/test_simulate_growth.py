@@ -14,7 +14,7 @@ import pytest
 import data
 from leanpacs.archive.archive import Archive, open_archive
 from leanpacs.archive.intake import ingest
-from leanpacs.archive.intake.ingest import Incoming
+from leanpacs.archive.intake.incoming import Incoming
 from leanpacs.archive.settle.settler import Settler
 from leanpacs.config import Settings
 from leanpacs.report import examples

@@ -15,7 +15,7 @@ from ageing import Clock, inline, taken_in
 from executors import Inline
 from leanpacs.archive.archive import Archive, open_archive
 from leanpacs.archive.care.sweeping import Sweeper
-from leanpacs.archive.intake.ingest import Incoming
+from leanpacs.archive.intake.incoming import Incoming
 from leanpacs.archive.settle.settler import Settler
 from leanpacs.config import Settings
 from leanpacs.errors import CatalogUnavailable

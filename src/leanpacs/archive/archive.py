@@ -23,7 +23,8 @@ from leanpacs.archive.giveback.retrieve import Retriever
 from leanpacs.archive.giveback.searching import Searcher
 from leanpacs.archive.host import host_name
 from leanpacs.archive.intake.forwarding import Forwarding
-from leanpacs.archive.intake.ingest import Incoming, Ingest, Receipt
+from leanpacs.archive.intake.incoming import Incoming, Receipt
+from leanpacs.archive.intake.ingest import Ingest
 from leanpacs.archive.settle.representing import dictionary_row
 from leanpacs.archive.settle.settler import Settler
 from leanpacs.archive.status import ArchiveStatus, status

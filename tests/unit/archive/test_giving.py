@@ -17,7 +17,7 @@ from leanpacs.archive.archive import Archive, open_archive
 from leanpacs.archive.giveback.ahead import Lookahead
 from leanpacs.archive.giveback.checks import FIRST_ONES, SpotChecks
 from leanpacs.archive.giveback.given import Part10
-from leanpacs.archive.intake.ingest import Incoming
+from leanpacs.archive.intake.incoming import Incoming
 from leanpacs.archive.settle.settler import Settler
 from leanpacs.catalog import InstanceRow
 from leanpacs.codecs.registry import decode_received

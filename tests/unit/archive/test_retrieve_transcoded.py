@@ -16,7 +16,7 @@ import pytest
 from data import EXPLICIT_LE, HTJ2K, JPEG_BASELINE, JPEG_LS, Recipe, make_instance, native_pixels
 from integration.test_dicomweb import Inline
 from leanpacs.archive.archive import Archive, open_archive
-from leanpacs.archive.intake.ingest import Incoming
+from leanpacs.archive.intake.incoming import Incoming
 from leanpacs.archive.manifest import Form
 from leanpacs.archive.settle.settler import Settler
 from leanpacs.catalog import InstanceRow

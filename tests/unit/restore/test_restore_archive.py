@@ -16,7 +16,7 @@ import pytest
 
 import data
 from leanpacs.archive.archive import Archive, open_archive
-from leanpacs.archive.intake.ingest import Incoming, Outcome
+from leanpacs.archive.intake.incoming import Incoming, Outcome
 from leanpacs.archive.settle.settler import Settler
 from leanpacs.config import Settings
 

@@ -20,7 +20,7 @@ from leanpacs.archive.giveback.ahead import Lookahead
 from leanpacs.archive.giveback.cache import DiskCache
 from leanpacs.archive.giveback.kept import Kept
 from leanpacs.archive.giveback.retrieve import FrameBytes, Part10
-from leanpacs.archive.intake.ingest import Incoming, Outcome, Receipt
+from leanpacs.archive.intake.incoming import Incoming, Outcome, Receipt
 from leanpacs.archive.status import ArchiveStatus
 from leanpacs.catalog import Backlog, FoundInstance, InstanceRow, Query, SeriesRow, Share, StudyRow, Summary
 from leanpacs.dicom.attributes import (

@@ -12,7 +12,7 @@ import pytest
 
 from data import Recipe, make_instance
 from leanpacs.archive.archive import Archive, open_archive
-from leanpacs.archive.intake.ingest import Incoming
+from leanpacs.archive.intake.incoming import Incoming
 from leanpacs.catalog import InstanceRow, Query
 from leanpacs.config import Settings
 from leanpacs.services.dicomweb import readymade

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data import Recipe, make_instance
-from leanpacs.archive.intake.ingest import Outcome
+from leanpacs.archive.intake.incoming import Outcome
 from leanpacs.errors import CatalogUnavailable, RefusedByPolicy, StoreFull, StoreUnavailable
 from leanpacs.services.dicomweb.app import DicomWebOptions
 from leanpacs.services.dicomweb.receive import BrokenBody, MultipartReceiver

@@ -11,7 +11,7 @@ import pytest
 
 from dimse_peer import CT, store_command
 from leanpacs import errors
-from leanpacs.archive.intake.ingest import Outcome, Receipt
+from leanpacs.archive.intake.incoming import Outcome, Receipt
 from leanpacs.services.dimse import status
 from leanpacs.services.dimse.message import Command, decode
 from leanpacs.services.dimse.status import STATUS_OF_ERROR, STATUS_OF_OUTCOME, Reply, Status, of_error, of_receipt

@@ -14,7 +14,7 @@ import pytest
 
 from dimse_peer import CT, VERIFICATION, FakeArchive, store_command
 from leanpacs import errors
-from leanpacs.archive.intake.ingest import Digests, Incoming, Outcome, Receipt
+from leanpacs.archive.intake.incoming import Digests, Incoming, Outcome, Receipt
 from leanpacs.dicom.uids import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE
 from leanpacs.refs import Digest
 from leanpacs.services.dimse.message import Command, decode

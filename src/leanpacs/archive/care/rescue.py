@@ -16,7 +16,7 @@ from leanpacs.archive.care.kinship import Kinship
 from leanpacs.archive.giveback.opened import open_pack
 from leanpacs.archive.giveback.rebuild import PackedInstance
 from leanpacs.archive.giveback.seriespack import SeriesPack, is_series_pack
-from leanpacs.archive.intake.ingest import Door, Incoming, Outcome
+from leanpacs.archive.intake.incoming import Door, Incoming, Outcome
 from leanpacs.archive.manifest import Form, Manifest
 from leanpacs.archive.settle.gathering import forms_of
 from leanpacs.archive.settle.representing import represent

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from leanpacs.archive.archive import Archive
-from leanpacs.archive.intake.ingest import Incoming, Receipt
+from leanpacs.archive.intake.incoming import Incoming, Receipt
 from leanpacs.dicom.instance import scan
 from leanpacs.errors import CatalogError, DicomError, NotDicom, StorageError
 

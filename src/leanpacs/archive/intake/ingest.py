@@ -10,16 +10,15 @@ import hashlib
 import logging
 import os
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from pathlib import Path
-from typing import BinaryIO, Literal, cast
+from typing import BinaryIO, cast
 
+from leanpacs.archive.intake.backlog import BacklogGate
 from leanpacs.archive.intake.forwarding import Forwarding
+from leanpacs.archive.intake.incoming import Digests, Incoming, Outcome, Receipt
 from leanpacs.archive.intake.together import Together
 from leanpacs.audit import AuditAction, AuditEvent, AuditOutcome, AuditTrail
 from leanpacs.catalog import Arrival, Catalog, DuplicateInstance, InstanceRow, Landing, Transaction
@@ -28,93 +27,13 @@ from leanpacs.dicom.attributes import InstanceIndex, index, native_bytes
 from leanpacs.dicom.instance import scan
 from leanpacs.dicom.layout import Layout
 from leanpacs.dicom.uids import transfer_syntax
-from leanpacs.errors import DicomError, LeanPACSError, RefusedByPolicy, StoreFull, StoreUnavailable
+from leanpacs.errors import DicomError, LeanPACSError, RefusedByPolicy, StoreUnavailable
 from leanpacs.refs import BlobRef, Digest
 from leanpacs.storage.store import BlobStore
 
 log = logging.getLogger(__name__)
 
-Door = Literal["dimse", "stow", "import", "derived"]
 READ_BYTES = 1 << 20
-LOOK_SECONDS = 0.25
-
-
-class Outcome(StrEnum):
-    """What became of one received instance."""
-
-    STORED = "stored"
-    DUPLICATE = "duplicate"
-    """The same data set was held already; nothing was stored."""
-    REPLACED = "replaced"
-    KEPT_BOTH = "kept both"
-    """Other bytes under a UID that is held; kept aside in the quarantine."""
-    REFUSED = "refused"
-    """Other bytes under a UID that is held; not kept."""
-    QUARANTINED = "quarantined"
-    """Does not read as DICOM; kept aside."""
-
-
-@dataclass(frozen=True, slots=True)
-class Digests:
-    """SHA-256 of a whole file, and of what follows its first ``preface_length`` bytes: the data set."""
-
-    preface_length: int
-    file: Digest
-    data_set: Digest
-
-
-@dataclass(frozen=True, slots=True)
-class Incoming:
-    """One received file, complete and closed.
-
-    Parameters
-    ----------
-    path : Path
-        The file, in the archive's spool folder; the archive takes it over.
-    sender : str
-        AE title, address or folder it came from.
-    door : str
-        Which way it came.
-    transfer_syntax : str, optional
-        UID negotiated for it, when its bytes do not say so themselves.
-    name : str
-        What people know it by (a file name), for reports.
-    sop_class, sop_uid : str
-        By which the sender named the instance, for one that does not carry them.
-    stays : bool
-        The file belongs to somebody else, may be anywhere, and is copied instead of taken over.
-    digests : Digests, optional
-        Where the door has computed them while the bytes came in.
-    """
-
-    path: Path
-    sender: str
-    door: Door
-    transfer_syntax: str | None = None
-    name: str = ""
-    sop_class: str = ""
-    sop_uid: str = ""
-    stays: bool = False
-    digests: Digests | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """The answer to one :class:`Incoming`; UIDs are '' when it could not be read.
-
-    ``raw_bytes`` is what it would have without compression; 0 when that is not known.
-    """
-
-    outcome: Outcome
-    size_bytes: int
-    sop_class: str = ""
-    sop_uid: str = ""
-    study_uid: str = ""
-    series_uid: str = ""
-    reason: str = ""
-    modality: str = ""
-    transfer_syntax: str = ""
-    raw_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,42 +306,8 @@ class Ingest:
             self._audit.record(*(_audit_event(incoming, receipt) for incoming, receipt in told))
 
 
-TAKEN = frozenset({Outcome.STORED, Outcome.DUPLICATE, Outcome.REPLACED})
-"""What was sent is held now."""
 _UNREMARKABLE = (Outcome.STORED, Outcome.DUPLICATE)
 _OTHER_BYTES = "other bytes are held under this SOP Instance UID"
-
-
-class BacklogGate:
-    """Makes senders wait while too much has landed that is not settled yet."""
-
-    def __init__(self, catalog: Catalog, settings: IngestSettings) -> None:
-        self._catalog = catalog
-        self._settings = settings
-        self._lock = threading.Lock()
-        self._looked_at = float("-inf")
-        self._waiting_bytes = 0
-
-    def wait(self) -> None:
-        """Return as soon as the backlog is below its limit.
-
-        Raises
-        ------
-        StoreFull
-            If it is not after ``backlog_wait_seconds``; nothing was taken, the sender may come again.
-        """
-        deadline = time.monotonic() + self._settings.backlog_wait_seconds
-        while self._backlog_bytes() > self._settings.backlog_bytes:
-            if time.monotonic() > deadline:
-                raise StoreFull("too much is waiting to be settled; send it again later")
-            time.sleep(LOOK_SECONDS)
-
-    def _backlog_bytes(self) -> int:
-        with self._lock:
-            if time.monotonic() - self._looked_at > LOOK_SECONDS:
-                self._waiting_bytes = self._catalog.backlog().size_bytes
-                self._looked_at = time.monotonic()
-            return self._waiting_bytes
 
 
 def _digests(reader: BinaryIO, preface_length: int) -> Digests:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from leanpacs.archive.archive import Archive
-from leanpacs.archive.intake.ingest import Incoming, Outcome, Receipt
+from leanpacs.archive.intake.incoming import Incoming, Outcome, Receipt
 from leanpacs.catalog import QuarantineRow
 
 

@@ -6,13 +6,13 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from leanpacs.archive.intake.ingest import TAKEN
+from leanpacs.archive.intake.incoming import TAKEN
 from leanpacs.services.cargo import Cargo
 from leanpacs.services.ledger import Direction
 
 if TYPE_CHECKING:
     from leanpacs.archive.giveback.retrieve import FrameBytes, Part10, Retriever
-    from leanpacs.archive.intake.ingest import Incoming, Receipt
+    from leanpacs.archive.intake.incoming import Incoming, Receipt
     from leanpacs.catalog import InstanceRow
     from leanpacs.services.dicomweb.transfer import Lander
 

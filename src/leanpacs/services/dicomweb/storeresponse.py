@@ -25,7 +25,7 @@ from enum import IntEnum
 from typing import Any, Final
 
 from leanpacs import errors
-from leanpacs.archive.intake.ingest import Outcome, Receipt
+from leanpacs.archive.intake.incoming import Outcome, Receipt
 from leanpacs.dicom.jsonvalues import attribute_json
 from leanpacs.services.dicomweb.urls import Urls
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
-from leanpacs.archive.intake.ingest import Incoming, Receipt
+from leanpacs.archive.intake.incoming import Incoming, Receipt
 from leanpacs.dicom.instance import scan
 from leanpacs.errors import DicomError, LeanPACSError, StoreFull
 from leanpacs.services.dicomweb import storeresponse

@@ -32,7 +32,7 @@ from enum import IntEnum
 from types import MappingProxyType
 
 from leanpacs import errors
-from leanpacs.archive.intake.ingest import Outcome, Receipt
+from leanpacs.archive.intake.incoming import Outcome, Receipt
 from leanpacs.services.dimse.message import Command
 
 LONGEST_COMMENT = 64

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, Protocol, Self
 
-from leanpacs.archive.intake.ingest import TAKEN, Digests, Incoming, Outcome, Receipt
+from leanpacs.archive.intake.incoming import TAKEN, Digests, Incoming, Outcome, Receipt
 from leanpacs.audit import AuditAction
 from leanpacs.catalog import Volume
 from leanpacs.dicom.uids import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE
