@@ -147,19 +147,24 @@ class ChunkedResponse(Response):
 
     async def _send(self, send: Send, tasks: TaskGroup) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        if self._send_body:
-            giving, taking = anyio.create_memory_object_stream[bytes](0)
-            tasks.start_soon(self._make, giving)
-            async with taking:
-                async for chunk in taking:
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        if not self._send_body:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            return
+        giving, taking = anyio.create_memory_object_stream[bytes](0)
+        tasks.start_soon(self._make, giving)
+        async with taking:
+            # Only the empty chunk ends the body. Where making fails there is none, and the answer stays unfinished.
+            async for chunk in taking:
+                await send({"type": "http.response.body", "body": chunk, "more_body": chunk != _END})
 
     async def _make(self, giving: MemoryObjectSendStream[bytes]) -> None:
-        """Make each chunk while the one before it is sent."""
+        """Make each chunk while the one before it is sent; the last one is empty."""
         async with giving:
-            while chunk := await self._threads.run(self._next):
+            chunk = await self._threads.run(self._next)
+            while chunk != _END:
                 await giving.send(chunk)
+                chunk = await self._threads.run(self._next)
+            await giving.send(_END)
 
     async def _finish(self) -> None:
         with anyio.CancelScope(shield=True):
