@@ -117,10 +117,10 @@ def test_failed_block_is_undone(tmp_path: Path) -> None:
 
 def test_locked_database_is_a_transient_error(tmp_path: Path) -> None:
     catalog = open_catalog(tmp_path / "catalog.sqlite")
+    with catalog._database.writing() as connection:  # the one that is kept for writers
+        connection.exec_driver_sql("PRAGMA busy_timeout = 10")
     other = sqlite3.connect(tmp_path / "catalog.sqlite", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    with catalog._database.reading() as connection:
-        connection.exec_driver_sql("PRAGMA busy_timeout = 10")
     with pytest.raises(CatalogUnavailable) as caught:
         land(catalog, make_index())
     other.close()
