@@ -117,6 +117,7 @@ def sheet(load: Load, lines: Sequence[Line]) -> Sheet:
         "client and server on the same cores.",
         "As stored: transfer-syntax=*; frames as application/octet-stream, which LeanPACS gives native.",
         "C-GET and C-MOVE by dcmtk, which takes uncompressed instances; the time of its processes is included.",
+        "-: the server gave no answer, or its process had ended.",
         of_machine(machine()),
     )
     return Sheet("Delivery", ("what is asked for", *(f"{name}, ms" for name in servers), "ratio"), tuple(rows), notes)
