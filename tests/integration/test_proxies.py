@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -16,64 +13,32 @@ from pathlib import Path
 import httpx
 import pytest
 
+import nginx
 from data import Recipe, make_instance
 from serving import Server
 
-NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 CLIENT, STRANGER = "127.0.0.2", "127.0.0.3"
 RECIPE = Recipe()
-CONFIGURATION = """
-{user}
-daemon off;
-worker_processes 1;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log;
-events {{ worker_connections 64; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    server {{
-        listen 127.0.0.1:{port};
-        location / {{
-            proxy_pass {origin};
-            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-            proxy_set_header X-Forwarded-Proto https;
-            proxy_set_header X-Forwarded-Host pacs.example;
-        }}
-    }}
-}}
+LOCATION = """
+proxy_pass {origin};
+proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+proxy_set_header X-Forwarded-Proto https;
+proxy_set_header X-Forwarded-Host pacs.example;
 """
 
 pytestmark = [
     pytest.mark.external,
-    pytest.mark.skipif(NGINX is None, reason="nginx is not installed (scripts/bootstrap.sh installs it)"),
+    nginx.NEEDED,
 ]
 
 
 @contextmanager
 def proxied(folder: Path, origin: str) -> Iterator[str]:
     """Run nginx before a server; the URL at which it is asked."""
-    folder.mkdir()
     with closing(socket.create_server(("127.0.0.1", 0))) as free:
         port = free.getsockname()[1]
-    user = "user root;" if os.geteuid() == 0 else ""
-    configuration = folder / "nginx.conf"
-    configuration.write_text(CONFIGURATION.format(user=user, folder=folder, port=port, origin=origin))
-    process = subprocess.Popen([str(NGINX), "-p", str(folder), "-c", str(configuration), "-e", "stderr"])
-    try:
-        for _ in range(200):
-            with socket.socket() as trying:
-                if trying.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.02)
+    with nginx.running(folder, port, LOCATION.format(origin=origin)):
         yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 def client(address: str, url: str) -> httpx.Client:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +20,7 @@ from pydicom.filebase import DicomBytesIO
 from pynetdicom import AE
 
 import data
+import nginx
 import postgres_server
 from leanpacs.catalog import open_catalog
 from postgres_server import PostgresServer
@@ -29,51 +28,32 @@ from s3_server import S3Server
 from serving import Server
 from unit.services.dicomweb_fakes import multipart
 
-NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 STORE = {"content-type": 'multipart/related; type="application/dicom"; boundary=b0und'}
 AS_STORED = {"accept": "application/dicom; transfer-syntax=*"}
 SECONDS = float(os.environ.get("LEANPACS_TEST_HOSTS_SECONDS", "4"))
 """How long the servers are under load while one is killed."""
 
-CONFIGURATION = """
-{user}
-daemon off;
-worker_processes 1;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log;
-events {{ worker_connections 256; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    upstream leanpacs {{
-        server 127.0.0.1:{first} max_fails=1 fail_timeout=2s;
-        server 127.0.0.1:{second} max_fails=1 fail_timeout=2s;
-        keepalive 16;
-    }}
-    server {{
-        listen 127.0.0.1:{port};
-        client_max_body_size 0;
-        location / {{
-            proxy_pass http://leanpacs;
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-            proxy_set_header Host $http_host;
-            proxy_next_upstream error timeout http_502 http_503 non_idempotent;
-            proxy_read_timeout 300s;
-        }}
-    }}
+UPSTREAM = """
+upstream leanpacs {{
+    server 127.0.0.1:{first} max_fails=1 fail_timeout=2s;
+    server 127.0.0.1:{second} max_fails=1 fail_timeout=2s;
+    keepalive 16;
 }}
+"""
+LOCATION = """
+proxy_pass http://leanpacs;
+proxy_http_version 1.1;
+proxy_set_header Connection "";
+proxy_set_header Host $http_host;
+proxy_next_upstream error timeout http_502 http_503 non_idempotent;
+proxy_read_timeout 300s;
 """
 
 pytestmark = [
     pytest.mark.external,
     pytest.mark.crash,
     pytest.mark.slow,
-    pytest.mark.skipif(NGINX is None, reason="nginx is not installed (scripts/bootstrap.sh installs it)"),
+    nginx.NEEDED,
     pytest.mark.skipif(postgres_server.programs() is None, reason="PostgreSQL is not installed (Debian: postgresql)"),
 ]
 
@@ -107,21 +87,10 @@ class Hosts:
     @contextmanager
     def balanced(self) -> Iterator[None]:
         """Run nginx before both."""
-        assert NGINX is not None
-        folder = self.folder / "nginx"
-        folder.mkdir()
         first, second, port = self._ports
-        user = "user root;" if os.geteuid() == 0 else ""
-        text = CONFIGURATION.format(folder=folder, first=first, second=second, port=port, user=user)
-        (folder / "nginx.conf").write_text(text)
-        process = subprocess.Popen([NGINX, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"])
-        try:
-            wait_until(lambda: is_open(port) or process.poll() is not None)
-            assert process.poll() is None
+        upstream = UPSTREAM.format(first=first, second=second)
+        with nginx.running(self.folder / "nginx", port, LOCATION, upstream):
             yield
-        finally:
-            process.terminate()
-            process.wait(30)
 
     def wait_until_settled(self, seconds: float = 180.0) -> None:
         """Wait until nothing is left that has only landed."""

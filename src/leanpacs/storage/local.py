@@ -24,8 +24,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from io import BufferedRandom
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO
 
 from leanpacs.errors import BlobNotFound, NameTaken, StoreFull, StoreUnavailable
 from leanpacs.refs import HOT, BlobRef, Digest, Tier
@@ -38,12 +37,11 @@ from leanpacs.storage.store import (
     checked_name,
     checked_range,
 )
+from leanpacs.storage.writing import FileWriter, new_file, translated
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _PRIVATE_FOLDERS = ("blobs", "tmp", "spool")
 _BLOB_FOLDERS = frozenset(f"{first:02x}" for first in range(256))
 _FOLDER_MODE = 0o750
-_FILE_MODE = 0o640
 _YOUNG_SECONDS = 60.0
 """A file written less than this ago need not be made young."""
 
@@ -79,7 +77,7 @@ class LocalStore:
         object.__setattr__(self, "root", self.root.absolute())
         if not self.make:
             return
-        with _translated():
+        with translated():
             new_root = not self.root.exists()
             for name in _PRIVATE_FOLDERS:
                 (self.root / name).mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
@@ -101,12 +99,12 @@ class LocalStore:
     def writer(self) -> BlobWriter:
         """Start to write a blob whose digest is not known yet."""
         self._check_room(0)
-        return _LocalWriter(self)
+        return FileWriter(self._temporary_path(), self._keep_written)
 
     def put(self, data: bytes) -> BlobRef:
         """Keep ``data``; durable when it returns."""
         ref = BlobRef(self.tier, Digest.of(data), len(data))
-        with _translated():
+        with translated():
             if not self._refresh(ref):
                 self._check_room(len(data))
                 self._place(self._write_temporary([data]), ref)
@@ -118,7 +116,7 @@ class LocalStore:
 
     def adopt_all(self, files: Sequence[tuple[Path, Digest | None]]) -> list[BlobRef]:
         """Take over several files; each folder is synced once, after the last of them has its name."""
-        with _translated():
+        with translated():
             self._check_room(0)
             refs = [self._synced(path, digest) for path, digest in files]
             for folder in {self._adopt_synced(path, ref) for (path, _), ref in zip(files, refs, strict=True)}:
@@ -200,7 +198,7 @@ class LocalStore:
         """Write a new synced file; on any failure there is none."""
         path = self._temporary_path()
         try:
-            with _new_file(path) as file:
+            with new_file(path) as file:
                 for chunk in chunks:
                     file.write(chunk)
                 file.flush()
@@ -209,6 +207,15 @@ class LocalStore:
             path.unlink(missing_ok=True)
             raise
         return path
+
+    def _keep_written(self, file: BufferedRandom, path: Path) -> BlobRef:
+        self._check_room(0)
+        file.seek(0)
+        ref = BlobRef(self.tier, Digest(hashlib.file_digest(file, "sha256").digest()), os.fstat(file.fileno()).st_size)
+        self._sync(file.fileno())
+        if not self._refresh(ref):
+            self._place(path, ref)
+        return ref
 
     def _temporary_path(self) -> Path:
         return self.root / "tmp" / uuid.uuid4().hex
@@ -246,7 +253,7 @@ class LocalStore:
         with self.open(digest) as file:
             start, end = checked_range(digest, os.fstat(file.fileno()).st_size, offset, length)
             file.seek(start)
-            with _translated():
+            with translated():
                 return file.read(end - start)
 
     def open(self, digest: Digest) -> BinaryIO:
@@ -265,7 +272,7 @@ class LocalStore:
         with self.open(digest) as file:
             file.seek(start)
             while start < end:
-                with _translated():
+                with translated():
                     chunk = file.read(min(size, end - start))
                 if not chunk:
                     checked_range(digest, start, start, end - start)  # became shorter: told as damage
@@ -289,7 +296,7 @@ class LocalStore:
     def _finding(self, digest: Digest) -> Iterator[None]:
         """Errors as those of a store; where all blobs are gone, it is the store that is not there."""
         try:
-            with _translated(digest.hex):
+            with translated(digest.hex):
                 yield
         except BlobNotFound as error:
             if not (self.root / "blobs").is_dir():
@@ -298,16 +305,16 @@ class LocalStore:
 
     def list(self) -> Iterator[BlobStat]:
         """All blobs, by digest."""
-        with _translated():
+        with translated():
             folders = sorted(path for path in (self.root / "blobs").iterdir() if path.is_dir())
         for folder in folders:
-            with _translated(), os.scandir(folder) as entries:
+            with translated(), os.scandir(folder) as entries:
                 stats = [stat for entry in entries if (stat := _blob_stat(entry))]
             yield from sorted(stats, key=lambda stat: stat.digest)
 
     def delete(self, digest: Digest) -> None:
         """Remove a blob; one that is absent is fine."""
-        with _translated():
+        with translated():
             self._path(digest).unlink(missing_ok=True)
 
     def check(self, digest: Digest) -> None:
@@ -322,7 +329,7 @@ class LocalStore:
         files = []
         for digest in digests:
             aside = self._temporary_path()
-            with _translated(), suppress(FileNotFoundError):
+            with translated(), suppress(FileNotFoundError):
                 self._path(digest).rename(aside)
                 files.append(aside)
         return files
@@ -332,7 +339,7 @@ class LocalStore:
     def keep(self, name: str, data: bytes) -> None:
         """Keep a small named file, durably and for ever."""
         target = self._keepsake(name)
-        with _translated():
+        with translated():
             self._check_room(len(data))
             target.parent.mkdir(mode=_FOLDER_MODE, exist_ok=True)
             temporary = self._write_temporary([data])
@@ -348,12 +355,12 @@ class LocalStore:
 
     def kept(self, name: str) -> bytes:
         """Content of a named file."""
-        with _translated(name):
+        with translated(name):
             return self._keepsake(name).read_bytes()
 
     def kept_names(self) -> Sequence[str]:
         """Names of all named files, sorted."""
-        with _translated():
+        with translated():
             folders = [entry for entry in os.scandir(self.root) if entry.name not in _PRIVATE_FOLDERS]
             return sorted(
                 f"{folder.name}/{entry.name}"
@@ -372,7 +379,7 @@ class LocalStore:
     def sweep_temporary(self, older_than: datetime) -> int:
         """Remove what writers and spools left behind and nobody touched since."""
         removed = 0
-        with _translated():
+        with translated():
             for folder in ("tmp", "spool"):
                 for path in (self.root / folder).iterdir():
                     with suppress(FileNotFoundError):
@@ -383,70 +390,9 @@ class LocalStore:
 
     def free_bytes(self) -> int:
         """Room left on the file system for this user."""
-        with _translated():
+        with translated():
             status = os.statvfs(self.root)
         return status.f_bavail * status.f_frsize
-
-
-class _LocalWriter:
-    """A blob being written in ``tmp``."""
-
-    def __init__(self, store: LocalStore) -> None:
-        self._store = store
-        self._path = store._temporary_path()
-        self._open = True
-        with _translated():
-            self._file = _new_file(self._path)
-
-    @property
-    def file(self) -> BinaryIO:
-        """The open file."""
-        return self._file
-
-    def commit(self) -> BlobRef:
-        """Make what was written durable and return its reference."""
-        if not self._open:
-            raise ValueError("the writer is closed")
-        try:
-            with _translated():
-                return self._commit()
-        finally:
-            self._discard()
-
-    def _commit(self) -> BlobRef:
-        store = self._store
-        self._file.flush()
-        store._check_room(0)
-        self._file.seek(0)
-        digest = Digest(hashlib.file_digest(self._file, "sha256").digest())
-        ref = BlobRef(store.tier, digest, os.fstat(self._file.fileno()).st_size)
-        store._sync(self._file.fileno())
-        if not store._refresh(ref):
-            store._place(self._path, ref)
-        return ref
-
-    def _discard(self) -> None:
-        self._open = False
-        with suppress(OSError):  # a full disk is told of once, by commit
-            self._file.close()
-        self._path.unlink(missing_ok=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
-        if self._open:
-            self._discard()
-        if isinstance(error, OSError) and error.errno in _FULL:
-            raise StoreFull(f"{self._store.root}: {error}") from error
-
-
-def _new_file(path: Path) -> BufferedRandom:
-    """Make a file that other users of the machine cannot read, open for reading and writing."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)
-    return os.fdopen(descriptor, "w+b")
 
 
 def _blob_stat(entry: os.DirEntry[str]) -> BlobStat | None:
@@ -457,18 +403,3 @@ def _blob_stat(entry: os.DirEntry[str]) -> BlobStat | None:
     except (ValueError, FileNotFoundError):
         return None
     return BlobStat(digest, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
-
-
-@contextmanager
-def _translated(missing: str = "") -> Iterator[None]:
-    """Errors of the operating system as those of a store; ``missing`` names what may not be there."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        if missing:
-            raise BlobNotFound(missing) from error
-        raise StoreUnavailable(str(error)) from error
-    except OSError as error:
-        if error.errno in _FULL:
-            raise StoreFull(str(error)) from error
-        raise StoreUnavailable(str(error)) from error

@@ -16,7 +16,6 @@ Amazon S3 API reference: PutObject (``If-None-Match``), GetObject (``Range``), C
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import re
 import uuid
@@ -28,8 +27,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 from leanpacs.errors import BlobNotFound, ConfigError, NameTaken, StoreFull, StoreUnavailable
 from leanpacs.refs import BlobRef, Digest, Tier
@@ -43,6 +41,7 @@ from leanpacs.storage.store import (
     checked_name,
     checked_range,
 )
+from leanpacs.storage.writing import FileWriter
 
 try:
     import obstore
@@ -181,7 +180,7 @@ class S3Store:
 
     def writer(self) -> BlobWriter:
         """Start to write a blob whose digest is not known yet."""
-        return _S3Writer(self)
+        return FileWriter(self.spool / f"writer-{uuid.uuid4().hex}", lambda _, path: self.adopt(path))
 
     def put(self, data: bytes) -> BlobRef:
         """Keep ``data``. Bytes that are there already are written again, which makes them young."""
@@ -399,53 +398,6 @@ class S3Store:
             if isinstance(error, PermissionDeniedError | UnauthenticatedError):
                 text += "; check the credentials and what they allow"
             raise StoreUnavailable(text) from error
-
-
-class _S3Writer:
-    """A blob being written in the spool; uploaded when its digest is known."""
-
-    def __init__(self, store: S3Store) -> None:
-        self._store = store
-        self._path = store.spool / f"writer-{uuid.uuid4().hex}"
-        self._open = True
-        try:
-            self._file = self._path.open("w+b")
-        except OSError as error:
-            raise StoreUnavailable(str(error)) from error
-
-    @property
-    def file(self) -> BinaryIO:
-        """The open file."""
-        return self._file
-
-    def commit(self) -> BlobRef:
-        """Upload what was written and return its reference."""
-        if not self._open:
-            raise ValueError("the writer is closed")
-        try:
-            self._file.flush()
-            return self._store.adopt(self._path)
-        except OSError as error:
-            raise StoreFull(f"{self._path}: {error}") from error
-        finally:
-            self._discard()
-
-    def _discard(self) -> None:
-        self._open = False
-        with suppress(OSError):  # a full disk is told of once, by commit
-            self._file.close()
-        self._path.unlink(missing_ok=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
-        if self._open:
-            self._discard()
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreFull(f"{self._store.spool}: {error}") from error
 
 
 @contextmanager
