@@ -270,7 +270,7 @@ def planner_sheet(planned: Sequence[Planned]) -> Sheet:
 
 def record(result: Result, planned: Sequence[Planned]) -> dict[str, Any]:
     """Everything that was measured, with the machine."""
-    return {"machine": asdict(machine()), **asdict(result), "planned": [asdict(one) for one in planned]}
+    return {"machine": machine(), **asdict(result), "planned": [asdict(one) for one in planned]}
 
 
 @dataclass(frozen=True, slots=True)

@@ -243,4 +243,4 @@ def sheet(results: Sequence[Result]) -> Sheet:
 
 def record(results: Sequence[Result]) -> dict[str, Any]:
     """Everything that was measured, with the machine."""
-    return {"machine": asdict(machine()), "presets": [asdict(one) for one in results]}
+    return {"machine": machine(), "presets": [asdict(one) for one in results]}
