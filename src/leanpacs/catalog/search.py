@@ -127,8 +127,9 @@ def find_instances(view: View, query: Query, ranks: Mapping[Tier, int] = NO_RANK
 
 def _availability(view: View, level: Level, keys: Sequence[int], ranks: Mapping[Tier, int]) -> Mapping[int, str]:
     """How available what is below each key is; where that has to be looked for, by a connection of the toolkit."""
-    if not (ranks and isinstance(view, ConnectionView)):
+    if not ranks:
         return dict.fromkeys(keys, AVAILABILITY[0])
+    assert isinstance(view, ConnectionView), "tiers of several ranks are looked at by a connection of the toolkit"
     found = availability(view.connection, level, keys, ranks)
     return {key: AVAILABILITY[min(found.get(key, _WORST), _WORST)] for key in keys}
 
