@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -248,6 +248,26 @@ def test_scrubbing_repairs_from_another_form_and_reports_what_it_cannot(archive:
     assert (found.repaired, found.damaged) == (0, 2)
     assert len(archive.catalog.ageing.damaged()) == 2
     assert all(row.problem for row in archive.catalog.ageing.damaged())
+
+
+def test_a_run_whose_plan_has_grown_old_adds_no_second_fast_form(archive: Archive) -> None:
+    """Another run makes the fast form after this one has planned to, and before this one claims it."""
+    clock = Clock()
+    received = taken_in(archive, [data.make_instance(recipe) for recipe in RECIPES])
+    small = {"name": "small", "then": {"preset": "jpegxl:7"}}
+    assert aged(archive, Policy.model_validate({"name": "x", "rules": [small]}), clock).failed == 0
+    both = Policy.model_validate(
+        {"name": "x", "rules": [{"name": "both", "then": {"preset": "jpegxl:7", "keep_fast": True}}]}
+    )
+    late = Lifecycle(archive, both, now=clock)
+    plan = late.plan()
+    assert aged(archive, both, clock).changed == len(received)
+    with closing(late), mock.patch.object(late, "plan", side_effect=[plan, late.plan()]):
+        report = late.run()
+    assert report.outcomes == {("warm fast", "overtaken"): len(received)}
+    forms = [archive.catalog.representations(one.id) for one in archive.catalog.all_instances()]
+    assert [len(of_one) for of_one in forms] == [2] * len(received)
+    assert given_back(archive) == received
 
 
 def test_killed_between_any_two_steps_nothing_is_lost(tmp_path: Path) -> None:

@@ -310,7 +310,7 @@ def test_two_who_each_drop_one_of_two_forms_leave_one(catalog: Catalog) -> None:
         with catalog.writing() as tx:
             tx.settle(landed.instance_id, landed.representation_id, make_pack(number, "a"), now=NOW, due_at=NOW)
         [first] = catalog.representations(landed.instance_id)
-        swap = Swap(landed.instance_id, first.id, make_pack(number, "b"), keeps_old=True)
+        swap = Swap(landed.instance_id, first.id, make_pack(number, "b"), frozenset({first.id}))
         with catalog.writing() as tx:
             assert tx.ageing.swap(swap, now=NOW, due_at=NOW)
         forms = [one.id for one in catalog.representations(landed.instance_id)]
@@ -325,6 +325,29 @@ def test_two_who_each_drop_one_of_two_forms_leave_one(catalog: Catalog) -> None:
             dropped = list(pool.map(drop, forms))
         assert sorted(dropped) == [False, True]
         assert len(catalog.representations(landed.instance_id)) == 1
+
+
+def test_of_two_who_each_add_a_form_one_does(catalog: Catalog) -> None:
+    """Both planned it when there was none; the one whose plan has grown old must see the other's."""
+    for number in range(6):
+        [landed] = land(catalog, make_index(number))
+        with catalog.writing() as tx:
+            tx.settle(landed.instance_id, landed.representation_id, make_pack(number, "a"), now=NOW, due_at=NOW)
+        [first] = catalog.representations(landed.instance_id)
+        start = threading.Barrier(2, timeout=20)
+
+        swaps = [
+            Swap(landed.instance_id, first.id, make_pack(number, name), frozenset({first.id})) for name in ("b", "c")
+        ]
+
+        def add(swap: Swap, start: threading.Barrier = start) -> bool:
+            start.wait()
+            return catalog.write(lambda tx: tx.ageing.swap(swap, now=NOW, due_at=NOW))
+
+        with ThreadPoolExecutor(2) as pool:
+            added = list(pool.map(add, swaps))
+        assert sorted(added) == [False, True]
+        assert len(catalog.representations(landed.instance_id)) == 2
 
 
 # -- a generated catalog

@@ -248,7 +248,7 @@ class Planner:
         fast = [form for form in others if form.tier == "hot" and not form.is_shared]
         if wanted.keep_fast and not fast and not _is_fast(main):
             yield self._encoding(Step.WARM, held, main, "fast", wanted, wanted.rule_for("keep_fast"))
-        kept = fast if wanted.keep_fast else []
+        kept = fast[-1:] if wanted.keep_fast else []
         for form in others:
             if form not in kept and leaves_enough(packs, form, wanted.minimum_copies):
                 yield _task(Step.DROP, "", wanted.rule_for("keep_fast"), [(held, form)], form.size_bytes, 0.01, wanted)

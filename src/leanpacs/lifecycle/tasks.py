@@ -14,7 +14,7 @@ from leanpacs.archive.settle.again import Again, Remade, Source, remake
 from leanpacs.archive.settle.deriving import Derive, Derived, derive, uid_of
 from leanpacs.archive.settle.encode import Preferences, SeriesChoices
 from leanpacs.archive.settle.gathering import Gather, Gathered, gather
-from leanpacs.catalog import DERIVED, DuplicateInstance, RepresentationRow, Transaction
+from leanpacs.catalog import DERIVED, DuplicateInstance, Kind, RepresentationRow, Transaction
 from leanpacs.catalog.ageing import Done, Form, Held, Outcome, Swap
 from leanpacs.errors import BlobNotFound, InstanceNotFound, RefusedByPolicy
 from leanpacs.lifecycle.deciding import Decider
@@ -90,7 +90,8 @@ class Encoding(Steps):
         held, form = task.members[0]
         if result.new is None:
             return ()
-        return [Swap(held.instance_id, form.id, result.new, keeps_old=_keeps_old(task, form))]
+        packs = frozenset(one.id for one in held.forms if one.kind == Kind.PACK)
+        return [Swap(held.instance_id, form.id, result.new, packs if _keeps_old(task, form) else frozenset())]
 
     def commit(
         self, task: Task, result: Remade, swapped: Sequence[bool], transaction: Transaction, now: datetime

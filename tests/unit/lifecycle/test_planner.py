@@ -100,6 +100,8 @@ def test_a_fast_form_is_kept_made_and_dropped() -> None:
     assert steps(planned(keep, [held(forms=(form(1), small._replace(tier="hot")))])) == []
     (task,) = planned(DENSE, [held(forms=(form(1), small._replace(tier="hot")))]).tasks
     assert (task.step, task.members[0][1].id) == (Step.DROP, 1)
+    (task,) = planned(keep, [held(forms=(small._replace(tier="hot"), form(3), form(4)))]).tasks
+    assert (task.step, task.members[0][1].id) == (Step.DROP, 3)
 
 
 def test_series_are_gathered_when_all_of_them_are_ready() -> None:

@@ -139,22 +139,24 @@ class Ageing:
     def swap(self, swap: Swap, *, now: datetime, due_at: datetime) -> bool:
         """Put one stored form in the place of another, whose blob may be collected from ``due_at`` on.
 
-        False when the old one is no longer there: nothing is changed then, but that the new blob, if nothing refers to
-        it, may be collected.
+        False when the old one is no longer there, or when others than those that the new one is to stand beside are:
+        nothing is changed then, but that the new blob, if nothing refers to it, may be collected.
         """
         return self.swap_all([swap], now=now, due_at=due_at)[0]
 
     def swap_all(self, swaps: Sequence[Swap], *, now: datetime, due_at: datetime) -> list[bool]:
         """As `swap`, for many at once, in less time."""
-        replacing = [swap for swap in swaps if not swap.keeps_old]
+        replacing = [swap for swap in swaps if not swap.beside]
         given = [Replacement(swap.instance_id, swap.old_id, swap.new, now, due_at) for swap in replacing]
         done = iter(replace_all(self._connection, self._statements, Kind.PACK, given))
-        return [self._add(swap, now, due_at) if swap.keeps_old else next(done) for swap in swaps]
+        return [self._add(swap, now, due_at) if swap.beside else next(done) for swap in swaps]
 
     def _add(self, swap: Swap, now: datetime, due_at: datetime) -> bool:
-        """Put one stored form beside another."""
-        there = {"key": swap.old_id, "of_instance": swap.instance_id}
-        if self._connection.execute(self._own.current, there).scalar_one_or_none() is None:
+        """Put one stored form beside those that are there, unless somebody else has added or taken one."""
+        of_instance = {"of_instance": swap.instance_id}
+        # Locked first and looked at then: who waited for another's lock has not seen yet what that one has added.
+        self._connection.execute(self._own.packs, of_instance).close()
+        if set(self._connection.scalars(self._own.packs, of_instance)) != swap.beside:
             blob_key = keep_blob(self._connection, self._statements, swap.new.blob, now)
             discard(self._connection, self._statements, blob_key, due_at)
             return False

@@ -111,12 +111,12 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class Swap:
-    """One stored form in the place of another, which goes; or beside it when ``keeps_old``."""
+    """One stored form in the place of another, which goes; or ``beside`` it and all others that an instance has."""
 
     instance_id: int
     old_id: int
     new: NewRepresentation
-    keeps_old: bool = False
+    beside: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,17 +39,15 @@ class AgeingStatements:
     finish_all: Executable | None
     """As ``finish``, for rows that are given as JSON, where the database can do that and gains by it."""
     remember: Executable
-    current: Executable
+    packs: Executable
     add_up: Executable
 
 
 @cache
 def ageing_statements(dialect: str) -> AgeingStatements:
     """Statements in the dialect of a database."""
-    pack = (
-        representations.c.id == bindparam("key"),
-        representations.c.instance_key == bindparam("of_instance"),
-        representations.c.kind == Kind.PACK.value,
+    packs = select(representations.c.id).where(
+        representations.c.instance_key == bindparam("of_instance"), representations.c.kind == Kind.PACK.value
     )
     return AgeingStatements(
         alive=select(instances.c.id).where(instances.c.id.in_(bindparam("keys", expanding=True))),
@@ -61,8 +59,8 @@ def ageing_statements(dialect: str) -> AgeingStatements:
         remember=update(lifecycle_work)
         .where(*_MINE)
         .values(outcome=bindparam("came"), claimed_until=bindparam("until"), detail=bindparam("because")),
-        # The row is locked where the database can.
-        current=select(representations.c.blob_key).where(*pack).with_for_update(),
+        # The rows are locked where the database can.
+        packs=packs.order_by(representations.c.id).with_for_update(),
         add_up=_add_up(dialect),
     )
 
