@@ -138,7 +138,7 @@ class Clients:
         except httpx.HTTPError:
             self.answers["store: none"] += 1
             return 0
-        self.answers[f"store: {answer.status_code}"] += 1
+        self._noted("store", answer)
         return answer.status_code
 
     def _read(self) -> None:
@@ -153,12 +153,22 @@ class Clients:
         except httpx.HTTPError:
             self.answers["read: none"] += 1
             return
-        self.answers[f"read: {answer.status_code}"] += 1
+        self._noted("read", answer)
         is_other = data_set(answer.content) != data_set(instance.content)
         if answer.status_code == 200 and instance.as_sent and is_other:
             self.wrong.append(f"{instance.uid}: other bytes came back")
         if answer.status_code in (404, 410) and not instance.is_mortal:
             self.wrong.append(f"{instance.uid}: {answer.status_code} {answer.text}")
+
+    def _noted(self, what: str, answer: httpx.Response) -> None:
+        self.answers[f"{what}: {answer.status_code}"] += 1
+        if answer.status_code == 500:  # what is away for a while is told of as such
+            self.wrong.append(f"{what}: {answer.text}")
+
+    def _noted(self, what: str, answer: httpx.Response) -> None:
+        self.answers[f"{what}: {answer.status_code}"] += 1
+        if answer.status_code == 500:  # what is away for a while is told of as such
+            self.wrong.append(f"{what}: {answer.text}")
 
 
 def data_set(file: bytes) -> bytes:

@@ -257,7 +257,13 @@ def test_a_server_that_comes_back_is_used_again(server: PostgresServer, crash: b
     with closing(open_catalog(url, Pool(connect_seconds=1))) as catalog:
         land(catalog, *(make_index(n) for n in range(5)))
         server.stop(crash=crash)
-        for use in (lambda: land(catalog, make_index(9)), lambda: catalog.newest_studies(1)):
+        uses = (
+            lambda: land(catalog, make_index(9)),
+            lambda: catalog.newest_studies(1),
+            lambda: catalog.find_studies(Query("study")),
+            lambda: catalog.instances(sop_uid=make_index(1).sop_uid),
+        )
+        for use in (*uses, *uses):  # by a connection from before, and by none
             with pytest.raises(CatalogUnavailable) as caught:
                 use()
             assert caught.value.transient

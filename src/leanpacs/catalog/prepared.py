@@ -60,7 +60,8 @@ class Prepared:
         sqlalchemy.exc.DBAPIError
             As the toolkit does.
         """
-        connection = engine.raw_connection()
+        with as_the_toolkit(engine.dialect):
+            connection = engine.raw_connection()
         try:
             return self.run_on(connection, engine.dialect, parameters)
         except exc.DBAPIError as error:
@@ -78,16 +79,11 @@ class Prepared:
             As the toolkit does.
         """
         known = self._compiled.get(dialect.name) or self._compile(dialect)
-        driver = dialect.loaded_dbapi
-        try:
+        with as_the_toolkit(dialect, known.text):
             cursor = connection.cursor()
             cursor.execute(known.text, known.given(parameters))
             rows = list(cursor.fetchall())
             columns = cursor.description
-        except driver.Error as error:
-            raise exc.DBAPIError.instance(
-                known.text, None, error, driver.Error, hide_parameters=True, dialect=dialect
-            ) from error
         converters = self._converters.get(dialect.name)
         if converters is None:
             converters = self._found_converters(dialect, [column[1] for column in columns or ()])
@@ -139,7 +135,7 @@ class Repeated:
             result = connection.execute(self._statement, parameters)
             return result.all() if result.returns_rows else ()
         text, wanted = self._ready or self._compile(connection.dialect, parameters)
-        with _as_the_toolkit(text, connection.dialect):
+        with as_the_toolkit(connection.dialect, text):
             rows: Sequence[Sequence[Any]] = _driver(connection).execute(text, _given(wanted, parameters)).fetchall()
         return rows
 
@@ -149,7 +145,7 @@ class Repeated:
             connection.execute(self._statement, parameters)
             return
         text, wanted = self._ready or self._compile(connection.dialect, parameters[0])
-        with _as_the_toolkit(text, connection.dialect):
+        with as_the_toolkit(connection.dialect, text):
             _driver(connection).executemany(text, [_given(wanted, one) for one in parameters])
 
     def _compile(self, dialect: Dialect, parameters: Mapping[str, Any]) -> tuple[str, Sequence[_Parameter]]:
@@ -188,13 +184,13 @@ def _driver(connection: Connection) -> sqlite3.Connection:
 
 
 @contextmanager
-def _as_the_toolkit(text: str, dialect: Dialect) -> Iterator[None]:
+def as_the_toolkit(dialect: Dialect, text: str = "") -> Iterator[None]:
+    """Raise what the driver raises as the toolkit does, which is passed by: `sqlalchemy.exc.DBAPIError`."""
+    driver = dialect.loaded_dbapi
     try:
         yield
-    except sqlite3.Error as error:
-        raise exc.DBAPIError.instance(
-            text, None, error, sqlite3.Error, hide_parameters=True, dialect=dialect
-        ) from error
+    except driver.Error as error:
+        raise exc.DBAPIError.instance(text, None, error, driver.Error, hide_parameters=True, dialect=dialect) from error
 
 
 def _converted(row: Sequence[Any], converters: _Converters) -> list[Any]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from leanpacs.catalog.prepared import Prepared
+from leanpacs.catalog.prepared import Prepared, as_the_toolkit
 
 if TYPE_CHECKING:
     import sqlite3
@@ -79,9 +79,11 @@ class Readers:
     def view(self) -> Iterator[View]:
         """One state for several queries."""
         with self.one() as connection:
-            connection.execute("BEGIN")
+            with as_the_toolkit(self._engine.dialect, "BEGIN"):
+                connection.execute("BEGIN")
             yield _DriverView(self._engine, connection)
-            connection.execute("COMMIT")
+            with as_the_toolkit(self._engine.dialect, "COMMIT"):
+                connection.execute("COMMIT")
 
     def rows(self, prepared: Prepared, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
         """What one query finds."""
@@ -95,7 +97,8 @@ class Readers:
             self._idle.pop().close()
 
     def _opened(self) -> sqlite3.Connection:
-        pooled = self._engine.raw_connection()
+        with as_the_toolkit(self._engine.dialect):
+            pooled = self._engine.raw_connection()
         connection: sqlite3.Connection = pooled.driver_connection  # type: ignore[assignment]
         pooled.detach()
         return connection

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -150,6 +151,21 @@ def test_file_that_is_no_database(tmp_path: Path) -> None:
 def test_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(CatalogUnavailable):
         open_catalog(tmp_path / "nowhere" / "catalog.sqlite")
+
+
+def test_a_file_that_cannot_be_opened_any_more(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.sqlite"
+    with closing(open_catalog(path)) as catalog:
+        path.rename(tmp_path / "away")
+        path.mkdir()
+        for use in (lambda: catalog.newest_studies(1), lambda: catalog.instances(sop_uid="1.2")):
+            with pytest.raises(CatalogUnavailable, match="unable to open") as caught:
+                use()
+            assert caught.value.transient
+        path.rmdir()
+        (tmp_path / "away").rename(path)
+        assert catalog.newest_studies(1) == []
+        assert catalog.instances(sop_uid="1.2") == []
 
 
 @pytest.mark.parametrize(
