@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from conformance.conftest import ORIGIN, Door, instance, study
+from conformance.conftest import CT, ORIGIN, Door, instance, study
 from data import Recipe, make_instance
 
 WADL = "{http://wadl.dev.java.net/2009/02}"
@@ -44,6 +44,29 @@ def test_every_resource_tells_its_methods(door: Door) -> None:
     response = door.http.put(f"{door.root}/studies")
     assert response.status_code == 405
     assert set(response.headers["allow"].split(", ")) == {"GET", "HEAD", "OPTIONS", "POST"}
+
+
+def test_a_slash_at_the_end_of_a_path_changes_nothing(door: Door) -> None:
+    frame = f"{instance(CT)}/frames/1"
+    for path in (
+        "/studies",
+        f"{study(CT)}/series",
+        f"{instance(CT)}/metadata",
+        f"{instance(CT)}/bulkdata/7FE00010",
+        frame,
+    ):
+        query = "?limit=1" if path == "/studies" else "?accept=*/*"
+        with_slash, without = door.get(f"{path}/{query}"), door.get(path + query)
+        assert with_slash.status_code == without.status_code < 300
+        assert with_slash.headers.get("etag") == without.headers.get("etag")
+    found = door.get(f"/studies/?StudyInstanceUID={CT.study_uid}").json()
+    assert found == door.get(f"/studies?StudyInstanceUID={CT.study_uid}").json()
+    new = Recipe(study=91, instance=1)
+    assert door.store([make_instance(new)], "/studies/").status_code == 200
+    assert door.http.head(f"{door.root}{study(new)}/").status_code == 200
+    assert door.http.delete(f"{door.root}{study(new)}/").status_code == 204
+    assert door.http.put(f"{door.root}/studies/").status_code == 405
+    assert door.http.get(f"{door.origin}/health/").json()["status"] == "ok"
 
 
 def test_openapi_describes_the_whole_door(door: Door) -> None:

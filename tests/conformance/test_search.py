@@ -192,6 +192,27 @@ def test_instances_tell_in_which_syntax_they_were_received_and_are_found_by_it(d
         assert not _uids(door, f"{study(baseline)}/instances?{key}={CT.transfer_syntax}", "00080018")
 
 
+@pytest.mark.clause("10.6.3", "8.3.4.3")
+def test_what_is_computed_of_a_study_is_told_at_every_level_that_has_it(door: Door) -> None:
+    counts = {"00201206": [3], "00201208": [4]}
+    for path in ("/studies", "/series", "/instances"):
+        for found in door.get(f"{path}?StudyInstanceUID={CT.study_uid}").json():
+            assert {tag: found[tag]["Value"] for tag in counts} == counts
+            assert sorted(found["00080061"]["Value"]) == ["CT", "MR", "SR"]
+            assert not {"00080062", "00201200", "00201202", "00201204"} & set(found)
+    (one,) = door.get(f"/instances?SOPInstanceUID={CT.sop_uid}").json()
+    assert one["00201209"] == {"vr": "IS", "Value": [2]}
+    assert "00201206" not in door.get(f"{study(CT)}/series").json()[0]
+    classes = sorted({make_data_set(recipe).SOPClassUID for recipe in RECIPES[:4]})
+    asked = "includefield=SOPClassesInStudy,NumberOfPatientRelatedStudies&includefield=00201204"
+    for query in (asked, "includefield=all", "SOPClassesInStudy=*&" + asked):
+        (found,) = door.get(f"/studies?StudyInstanceUID={CT.study_uid}&{query}").json()
+        assert found["00080062"] == {"vr": "UI", "Value": classes}
+        assert (found["00201200"]["Value"], found["00201204"]["Value"]) == ([1], [4])
+    (found,) = door.get(f"{study(CT)}/series?SeriesInstanceUID={CT.series_uid}&{asked}").json()
+    assert found["00080062"]["Value"] == classes
+
+
 @pytest.mark.clause("8.3.4.4")
 def test_results_come_page_by_page_and_more_are_announced(door: Door) -> None:
     everything = _uids(door, f"{study(CT)}/instances", "00080018")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from leanpacs.catalog import (
     Span,
     open_catalog,
 )
+from leanpacs.catalog.rows import Totals
 from leanpacs.catalog.schema import METADATA
 from leanpacs.dicom.attributes import InstanceIndex
 from leanpacs.errors import CatalogError, InstanceNotFound
@@ -144,6 +145,31 @@ def test_levels_are_shared_and_counted(catalog: Catalog) -> None:
     assert [row.number_of_instances for row in catalog.find_series(Query("series"))] == [3, 1, 1, 1]
     summary = catalog.summary()
     assert (summary.patients, summary.studies, summary.series) == (1, 2, 4)
+
+
+def test_rows_of_every_level_have_the_totals_that_are_asked_for(catalog: Catalog) -> None:
+    ct, report = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.88.11"
+    land(
+        catalog,
+        *(make_index(1, 1, n, modality="CT", patient_id="A", sop_class=ct) for n in range(3)),
+        make_index(1, 2, 1, modality="SR", patient_id="A", sop_class=report),
+        make_index(2, 1, 1, modality="MR", patient_id="A"),
+        make_index(3, 1, 1, modality="MR"),
+        make_index(4, 1, 1, modality="MR"),
+    )
+    wanted = frozenset(field.name for field in fields(Totals))
+    first, second, *lonely = catalog.find_studies(Query("study", totals=wanted))
+    assert first.totals == Totals(("CT", "SR"), (ct, report), 2, 4, None, 2, 3, 5)
+    assert (second.totals.modalities, second.totals.study_instances) == (("MR",), 1)
+    assert second.totals.patient_instances == 5
+    assert [row.totals.patient_studies for row in lonely] == [None, None]  # nobody knows whose they are
+    series = catalog.find_series(Query("series", totals=wanted))
+    assert [row.totals.series_instances for row in series] == [3, 1, 1, 1, 1]
+    assert series[0].totals == replace(first.totals, series_instances=3)
+    instances = catalog.find_instances(Query("instance", totals=wanted, limit=4, offset=1))
+    assert [row.totals.series_instances for row in instances] == [3, 3, 1, 1]
+    assert instances[0].totals == series[0].totals
+    assert catalog.find_studies(Query("study"))[0].totals == Totals()
 
 
 def test_attributes_are_completed_and_not_overwritten(catalog: Catalog) -> None:

@@ -120,6 +120,27 @@ def test_studies_with_all_return_keys(address: tuple[str, int], syntax: str) -> 
     assert set(first.dir()) == {*keys, "QueryRetrieveLevel"}
 
 
+@pytest.mark.parametrize("level", ["STUDY", "SERIES", "IMAGE"])
+def test_what_is_computed_of_patient_and_study_at_every_level(address: tuple[str, int], level: str) -> None:
+    """PS3.4 tables C.6-1, C.6-2 and C.6-5; keys of higher levels in a relational query."""
+    numbers = {
+        "NumberOfPatientRelatedStudies": 2,
+        "NumberOfPatientRelatedSeries": 4,
+        "NumberOfPatientRelatedInstances": 8,
+        "NumberOfStudyRelatedSeries": 2,
+        "NumberOfStudyRelatedInstances": 4,
+    }
+    computed = dict.fromkeys((*numbers, "SOPClassesInStudy", "ModalitiesInStudy"), "")
+    query = identifier(level, PatientID="P1", AccessionNumber="A0", **computed)
+    matches, statuses = find(address, query)
+    assert set(statuses[:-1]) == {0xFF00}
+    classes = sorted({data.Recipe(modality=modality).sop_class for modality in ("CT", "MR")})
+    for match in matches:
+        assert {keyword: match[keyword].value for keyword in numbers} == numbers
+        assert match.ModalitiesInStudy == ["CT", "MR"]
+        assert match.SOPClassesInStudy == classes
+
+
 @pytest.mark.parametrize(
     ("keys", "expected"),
     [

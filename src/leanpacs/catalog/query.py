@@ -64,6 +64,8 @@ class Query:
     combined_datetime : bool
         A range of dates with a range of times is one span from the first date's first time to the last date's
         last time (C.2.2.2.5.4); without it, each of the days has its span of hours.
+    totals : frozenset of str
+        Fields of `Totals` that rows are to have.
     """
 
     level: Level
@@ -72,6 +74,7 @@ class Query:
     offset: int = 0
     fuzzy: bool = False
     combined_datetime: bool = True
+    totals: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         for name, value in (("limit", self.limit), ("offset", self.offset)):

@@ -303,6 +303,35 @@ class LandedWork:
 
 
 @dataclass(frozen=True, slots=True)
+class Totals:
+    """What is computed of the patient, study and series of something found, as far as it was asked for.
+
+    Attributes
+    ----------
+    modalities, sop_classes : tuple of str
+        Of the study, sorted.
+    study_series, study_instances : int
+        In the study.
+    series_instances : int, optional
+        In the series; None for a study.
+    patient_studies, patient_series, patient_instances : int, optional
+        Of the patient; None where there is no Patient ID.
+    """
+
+    modalities: tuple[str, ...] = ()
+    sop_classes: tuple[str, ...] = ()
+    study_series: int | None = None
+    study_instances: int | None = None
+    series_instances: int | None = None
+    patient_studies: int | None = None
+    patient_series: int | None = None
+    patient_instances: int | None = None
+
+
+NO_TOTALS: Final = Totals()
+
+
+@dataclass(frozen=True, slots=True)
 class PatientRow:
     """A patient that a query found: an ID of one issuer."""
 
@@ -324,6 +353,7 @@ class StudyRow:
     number_of_instances: int
     received_at: datetime
     availability: str = "ONLINE"
+    totals: Totals = NO_TOTALS
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,6 +368,7 @@ class SeriesRow:
     number_of_instances: int
     received_at: datetime
     availability: str = "ONLINE"
+    totals: Totals = NO_TOTALS
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,6 +381,7 @@ class FoundInstance:
     series: SeriesAttributes
     instance: InstanceAttributes
     availability: str = "ONLINE"
+    totals: Totals = NO_TOTALS
 
 
 @dataclass(frozen=True, slots=True)

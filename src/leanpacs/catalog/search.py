@@ -8,16 +8,17 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, bindparam, func, select
+from sqlalchemy import Connection, Select, func, select
 
 from leanpacs.catalog.lookup import INSTANCE_COLUMNS, LEVELS, instance_row
 from leanpacs.catalog.prepared import Prepared
 from leanpacs.catalog.query import Query, conditions
 from leanpacs.catalog.restores import Level, availability
-from leanpacs.catalog.rows import AVAILABILITY, FoundInstance, PatientRow, SeriesRow, StudyRow
+from leanpacs.catalog.rows import AVAILABILITY, FoundInstance, PatientRow, SeriesRow, StudyRow, Totals
 from leanpacs.catalog.schema import instances, patients, series, studies
 from leanpacs.catalog.shapes import prepared
 from leanpacs.catalog.statements import INSTANCE, PATIENT, SERIES, STUDY
+from leanpacs.catalog.totals import filled_up, modalities, numbers_of_patients, one_of, totals
 from leanpacs.catalog.views import ConnectionView, View
 from leanpacs.dicom.attributes import (
     InstanceAttributes,
@@ -27,7 +28,6 @@ from leanpacs.dicom.attributes import (
 )
 from leanpacs.refs import Tier
 
-_CHUNK: Final = 512
 _WORST: Final = len(AVAILABILITY) - 1
 NO_RANKS: Final[Mapping[Tier, int]] = MappingProxyType({})
 
@@ -52,18 +52,14 @@ def _series_of_studies(count: int) -> Prepared:
     """Modality and number of instances of the series of so many studies."""
     number = select(func.count()).where(instances.c.series_key == series.c.id).correlate(series).scalar_subquery()
     statement = select(series.c.study_key, series.c.modality, number)
-    return Prepared(statement.where(series.c.study_key.in_(_keys(count))))
+    return Prepared(statement.where(one_of(series.c.study_key, count)))
 
 
 @cache
 def _counts_of_series(count: int) -> Prepared:
     """Number of instances of each of so many series."""
-    statement = select(instances.c.series_key, func.count()).where(instances.c.series_key.in_(_keys(count)))
+    statement = select(instances.c.series_key, func.count()).where(one_of(instances.c.series_key, count))
     return Prepared(statement.group_by(instances.c.series_key))
-
-
-def _keys(count: int) -> list[Any]:
-    return [bindparam(f"key{number}", type_=studies.c.id.type) for number in range(count)]
 
 
 def find_patients(connection: Connection, query: Query) -> list[PatientRow]:
@@ -72,7 +68,7 @@ def find_patients(connection: Connection, query: Query) -> list[PatientRow]:
     matching = select(studies.c.patient_key).where(*conditions(query, connection.dialect.name))
     statement = select(patients.c.id, *columns).where(patients.c.patient_id != "", patients.c.id.in_(matching))
     rows = connection.execute(_limited(statement.order_by(patients.c.id), query)).all()
-    held = _held(connection, [row[0] for row in rows])
+    held = numbers_of_patients(ConnectionView(connection), [row[0] for row in rows])
     return [PatientRow(PatientAttributes(*row[1:]), *held.get(row[0], (0, 0, 0))) for row in rows]
 
 
@@ -86,7 +82,8 @@ def find_studies(
     rows = view.rows(*prepared(_NEWEST if newest_first else _STUDIES, query, view.dialect))
     below = _series_of(view, [row[0] for row in rows])
     told = _availability(view, "study", [row[0] for row in rows], ranks)
-    return [_study(row, below[row[0]], told[row[0]]) for row in rows]
+    more = totals(view, [(row[1], "") for row in rows], query.totals)
+    return [_study(row, below[row[0]], told[row[0]], one) for row, one in zip(rows, more, strict=True)]
 
 
 def find_series(view: View, query: Query, ranks: Mapping[Tier, int] = NO_RANKS) -> list[SeriesRow]:
@@ -94,6 +91,7 @@ def find_series(view: View, query: Query, ranks: Mapping[Tier, int] = NO_RANKS) 
     rows = view.rows(*prepared(_SERIES, query, view.dialect))
     counts = _counts(view, [row[0] for row in rows])
     told = _availability(view, "series", [row[0] for row in rows], ranks)
+    more = totals(view, [(row[1], row[2]) for row in rows], query.totals)
     return [
         SeriesRow(
             study_uid,
@@ -103,8 +101,9 @@ def find_series(view: View, query: Query, ranks: Mapping[Tier, int] = NO_RANKS) 
             counts.get(key, 0),
             received_at,
             told[key],
+            one,
         )
-        for key, study_uid, series_uid, received_at, *rest in rows
+        for (key, study_uid, series_uid, received_at, *rest), one in zip(rows, more, strict=True)
     ]
 
 
@@ -113,15 +112,18 @@ def find_instances(view: View, query: Query, ranks: Mapping[Tier, int] = NO_RANK
     at = len(INSTANCE_COLUMNS)
     rows = view.rows(*prepared(_INSTANCES, query, view.dialect))
     told = _availability(view, "instance", [row[0] for row in rows], ranks)
+    held = [instance_row(row[:at]) for row in rows]
+    more = totals(view, [(one.study_uid, one.series_uid) for one in held], query.totals)
     return [
         FoundInstance(
-            instance_row(row[:at]),
+            one,
             *_upper_levels(row[at:]),
             SeriesAttributes(*row[at + len(_ABOVE) : at + len(_ABOVE) + len(SERIES)]),
             InstanceAttributes(*row[-len(INSTANCE) :]),
             told[row[0]],
+            of_it,
         )
-        for row in rows
+        for row, one, of_it in zip(rows, held, more, strict=True)
     ]
 
 
@@ -145,35 +147,17 @@ def _upper_levels(values: Sequence[Any]) -> tuple[PatientAttributes, StudyAttrib
     return patient, StudyAttributes(*values[len(PATIENT) : len(_ABOVE)])
 
 
-def _study(row: Any, below: Sequence[tuple[str, int]], told: str) -> StudyRow:
+def _study(row: Any, below: Sequence[tuple[str, int]], told: str, more: Totals) -> StudyRow:
     _, study_uid, received_at, *values = row
-    modalities, counts = zip(*below, strict=True) if below else ((), ())
-    held = {value for modality in modalities for value in modality.split("\\") if value}
-    numbers = len(counts), sum(counts)
-    return StudyRow(study_uid, *_upper_levels(values), tuple(sorted(held)), *numbers, received_at, told)
-
-
-def _held(connection: Connection, patient_keys: list[int]) -> dict[int, tuple[int, int, int]]:
-    """Numbers of studies, series and instances of each patient."""
-    found: dict[int, tuple[int, int, int]] = {}
-    # Each instance comes once, and its series' key is in the index that they are counted from.
-    numbers = [func.count(table.c.id.distinct()) for table in (studies, series)] + [func.count(instances.c.series_key)]
-    below = studies.join(series, series.c.study_key == studies.c.id).join(
-        instances, instances.c.series_key == series.c.id
-    )
-    statement = select(studies.c.patient_key, *numbers).select_from(below).group_by(studies.c.patient_key)
-    for start in range(0, len(patient_keys), _CHUNK):
-        chunk = patient_keys[start : start + _CHUNK]
-        for key, *counted in connection.execute(statement.where(studies.c.patient_key.in_(chunk))):
-            found[key] = (counted[0], counted[1], counted[2])
-    return found
+    numbers = len(below), sum(count for _, count in below)
+    held = modalities(modality for modality, _ in below)
+    return StudyRow(study_uid, *_upper_levels(values), held, *numbers, received_at, told, more)
 
 
 def _series_of(view: View, study_keys: list[int]) -> dict[int, list[tuple[str, int]]]:
     """Modality and number of instances of each series, by study."""
     found: dict[int, list[tuple[str, int]]] = defaultdict(list)
-    for start in range(0, len(study_keys), _CHUNK):
-        keys = _some(study_keys[start : start + _CHUNK])
+    for keys in filled_up(study_keys):
         for key, modality, count in view.rows(_series_of_studies(len(keys)), keys):
             found[key].append((modality, count))
     return found
@@ -181,13 +165,6 @@ def _series_of(view: View, study_keys: list[int]) -> dict[int, list[tuple[str, i
 
 def _counts(view: View, series_keys: list[int]) -> dict[int, int]:
     found: dict[int, int] = {}
-    for start in range(0, len(series_keys), _CHUNK):
-        keys = _some(series_keys[start : start + _CHUNK])
+    for keys in filled_up(series_keys):
         found.update((key, count) for key, count in view.rows(_counts_of_series(len(keys)), keys))
     return found
-
-
-def _some(keys: list[int]) -> dict[str, int]:
-    """Parameters of one of a few statements: the last key fills up their number to a power of two."""
-    number = 1 << (len(keys) - 1).bit_length()
-    return {f"key{place}": keys[min(place, len(keys) - 1)] for place in range(number)}

@@ -55,6 +55,12 @@ LEVEL_ATTRIBUTES: Final[tuple[LevelAttribute, ...]] = (
         "number_of_patient_related_studies",
         True,
     ),
+    LevelAttribute(
+        "NumberOfPatientRelatedSeries", 0x00201202, "IS", "patient", "number_of_patient_related_series", True
+    ),
+    LevelAttribute(
+        "NumberOfPatientRelatedInstances", 0x00201204, "IS", "patient", "number_of_patient_related_instances", True
+    ),
     LevelAttribute("StudyInstanceUID", 0x0020000D, "UI", "study", "study_uid"),
     LevelAttribute("StudyDate", 0x00080020, "DA", "study", "study_date"),
     LevelAttribute("StudyTime", 0x00080030, "TM", "study", "study_time"),

@@ -20,7 +20,7 @@ from leanpacs import __version__
 from leanpacs.catalog import DestinationRow
 from leanpacs.config import ALL_ROLES, OidcSettings, Role
 from leanpacs.errors import LeanPACSError
-from leanpacs.services import server, ui
+from leanpacs.services import server, slashes, ui
 from leanpacs.services.access.gate import Gate
 from leanpacs.services.admin import Admin
 from leanpacs.services.cargo import Accounting
@@ -228,7 +228,7 @@ def create_app(
         ],
         exception_handlers={HTTPException: answer_http_error, LeanPACSError: answer_known_error},
     )
-    app.router.redirect_slashes = False  # a redirect would repeat whatever Host the client has sent
+    slashes.pass_over(app.router)
     return app
 
 

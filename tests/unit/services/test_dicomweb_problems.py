@@ -93,8 +93,15 @@ def test_hostile_host_is_not_repeated(archive: FakeArchive, client: Client, host
 
 
 def test_no_redirects_that_repeat_the_host(client: Client) -> None:
-    for path in ("/dicom-web/studies/", "/dicom-web", "/health/"):
-        assert client.request("GET", path, headers={"host": "evil.example"}).status_code in (404, 405)
+    for path in ("/dicom-web/studies/", "/dicom-web", "/health/", "/nothing/", "/dicom-web/studies//"):
+        response = client.request("GET", path, headers={"host": "evil.example"})
+        assert not 300 <= response.status_code < 400
+        assert "evil.example" not in response.text
+
+
+@pytest.mark.parametrize("path", ["/nothing/", "/dicom-web/nothing/", "/dicom-web/studies//"])
+def test_slashes_lead_to_nothing_where_nothing_is(client: Client, path: str) -> None:
+    assert client.request("GET", path).status_code == 404
 
 
 def test_what_senders_write_into_uids_stays_out_of_header_fields(archive: FakeArchive, client: Client) -> None:

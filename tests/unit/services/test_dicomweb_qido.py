@@ -110,7 +110,7 @@ def test_instance_result_has_what_the_path_leaves_open(archive: FakeArchive, cli
     }
     assert series["00280010"] == {"vr": "US", "Value": [32]}
     study = client.get(f"/studies/{row.study_uid}/instances").json()[0]
-    assert set(study) - set(series) == {"00080060", "0008103E", "00200011"}
+    assert set(study) - set(series) == {"00080060", "0008103E", "00200011", "00201209"}
     everywhere = client.get("/instances").json()[0]
     assert everywhere["00100020"] == {"vr": "LO", "Value": ["P1"]}
     assert everywhere["00081190"]["Value"][0].endswith(f"/instances/{row.sop_uid}")

@@ -158,7 +158,7 @@ class DicomWeb:
 
     async def bulk_data(self, request: Request) -> Response:
         """Answer for a BulkDataURI (PS3.18 10.4)."""
-        return await pixels.bulk_data(request, await self._source(request), request.path_params["path"])
+        return await pixels.bulk_data(request, await self._source(request), request.path_params["path"].rstrip("/"))
 
     async def all_bulk_data(self, request: Request) -> Response:
         """Answer for all bulk data of a study, a series or an instance (PS3.18 10.4.1.1.5)."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import orjson
@@ -95,10 +95,11 @@ async def search(
         raise Problem(406, f'Results are {media.DICOM_JSON}, or multipart/related; type="{media.DICOM_XML}".')
     path = {key: request.path_params[name] for name, key in _PATH_KEYS.items() if name in request.path_params}
     wanted = parse_search(request.query_params.multi_items(), level, path, max_results=max_results)
-    found = await threads.run(searcher.find, wanted.query, wanted.read)
-    warnings = [_MORE] if len(found) > wanted.limit else []
     selection = Selection(level, frozenset(path), wanted.included, wanted.include_all)
-    results = await threads.run(_results, found[: wanted.limit], selection, urls, searcher, wanted.tags)
+    made = Results(selection, urls)
+    found = await threads.run(searcher.find, replace(wanted.query, totals=made.totals), wanted.read)
+    warnings = [_MORE] if len(found) > wanted.limit else []
+    results = await threads.run(_results, found[: wanted.limit], selection, made, searcher, wanted.tags)
     return _answer(results, form, urls, warnings)
 
 
@@ -156,9 +157,8 @@ def parse_search(
 
 
 def _results(
-    found: Sequence[Found], selection: Selection, urls: Urls, searcher: Searcher, tags: frozenset[str]
+    found: Sequence[Found], selection: Selection, results: Results, searcher: Searcher, tags: frozenset[str]
 ) -> list[dict[str, Any]]:
-    results = Results(selection, urls)
     if not tags and not selection.include_all:
         return [results.json(row) for row in found]
     return [

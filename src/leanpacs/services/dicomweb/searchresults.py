@@ -13,8 +13,9 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from leanpacs.catalog import FoundInstance, SeriesRow, StudyRow
-from leanpacs.dicom.attributes import LEVEL_ATTRIBUTES, LevelAttribute
+from leanpacs.dicom.attributes import LEVEL_ATTRIBUTES, Level, LevelAttribute
 from leanpacs.dicom.jsonvalues import attribute_json
+from leanpacs.services import places
 
 if TYPE_CHECKING:
     from leanpacs.services.dicomweb.urls import Urls
@@ -100,29 +101,6 @@ _IF_KNOWN: Final = frozenset(
 """Left out where there is no value; the others are returned empty."""
 
 
-_HELD_AS: Final[Mapping[str, Mapping[str, str]]] = {
-    "study": {
-        "study_uid": "study_uid",
-        "modalities_in_study": "modalities",
-        "number_of_study_related_series": "number_of_series",
-        "number_of_study_related_instances": "number_of_instances",
-    },
-    "series": {
-        "study_uid": "study_uid",
-        "series_uid": "series_uid",
-        "number_of_series_related_instances": "number_of_instances",
-    },
-    "instance": {
-        "study_uid": "held.study_uid",
-        "series_uid": "held.series_uid",
-        "sop_uid": "held.sop_uid",
-        "sop_class": "held.sop_class",
-        "transfer_syntax": "held.transfer_syntax",
-    },
-}
-"""Where values are in a row, by level and field, when they are not among the attributes of their level."""
-
-
 @dataclass(frozen=True, slots=True)
 class Selection:
     """Which attributes a search returns.
@@ -140,7 +118,7 @@ class Selection:
         All attributes are asked for.
     """
 
-    level: str
+    level: Level
     within: frozenset[str]
     included: frozenset[str] = frozenset()
     include_all: bool = False
@@ -186,13 +164,21 @@ class Results:
         Which attributes.
     urls : Urls
         For the retrieve URLs.
+
+    Attributes
+    ----------
+    totals : frozenset of str
+        What the query has to ask for, so that its rows have all values.
     """
 
     def __init__(self, selection: Selection, urls: Urls) -> None:
         self._urls = urls
+        chosen = selection.attributes()
+        found = (places.place(attribute, selection.level) for attribute in chosen)
+        self.totals = places.totals(place for place in found if place is not None)
         self._columns = [
             (f"{attribute.tag:08X}", attribute.vr, value, attribute.keyword in _IF_KNOWN)
-            for attribute in selection.attributes()
+            for attribute in chosen
             if (value := self._value(attribute, selection.level)) is not None
         ]
 
@@ -205,16 +191,12 @@ class Results:
                 result[tag] = attribute_json(vr, value)
         return result
 
-    def _value(self, attribute: LevelAttribute, level: str) -> Callable[[Found], Any] | None:
+    def _value(self, attribute: LevelAttribute, level: Level) -> Callable[[Found], Any] | None:
         """Return what takes the attribute's value from a row, None when rows do not have it."""
         if attribute.keyword == "RetrieveURL":
             return self._retrieve_url
-        if attribute.keyword == "InstanceAvailability":
-            return attrgetter("availability")
-        place = _HELD_AS[level].get(attribute.field)
-        if place is None and attribute.computed:
-            return None
-        return attrgetter(place or f"{attribute.level}.{attribute.field}")
+        place = places.place(attribute, level)
+        return None if place is None else attrgetter(place)
 
     def _retrieve_url(self, found: Found) -> str:
         if isinstance(found, StudyRow):

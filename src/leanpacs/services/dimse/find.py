@@ -10,8 +10,9 @@ from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 from leanpacs.catalog import FoundInstance, Match, PatientRow, Query, SeriesRow, StudyRow, matchable, parse_match
-from leanpacs.dicom.attributes import LEVEL_ATTRIBUTES, Level, LevelAttribute
+from leanpacs.dicom.attributes import LEVEL_ATTRIBUTES, Level
 from leanpacs.errors import InvalidQuery, LeanPACSError
+from leanpacs.services import places
 from leanpacs.services.dimse import status
 from leanpacs.services.dimse.association import Association
 from leanpacs.services.dimse.headers import HeaderKeys, InHeaders
@@ -44,34 +45,6 @@ _NOT_MATCHED: Final = frozenset({_QUERY_LEVEL, _RETRIEVE_AE_TITLE, _INSTANCE_AVA
 CATALOG_LEVELS: Final[MappingProxyType[QueryLevel, Level]] = MappingProxyType(
     {"PATIENT": "patient", "STUDY": "study", "SERIES": "series", "IMAGE": "instance"}
 )
-_HELD_AS: Final = MappingProxyType(
-    {
-        "PATIENT": {
-            "number_of_patient_related_studies": "number_of_studies",
-            "number_of_patient_related_series": "number_of_series",
-            "number_of_patient_related_instances": "number_of_instances",
-        },
-        "STUDY": {
-            "study_uid": "study_uid",
-            "modalities_in_study": "modalities",
-            "number_of_study_related_series": "number_of_series",
-            "number_of_study_related_instances": "number_of_instances",
-        },
-        "SERIES": {
-            "study_uid": "study_uid",
-            "series_uid": "series_uid",
-            "number_of_series_related_instances": "number_of_instances",
-        },
-        "IMAGE": {
-            "study_uid": "held.study_uid",
-            "series_uid": "held.series_uid",
-            "sop_uid": "held.sop_uid",
-            "sop_class": "held.sop_class",
-            "transfer_syntax": "held.transfer_syntax",
-        },
-    }
-)
-"""Where values are in a row, by level and field, when they are not among the attributes of a level."""
 
 
 class Finding(Protocol):
@@ -237,7 +210,13 @@ def read_search(identifier: Identifier, model: Model, extended: Extended, ae_tit
     filters, columns, is_partial, unheld = _keys(identifier, level, ae_title)
     if not relational:
         require_above(identifier, model, level)
-    query = Query(CATALOG_LEVELS[level], filters, fuzzy=extended.fuzzy, combined_datetime=extended.combined_datetime)
+    query = Query(
+        CATALOG_LEVELS[level],
+        filters,
+        fuzzy=extended.fuzzy,
+        combined_datetime=extended.combined_datetime,
+        totals=places.totals(_PLACES[level][tag] for tag, _, _ in columns if tag in _PLACES[level]),
+    )
     return Search(level, query, columns, is_partial, unheld)
 
 
@@ -286,40 +265,19 @@ def _value_of(tag: int, level: QueryLevel, ae_title: str) -> Callable[[Any], Any
         return lambda _: level
     if tag == _RETRIEVE_AE_TITLE:
         return lambda _: ae_title
-    if tag == _INSTANCE_AVAILABILITY:
-        return attrgetter("availability") if level != "PATIENT" else None
     place = _PLACES[level].get(tag)
     return None if place is None else attrgetter(place)
 
 
 def _places(level: QueryLevel) -> dict[int, str]:
     """Where rows of a level have the value of each tag."""
-    held = _HELD_AS[level]
-    above = [CATALOG_LEVELS[one] for one in LEVELS[: LEVELS.index(level) + 1]]
-    found = {attribute.tag: place for attribute in LEVEL_ATTRIBUTES if (place := _place(attribute, held, above))}
-    return found | {tag: held[field] for tag, field in _PATIENT_COUNTS.items() if field in held}
+    found = ((attribute.tag, places.place(attribute, CATALOG_LEVELS[level])) for attribute in LEVEL_ATTRIBUTES)
+    return {tag: place for tag, place in found if place is not None}
 
 
-def _place(attribute: LevelAttribute, held: dict[str, str], levels: Sequence[str]) -> str | None:
-    place = held.get(attribute.field)
-    if place is not None:
-        return place
-    if attribute.computed or attribute.level not in levels or attribute.field in _UIDS:
-        return None
-    return f"{attribute.level}.{attribute.field}"
-
-
-_UIDS: Final = frozenset({"study_uid", "series_uid", "sop_uid", "sop_class"})
-_PATIENT_COUNTS: Final = MappingProxyType(
-    {
-        0x00201200: "number_of_patient_related_studies",
-        0x00201202: "number_of_patient_related_series",
-        0x00201204: "number_of_patient_related_instances",
-    }
-)
 _PLACES: Final = MappingProxyType({level: _places(level) for level in LEVELS})
 
 
 def returned(level: QueryLevel) -> frozenset[int]:
     """Tags of the keys that answers at a level can have."""
-    return frozenset(_PLACES[level]) | _NOT_MATCHED
+    return frozenset(_PLACES[level]) | {_QUERY_LEVEL, _RETRIEVE_AE_TITLE}
