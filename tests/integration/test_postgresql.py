@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,16 @@ from rich.console import Console
 from sqlalchemy import inspect, text
 
 import postgres_server
+from leanpacs.archive.giveback.restoring import ask_for_study
 from leanpacs.catalog import Catalog, Kind, Pool, Query, Transaction, open_catalog
 from leanpacs.catalog.ageing import Swap
 from leanpacs.catalog.engine import Database, database_url
 from leanpacs.catalog.migrations import bring_up_to_date, configuration
 from leanpacs.catalog.schema import METADATA
 from leanpacs.errors import CatalogConflict, CatalogUnavailable, InstanceNotFound
+from leanpacs.refs import Tier
+from leanpacs.storage.memory import MemoryStore
+from leanpacs.storage.stores import Stores
 from postgres_server import PostgresServer
 from unit.catalog.recipes import NOW, land, later, make_blob, make_index, make_landing, make_pack
 
@@ -354,6 +359,32 @@ def test_of_two_who_each_add_a_form_one_does(catalog: Catalog) -> None:
             added = list(pool.map(add, swaps))
         assert sorted(added) == [False, True]
         assert len(catalog.representations(landed.instance_id)) == 2
+
+
+def waits(catalog: Catalog) -> bool:
+    """Whether somebody waits for a lock."""
+    with catalog._database.reading() as connection:
+        waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        return bool(connection.scalar(waiting))
+
+
+def test_asking_for_a_study_begins_anew_after_a_deadlock(catalog: Catalog) -> None:
+    """The lifecycle holds one of its forms and wants the other, which asking holds: the database breaks one off."""
+    for number in (1, 2):
+        [landed] = land(catalog, make_index(instance=number))
+        pack = make_pack(number, blob=replace(make_blob("pack", number), tier=Tier("cold")))
+        with catalog.writing() as tx:
+            assert tx.settle(landed.instance_id, landed.representation_id, pack, now=NOW, due_at=NOW)
+    first, second = sorted(form.id for one in catalog.all_instances() for form in catalog.representations(one.id))
+    held = "SELECT 1 FROM representations WHERE id = :key FOR UPDATE"
+    with ThreadPoolExecutor(1) as pool, catalog._database.writing() as connection:
+        connection.execute(text("SET LOCAL deadlock_timeout = '30s'"))  # the other one notices
+        connection.execute(text(held), {"key": second})
+        asked = pool.submit(ask_for_study, Stores.of(MemoryStore()), catalog, make_index().study_uid, NOW)
+        while not waits(catalog):
+            time.sleep(0.01)
+        connection.execute(text(held), {"key": first})
+    assert asked.result(30) == 2
 
 
 # -- a generated catalog

@@ -31,7 +31,7 @@ from leanpacs.archive.status import ArchiveStatus, status
 from leanpacs.archive.tiers import guarded, open_stores
 from leanpacs.archive.worklist import WorklistFolder
 from leanpacs.audit import AuditTrail
-from leanpacs.catalog import Catalog, Pool, open_catalog
+from leanpacs.catalog import Catalog, Pool, Transaction, open_catalog
 from leanpacs.codecs.isolated import FrameWorkers
 from leanpacs.config import Settings
 from leanpacs.errors import StorageError
@@ -225,14 +225,18 @@ class Archive:
                     raise
                 log.error("tier %s: %s", store.tier, error, extra={"action": "start"})
         save(self.store, shipped())
-        with self.catalog.writing() as transaction:
+        held = load_all(self.store)
+
+        def begin_anew(transaction: Transaction) -> None:
             if self.catalog.is_shared:
                 transaction.release_claims_of(self.host)
             else:
                 transaction.release_all_claims()
             transaction.ageing.release_claims_of(self.host if self.catalog.is_shared else "")
-            for dictionary in load_all(self.store):
+            for dictionary in held:
                 transaction.add_dictionary(dictionary_row(dictionary))
+
+        self.catalog.write(begin_anew)
 
 
 class _InUse:

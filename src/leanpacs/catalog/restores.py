@@ -50,6 +50,8 @@ def ask(connection: Connection, keys: Sequence[int], now: datetime) -> int:
     added = 0
     for chunk in (keys[start : start + _CHUNK] for start in range(0, len(keys), _CHUNK)):
         alive = select(representations.c.id, literal(now, UtcTime)).where(representations.c.id.in_(chunk))
+        # In one order, so that two who ask do not wait for each other.
+        alive = alive.order_by(representations.c.id)
         statement = engine.insert(connection.dialect.name, restores)
         asked_for = statement.from_select(["representation_key", "requested_at"], alive).on_conflict_do_nothing(
             index_elements=["representation_key"]

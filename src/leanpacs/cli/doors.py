@@ -114,8 +114,7 @@ def ledger(settings: Settings, archive: Archive, metrics: telemetry.Metrics | No
     from leanpacs.services.ledger import Ledger, Sites
 
     def write(volumes: dict[TrafficKey, Volume]) -> None:
-        with archive.catalog.writing() as transaction:
-            transaction.add_traffic(volumes)
+        archive.catalog.write(lambda transaction: transaction.add_traffic(volumes))
 
     journal = Journal(archive.audit.record) if settings.audit.transfers else None
     return Ledger(write, sites=Sites(settings.traffic.sites), metrics=metrics, journal=journal)

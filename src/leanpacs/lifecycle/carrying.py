@@ -188,9 +188,10 @@ class Carrier:
         if not chosen:
             return
         now = self._now()
-        with self._catalog.writing() as transaction:
-            works = {_work(task): task for task in chosen}
-            claimed = transaction.ageing.claim(list(works), self._owner, now=now, until=now + LEASE)
+        works = {_work(task): task for task in chosen}
+        claimed = self._catalog.write(
+            lambda transaction: transaction.ageing.claim(list(works), self._owner, now=now, until=now + LEASE)
+        )
         for work in claimed:
             self._step(f"{works[work].step}: claimed")
         for work in works.keys() - set(claimed):
@@ -200,8 +201,8 @@ class Carrier:
     def _give_back(self) -> None:
         """Let others do what was claimed and not begun."""
         if self._claimed:
-            with self._catalog.writing() as transaction:
-                transaction.ageing.give_back(map(_work, self._claimed), self._owner)
+            works = [_work(task) for task in self._claimed]
+            self._catalog.write(lambda transaction: transaction.ageing.give_back(works, self._owner))
             self._claimed.clear()
 
     def _hold(self) -> None:
@@ -209,8 +210,8 @@ class Carrier:
         now = self._now()
         mine = [*self._claimed, *self._running.values(), *(task for task, _ in self._proven)]
         if mine and now - self._held_at > LEASE / 4:
-            with self._catalog.writing() as transaction:
-                transaction.ageing.extend(map(_work, mine), self._owner, now + LEASE)
+            works = [_work(task) for task in mine]
+            self._catalog.write(lambda transaction: transaction.ageing.extend(works, self._owner, now + LEASE))
             self._held_at = now
 
     def _waits_for_series(self, task: Task) -> bool:
@@ -345,9 +346,12 @@ class Carrier:
 
     def _remember(self, task: Task, tried: Tried, now: datetime) -> Done:
         done = Done(task.name, task.rule, Outcome(tried.outcome), task.raw_bytes)
-        with self._catalog.writing() as transaction:
+
+        def remember(transaction: Transaction) -> None:
             transaction.ageing.remember(_work(task), self._owner, tried)
             transaction.ageing.add_up(done, now=now)
+
+        self._catalog.write(remember)
         return done
 
 

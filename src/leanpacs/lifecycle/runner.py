@@ -216,8 +216,7 @@ class Lifecycle:
     def _tell(self, plan: Plan) -> None:
         """Let others know what is left to do, without making a plan of their own."""
         left = [Left(one.name, one.rule, one.tasks, one.saved_bytes, one.seconds) for one in plan.totals]
-        with self._catalog.writing() as transaction:
-            transaction.ageing.switch(Left.NAME, Left.to_json(left))
+        self._catalog.write(lambda transaction: transaction.ageing.switch(Left.NAME, Left.to_json(left)))
 
     def run_for_ever(self, stop: threading.Event) -> None:
         """Follow the policy until ``stop`` is set; what fails is said in the log, and tried again later."""
@@ -274,8 +273,7 @@ class Lifecycle:
     def _take_back(self) -> None:
         """End the claims of an earlier run that was broken off, for example because the catalog went away."""
         if self._left_behind:
-            with self._catalog.writing() as transaction:
-                transaction.ageing.give_back_claims(self._owner)
+            self._catalog.write(lambda transaction: transaction.ageing.give_back_claims(self._owner))
             self._left_behind = False
 
     def _carry_out(self, plan: Plan, stop: Callable[[], bool], told: Callable[[Done], None], report: Report) -> bool:

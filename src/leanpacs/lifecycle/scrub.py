@@ -16,7 +16,7 @@ from leanpacs.archive.archive import Archive
 from leanpacs.archive.care.repair import Repair, repair
 from leanpacs.archive.care.secondlook import look_again
 from leanpacs.audit import AuditAction, AuditEvent, AuditOutcome
-from leanpacs.catalog import Kind
+from leanpacs.catalog import Kind, Transaction
 from leanpacs.catalog.ageing import Done, Outcome, ScrubRow
 from leanpacs.errors import BeingRestored, LeanPACSError, StoreUnavailable, WorkerError
 from leanpacs.refs import BlobRef
@@ -148,9 +148,11 @@ class Scrubber:
         return True
 
     def _note(self, blob: BlobRef, problem: str, outcome: Outcome, now: datetime) -> None:
-        with self._archive.catalog.writing() as transaction:
+        def note(transaction: Transaction) -> None:
             transaction.ageing.note_scrub(blob, problem, now=now)
             transaction.ageing.add_up(Done(NAME, "", outcome, blob.size_bytes), now=now)
+
+        self._archive.catalog.write(note)
 
     def _problem(self, blob: BlobRef, decode_percent: float, total: Scrubbed) -> str:
         """What is wrong with a blob; '' when its bytes, and what was decoded of it, are as they should be."""

@@ -143,9 +143,12 @@ class Deleter:
         unknown = self._catalog.unknown_blobs(list(old), store.tier)
         if unknown:
             now = datetime.now(UTC)
-            with self._catalog.writing() as transaction:
+
+            def make_garbage(transaction: Transaction) -> None:
                 for digest in sorted(unknown):
                     transaction.discard(old[digest], now=now, due_at=now)
+
+            self._catalog.write(make_garbage)
             self._sweep_tier(store, now)
         return len(unknown)
 

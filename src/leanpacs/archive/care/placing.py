@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from leanpacs.catalog import Catalog, Kind, RepresentationRow
+from leanpacs.catalog import Catalog, Kind, RepresentationRow, Transaction
 from leanpacs.errors import BlobCorrupt, StoreUnavailable
 from leanpacs.refs import BlobRef, Tier
 from leanpacs.storage.dictionary import load_all
@@ -113,7 +113,8 @@ class Placer:
             written += self._bring(blob, target)
             self._step("copied")
         now = self._now()
-        with self._catalog.writing() as transaction:
+
+        def record(transaction: Transaction) -> int:
             transaction.hold_blobs([BlobRef(target.tier, blob.digest, blob.size_bytes) for target in targets], now)
             placed = 0
             for form in forms:
@@ -129,6 +130,9 @@ class Placer:
                 if not target.exists(blob.digest):
                     raise StoreUnavailable(f"blob {blob.digest} was swept while it was being placed; try again")
             self._step("recorded")
+            return placed
+
+        placed = self._catalog.write(record)
         self._step("committed")
         return Placed(placed, written, written * blob.size_bytes)
 

@@ -10,7 +10,7 @@ from enum import StrEnum
 from leanpacs.archive.archive import Archive
 from leanpacs.archive.settle.again import Again, Source, remake
 from leanpacs.archive.settle.encode import Preferences, SeriesChoices
-from leanpacs.catalog import InstanceRow, Kind, RepresentationRow
+from leanpacs.catalog import InstanceRow, Kind, RepresentationRow, Transaction
 from leanpacs.catalog.ageing import Swap
 from leanpacs.errors import LeanPACSError
 from leanpacs.refs import BlobRef
@@ -101,7 +101,11 @@ def _remade(
     )
     made = remake(work, archive.step)
     assert made.new is not None
-    with archive.catalog.writing() as transaction:
-        transaction.ageing.swap(Swap(instance.id, broken.id, made.new), now=now, due_at=now)
+    swap = Swap(instance.id, broken.id, made.new)
+
+    def commit(transaction: Transaction) -> None:
+        transaction.ageing.swap(swap, now=now, due_at=now)
         archive.step("swapped")
+
+    archive.catalog.write(commit)
     archive.step("swap committed")

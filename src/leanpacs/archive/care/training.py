@@ -76,8 +76,7 @@ def _keep(archive: Archive, dictionary: Dictionary) -> None:
     """Make a dictionary durable in every store before anything is compressed with it."""
     for store in (*archive.stores.others, archive.store):
         save(store, dictionary)
-    with archive.catalog.writing() as transaction:
-        transaction.add_dictionary(dictionary_row(dictionary))
+    archive.catalog.write(lambda transaction: transaction.add_dictionary(dictionary_row(dictionary)))
 
 
 def _size(compressor: Compressor, scope: str, heads: list[bytes]) -> int:

@@ -166,8 +166,9 @@ class Holdings:
             error,
             extra={"action": "retrieve", "blob": row.blob.digest.hex},
         )
-        with suppress(LeanPACSError), self._catalog.writing() as transaction:
-            transaction.ageing.note_scrub(row.blob, f"found when it was read: {error}", now=datetime.now(UTC))
+        problem, now = f"found when it was read: {error}", datetime.now(UTC)
+        with suppress(LeanPACSError):
+            self._catalog.write(lambda transaction: transaction.ageing.note_scrub(row.blob, problem, now=now))
         return damaged.others > 0
 
     @contextmanager

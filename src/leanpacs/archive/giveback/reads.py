@@ -66,8 +66,7 @@ class Reads:
         if not waiting:
             return
         try:
-            with self._catalog.writing() as transaction:
-                transaction.ageing.note_reads(waiting)
+            self._catalog.write(lambda transaction: transaction.ageing.note_reads(waiting))
         except LeanPACSError as error:
             log.warning("reads are noted later: %s", error, extra={"action": "reads"})
             with self._lock:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from leanpacs.archive.care.placing import Placer
-from leanpacs.catalog import Catalog, RepresentationRow, RestoreRow
+from leanpacs.catalog import Catalog, RepresentationRow, RestoreRow, Transaction
 from leanpacs.errors import BlobCorrupt, BlobNotFound, LeanPACSError
 from leanpacs.refs import Tier
 from leanpacs.storage.store import Availability
@@ -102,8 +102,7 @@ class Restorer:
         if store.restore(form.blob.digest) > 0.0:
             return False
         self._placer.copy([form], self._stores.hot.tier)
-        with self._catalog.writing() as transaction:
-            transaction.note_restored(form.id, now=self._now())
+        self._catalog.write(lambda transaction: transaction.note_restored(form.id, now=self._now()))
         return True
 
     def _let_go(self, row: RestoreRow, ready_at: datetime) -> bool:
@@ -111,10 +110,13 @@ class Restorer:
         if now - ready_at < self._keep.get(row.form.blob.tier, KEEP):
             return False
         hot = [form for form in self._same(row.form) if form.blob.tier == self._stores.hot.tier]
-        with self._catalog.writing() as transaction:
+
+        def let_go(transaction: Transaction) -> None:
             for form in hot:
                 transaction.drop_copy(form.id, now=now, due_at=now + self._grace)
             transaction.end_restore(row.form.id)
+
+        self._catalog.write(let_go)
         return True
 
     def _same(self, form: RepresentationRow) -> list[RepresentationRow]:
@@ -122,8 +124,7 @@ class Restorer:
         return [one for one in held if one.blob.digest == form.blob.digest]
 
     def _forget(self, row: RestoreRow) -> None:
-        with self._catalog.writing() as transaction:
-            transaction.end_restore(row.form.id)
+        self._catalog.write(lambda transaction: transaction.end_restore(row.form.id))
 
 
 def ask_for_study(stores: Stores, catalog: Catalog, study_uid: str, now: datetime) -> int:
@@ -132,5 +133,4 @@ def ask_for_study(stores: Stores, catalog: Catalog, study_uid: str, now: datetim
     asleep = catalog.asleep(study_uid, awake)
     if not asleep:
         return 0
-    with catalog.writing() as transaction:
-        return transaction.ask_restores([form.id for form in asleep], now=now)
+    return catalog.write(lambda transaction: transaction.ask_restores([form.id for form in asleep], now=now))

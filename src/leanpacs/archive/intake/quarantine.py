@@ -24,8 +24,7 @@ def retry(archive: Archive, row: QuarantineRow) -> Receipt:
 def drop(archive: Archive, row: QuarantineRow) -> None:
     """Take a file out of the quarantine for good; its blob goes after the grace period."""
     due_at = datetime.now(UTC) + archive.grace
-    with archive.catalog.writing() as transaction:
-        transaction.release_quarantine(row.id, due_at=due_at)
+    archive.catalog.write(lambda transaction: transaction.release_quarantine(row.id, due_at=due_at))
 
 
 def _copy(archive: Archive, row: QuarantineRow) -> Path:

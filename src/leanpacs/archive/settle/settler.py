@@ -205,8 +205,8 @@ class Settler:
         """Let others settle what was claimed and not begun."""
         ids = [work.representation.id for work in (*self._alone, *self._claimed)]
         if ids:
-            with self._catalog.writing() as transaction:
-                transaction.release_claims(self._owner, ids, datetime.now(UTC))
+            now = datetime.now(UTC)
+            self._catalog.write(lambda transaction: transaction.release_claims(self._owner, ids, now))
             self._alone.clear()
             self._claimed.clear()
 
@@ -232,14 +232,15 @@ class Settler:
         self._pressed = backlog.size_bytes > (most // 4 if self._pressed else most)
         if backlog.count <= held:
             return
-        with self._catalog.writing() as transaction:
-            works = transaction.claim_landed(
+        works = self._catalog.write(
+            lambda transaction: transaction.claim_landed(
                 self._owner,
                 limit_count=CLAIMED_AT_ONCE,
                 limit_bytes=CLAIM_BYTES,
                 lease_seconds=LEASE.total_seconds(),
                 now=now,
             )
+        )
         self._step("claimed")
         self._claimed.extend(works)
         self._names = tuple(self._store.kept_names())
@@ -267,8 +268,7 @@ class Settler:
         under_way = chain.from_iterable(self._running.values())
         works = [*self._claimed, *self._alone, *under_way, *(work for work, _ in proven)]
         mine = [work.representation.id for work in works]
-        with self._catalog.writing() as transaction:
-            transaction.extend_claims(self._owner, mine, now + LEASE)
+        self._catalog.write(lambda transaction: transaction.extend_claims(self._owner, mine, now + LEASE))
         self._held_at = now
 
     def _submit(self, works: Sequence[LandedWork]) -> None:
@@ -424,8 +424,8 @@ class Settler:
             log.error("unexpected error while settling", exc_info=error)
         # It is tried again after a while, by whoever comes first; each claim counts as an attempt.
         retry_at = datetime.now(UTC) + RETRY * work.representation.attempts
-        with self._catalog.writing() as transaction:
-            transaction.release_claims(self._owner, [work.representation.id], retry_at)
+        ids = [work.representation.id]
+        self._catalog.write(lambda transaction: transaction.release_claims(self._owner, ids, retry_at))
 
     def _worker_pool(self) -> Executor:
         # Receiving and answering have precedence over settling.
