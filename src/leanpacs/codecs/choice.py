@@ -18,6 +18,7 @@ from leanpacs.codecs.jpeg2000 import HTJ2K
 from leanpacs.codecs.jpegls import JpegLS
 from leanpacs.codecs.jpegxl import JpegXL
 from leanpacs.codecs.levels import leaves_gaps, levels_of, may_have_levels, precision_of
+from leanpacs.codecs.libjxl import finds_levels
 from leanpacs.codecs.native import unpack
 from leanpacs.dicom.frames import FrameSpec
 from leanpacs.errors import CodecError, EncodeError, UnsupportedFrame
@@ -37,6 +38,9 @@ LEAST_BANDS: Final = 4
 
 READS: Final = 2
 """How often a stored frame is decoded again, where decoding is weighed against size."""
+
+OF_INDEXES: Final = 1.02
+"""Indexes count for so much more than they take: no receiver can be sent them as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +165,10 @@ def measure(
 ) -> Choice:
     """Try the candidates that the budget allows on a sample of a frame, and choose one of the smallest.
 
-    Frames that use few of the values in their range are encoded as indexes of those (:mod:`leanpacs.codecs.levels`).
-    The chosen code stream is decoded again and compared; when it does not come back exactly the next best is, and so
-    on.
+    Frames that use few of the values in their range are encoded as indexes of those (:mod:`leanpacs.codecs.levels`),
+    except by a codec that finds them itself: what it makes can be sent to receivers as it is, and is taken where it is
+    not much larger. The chosen code stream is decoded again and compared; when it does not come back exactly the next
+    best is, and so on.
 
     Parameters
     ----------
@@ -190,7 +195,7 @@ def measure(
     may_have_gaps = not in_haste or has_gaps(sample, sample_spec, big_endian=big_endian)
     levels = frame_levels(frame, spec, big_endian=big_endian) if may_have_gaps else ()
     trials = [
-        _tried(candidate, sample, sample_spec, levels, big_endian=big_endian)
+        _tried(candidate, sample, sample_spec, () if _finds_levels(candidate, spec) else levels, big_endian=big_endian)
         for candidate in dict.fromkeys((*candidates, FALLBACK))
         if candidate == FALLBACK or candidate.is_within(spec, budget_seconds_per_gb)
     ]
@@ -216,7 +221,7 @@ def frame_levels(frame: bytes, spec: FrameSpec, *, big_endian: bool = False) -> 
 
 def has_gaps(sample: bytes, spec: FrameSpec, *, big_endian: bool = False) -> bool:
     """Whether a sample of a frame leaves out many of the values among which most of it is."""
-    return may_have_levels(spec) and leaves_gaps(unpack(sample, spec, big_endian=big_endian), spec)
+    return may_have_levels(spec) and leaves_gaps(unpack(sample, spec, big_endian=big_endian))
 
 
 def sample_of(frame: bytes, spec: FrameSpec, limit: int = LARGEST_SAMPLE) -> tuple[bytes, FrameSpec]:
@@ -252,16 +257,16 @@ class _Trial:
     stream: bytes | None
 
     @property
-    def size_bytes(self) -> int:
-        """Of a stream that is there."""
-        return len(self.stream or b"")
+    def counted_bytes(self) -> float:
+        """What a stream that is there counts for."""
+        return len(self.stream or b"") * (OF_INDEXES if self.options.levels else 1.0)
 
 
 def _best_first(trials: list[_Trial], spec: FrameSpec, slack: float) -> list[_Trial]:
     """Those near the smallest by what they cost, the others by their size."""
-    held = sorted((one for one in trials if one.stream is not None), key=lambda one: one.size_bytes)
-    limit = held[0].size_bytes * (1 + slack) if held else 0.0
-    near = [one for one in held if one.size_bytes <= limit]
+    held = sorted((one for one in trials if one.stream is not None), key=lambda one: one.counted_bytes)
+    limit = held[0].counted_bytes * (1 + slack) if held else 0.0
+    near = [one for one in held if one.counted_bytes <= limit]
     return [*sorted(near, key=lambda one: one.candidate.lifetime_cost(spec)), *held[len(near) :]]
 
 
@@ -289,6 +294,11 @@ def _tried(
             reason = str(error)
     failed = Measurement(candidate.codec, candidate.effort, spec.bits_allocated, None, reason=reason)
     return _Trial(candidate, options, failed, None)
+
+
+def _finds_levels(candidate: Candidate, spec: FrameSpec) -> bool:
+    """Whether what a candidate makes of the frame, not of the sample, is small without indexes."""
+    return candidate.codec == JpegXL.name and finds_levels(spec.rows, spec.columns, candidate.effort)
 
 
 def _ways(candidate: Candidate, spec: FrameSpec, levels: tuple[int, ...]) -> Iterator[EncodeOptions]:

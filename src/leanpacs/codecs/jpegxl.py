@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from leanpacs.codecs import libjxl
 from leanpacs.codecs.codec import DecodedFrame, EncodeOptions, Samples, decoding, encoding
 from leanpacs.codecs.jxlheader import JpegXLHeader, jpegxl_header
 from leanpacs.codecs.samples import (
@@ -63,10 +64,10 @@ class JpegXL:
         values = to_offset_binary(checked(self, samples, spec, precision), precision)
         with encoding(self.name):
             if options.effort == 1 and not may_overflow(values, precision):
-                stream = _encoded(values, 1, precision)
+                stream = libjxl.encode(values, 1, precision)
                 if not is_doubtful(values, precision) or _holds(stream, values):
                     return stream
-            return _encoded(values, max(2, options.effort), precision)
+            return libjxl.encode(values, max(2, options.effort), precision)
 
     def decode(self, stream: bytes, spec: FrameSpec, options: EncodeOptions) -> Samples:
         """Return the samples of a code stream made by :meth:`encode`."""
@@ -120,12 +121,6 @@ def _decoded(stream: bytes, spec: FrameSpec) -> tuple[Samples, JpegXLHeader]:
 
         samples = imagecodecs.jpegxl_decode(stream, index=0, numthreads=1)
     return fitting(JpegXL.name, samples, spec), header
-
-
-def _encoded(values: Samples, effort: int, precision: int) -> bytes:
-    import imagecodecs
-
-    return bytes(imagecodecs.jpegxl_encode(values, effort=effort, lossless=True, bitspersample=precision, numthreads=1))
 
 
 def _holds(stream: bytes, values: Samples) -> bool:

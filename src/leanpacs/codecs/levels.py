@@ -54,9 +54,9 @@ def levels_of(frames: Iterable[Samples], spec: FrameSpec) -> tuple[int, ...]:
     return tuple((found - _offset(spec)).tolist())
 
 
-def leaves_gaps(samples: Samples, spec: FrameSpec) -> bool:
+def leaves_gaps(samples: Samples) -> bool:
     """Whether many of the values between the lowest and the highest tenth do not occur: a quick look at a sample."""
-    counts = np.bincount(_ordered(samples).reshape(-1), minlength=1 << spec.bits_allocated)
+    counts = np.bincount(_ordered(samples).reshape(-1), minlength=1 << 8 * samples.itemsize)
     below = np.cumsum(counts)
     first, last = np.searchsorted(below, (samples.size // 10, samples.size - samples.size // 10))
     core = counts[first : last + 1]

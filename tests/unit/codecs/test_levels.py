@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from contract.codec_suite import make_spec
 from leanpacs.codecs import registry
-from leanpacs.codecs.choice import FAST, frame_levels, has_gaps, measure
+from leanpacs.codecs.choice import FAST, OF_INDEXES, Candidate, frame_levels, has_gaps, measure
 from leanpacs.codecs.codec import EncodeOptions
 from leanpacs.codecs.levels import from_indexes, levels_of, may_have_levels, precision_of, to_indexes
 from leanpacs.codecs.native import pack
@@ -46,11 +46,27 @@ def test_indexes_come_back_as_values(codec: str, *, big_endian: bool, signed: in
 
 def test_they_are_used_when_they_are_worth_while() -> None:
     spec = make_spec(160, 140)
-    best = measure(pack(stretched(spec, 23), spec), spec)
+    by_index = [one for one in FAST if (one.codec, one.effort) != ("jpegxl", 2)]
+    best = measure(pack(stretched(spec, 23), spec), spec, candidates=tuple(by_index))
     assert best.options.levels == best.levels != ()
-    assert all(one.precision == precision_of(best.levels) for one in best.measured[: len(FAST) - 1])
+    assert all(one.precision == precision_of(best.levels) for one in best.measured[: len(by_index) - 1])
     dense_values = measure(pack(stretched(spec, 1), spec), spec)
     assert dense_values.levels == ()
+
+
+def test_what_finds_them_itself_is_taken_where_it_is_not_much_larger() -> None:
+    spec = make_spec(400, 300)
+    frame = pack(stretched(spec, 23), spec)
+    itself = Candidate("jpegxl", 3, 48, 60, 20)
+    best = measure(frame, spec, candidates=(*FAST, itself))
+    tried = {(one.codec, one.effort): one for one in best.measured}
+    assert tried["jpegxl", 1].precision == precision_of(frame_levels(frame, spec))
+    assert tried["jpegxl", 3].precision == 16
+    sizes = {key: one.size_bytes or len(frame) for key, one in tried.items()}
+    plain = min(sizes.pop(("jpegxl", effort)) for effort in (2, 3))
+    indexes = min(sizes.values())
+    assert (best.levels == ()) is (plain <= OF_INDEXES * indexes)
+    assert round(best.ratio * len(frame)) == (indexes if best.levels else plain)
 
 
 @pytest.mark.parametrize(

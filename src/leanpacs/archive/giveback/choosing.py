@@ -62,9 +62,9 @@ class Effort:
 
 
 EFFORTS: Final = (Effort(1, 0.26, 350), Effort(2, 0.24, 75), Effort(3, 0.232, 40), Effort(5, 0.226, 8))
-EFFORTS_OF_FEW_VALUES: Final = (Effort(1, 0.27, 800), Effort(2, 0.26, 90), Effort(5, 0.165, 12))
+EFFORTS_OF_FEW_VALUES: Final = (Effort(1, 0.27, 800), Effort(2, 0.162, 90), Effort(3, 0.161, 45))
 """Of frames that use few of the values in their range, as films and detectors that are stretched to 16 bits do: from
-effort 5 on, JPEG XL notices that."""
+effort 2 on, JPEG XL notices that."""
 
 
 @dataclass(frozen=True, slots=True)
