@@ -19,8 +19,9 @@ from leanpacs.errors import DecodeError
 _MIDDLE: Final = 128
 """Added to each difference: small ones of either sign differ in their lower byte only."""
 
-_AT_ONCE: Final = 1 << 16
-"""Samples that are worked on at a time, so that they stay in the cache."""
+_AT_ONCE: Final = 1 << 18
+"""Samples that are worked on at a time: few enough to stay in the cache, and so many that most frames are done at once,
+for each step asks for the interpreter anew."""
 
 
 class Delta:

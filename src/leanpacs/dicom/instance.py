@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from contextlib import closing
 from dataclasses import replace
 from types import MappingProxyType
@@ -90,6 +91,15 @@ def scan(
         window = Window(inflated, inflated.seek(0, 2))
         layout = _scan_data_set(window, preface, uid, tags)
     return replace(layout, deflated=True, problem=problem or layout.problem)
+
+
+def encoding_of(head: bytes, transfer_syntax: str) -> tuple[bool, bool]:
+    """Whether VRs are implicit, and whether the order is little endian, in the beginning of a data set, not deflated.
+
+    As :func:`scan` finds it, which reads all of it.
+    """
+    window = Window(io.BytesIO(head), len(head))
+    return _encoding(window, _after_command_set(window, _read_preface(window, ()).length), transfer_syntax)
 
 
 def _readable(window: Window, offset: int, encoding: _Encoding) -> int:

@@ -70,7 +70,9 @@ class Journal:
         with self._lock:
             if deed not in self._deeds and len(self._deeds) >= _MOST_KEYS:
                 deed = _Deed(action, outcome, "(others)", "")
-            extent = self._deeds.setdefault(deed, _Extent(self._clock()))
+            extent = self._deeds.get(deed)
+            if extent is None:
+                extent = self._deeds[deed] = _Extent(self._clock())
             extent.times += 1
             extent.instances += instances
 

@@ -22,9 +22,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from io import BufferedRandom
+from io import BufferedRandom, BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from leanpacs.errors import BlobNotFound, NameTaken, StoreFull, StoreUnavailable
 from leanpacs.refs import HOT, BlobRef, Digest, Tier
@@ -44,6 +44,8 @@ _BLOB_FOLDERS = frozenset(f"{first:02x}" for first in range(256))
 _FOLDER_MODE = 0o750
 _YOUNG_SECONDS = 60.0
 """A file written less than this ago need not be made young."""
+_SMALL_BYTES: Final = 512 << 10
+"""A blob that is no longer is read at once: that takes less time than to read a few parts of it one after the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +230,10 @@ class LocalStore:
         name = digest.hex
         return f"{self.root}/blobs/{name[:2]}", name
 
+    def _name_of(self, digest: Digest) -> str:
+        """Where a blob is, as text, too."""
+        return "/".join(self._place_of(digest))
+
     def _sync(self, descriptor: int) -> None:
         if self.fsync:
             os.fsync(descriptor)
@@ -250,16 +256,22 @@ class LocalStore:
 
     def read(self, digest: Digest, offset: int = 0, length: int | None = None) -> bytes:
         """Bytes of a blob, all or a range."""
-        with self.open(digest) as file:
+        with self._finding(digest), open(self._name_of(digest), "rb") as file:  # noqa: PTH123 -- see _place_of
             start, end = checked_range(digest, os.fstat(file.fileno()).st_size, offset, length)
             file.seek(start)
-            with translated():
-                return file.read(end - start)
+            return file.read(end - start)
 
     def open(self, digest: Digest) -> BinaryIO:
-        """Open a blob as a seekable binary file; the caller closes it."""
+        """Open a blob as a seekable binary file; the caller closes it. Small blobs come whole, at once."""
         with self._finding(digest):
-            return open("/".join(self._place_of(digest)), "rb")  # noqa: PTH123 -- as text, see there
+            descriptor = os.open(self._name_of(digest), os.O_RDONLY | os.O_CLOEXEC)
+            size = os.fstat(descriptor).st_size
+            if size > _SMALL_BYTES:
+                return os.fdopen(descriptor, "rb")
+            try:
+                return BytesIO(os.read(descriptor, size))
+            finally:
+                os.close(descriptor)
 
     def chunks(
         self, digest: Digest, offset: int = 0, length: int | None = None, *, size: int = CHUNK_BYTES
@@ -282,7 +294,7 @@ class LocalStore:
     def size(self, digest: Digest) -> int:
         """Length of a blob in bytes."""
         with self._finding(digest):
-            return os.stat("/".join(self._place_of(digest))).st_size  # noqa: PTH116
+            return os.stat(self._name_of(digest)).st_size  # noqa: PTH116
 
     def exists(self, digest: Digest) -> bool:
         """Whether the store has a blob."""

@@ -96,9 +96,12 @@ class DiskCache:
         """What is in the folders of other processes; it stays theirs."""
         for folder in self._others():
             with suppress(OSError):
-                for path in (folder / key[:2]).glob(f"{key}.*"):
-                    if _NAME.fullmatch(path.name) and (data := _read(path)) is not None:
-                        return data
+                names = os.listdir(f"{folder}/{key[:2]}")  # noqa: PTH208 -- a glob takes ten times as long
+                for name in names:
+                    if name.startswith(key) and _NAME.fullmatch(name):
+                        data = _read(folder / key[:2] / name)
+                        if data is not None:
+                            return data
         return None
 
     def _others(self) -> list[Path]:

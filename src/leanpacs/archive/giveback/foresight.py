@@ -50,6 +50,8 @@ class Trail:
     looked_up: frozenset[int] = frozenset()
     planned: deque[_Place] = field(default_factory=lambda: deque(maxlen=_PLANNED))
     """What is at hand, or has been begun: it need not be looked at again."""
+    first: list[_Seen] = field(default_factory=list)
+    """Where the reader was seen first: alone it does not tell where to go on, so its position is not looked up yet."""
 
     def went_to(self, position: int) -> None:
         """Remember where the reader is."""
@@ -185,8 +187,11 @@ class Foresight:
         """Find what comes next for one reader; it takes the place of what was to be made for the one before."""
         with self._turn:
             trail, last = _recent(self._trails, key, Trail), seen[-1]
-            for one in seen:
-                trail.went_to(one.number if one.has_frames else self._position(one.instance))
+            trail.first += seen
+            if trail.positions or len(trail.first) > 1:
+                for one in trail.first:
+                    trail.went_to(one.number if one.has_frames else self._position(one.instance))
+                trail.first.clear()
             count = min(MOST_AHEAD, self._room_bytes // last.size_bytes)
             with self._changed:
                 waiting = self._next.copy() if trail is self._next_trail else {}
@@ -222,8 +227,11 @@ class Foresight:
         if last.has_frames:
             frames = last.instance.number_of_frames or 1
             return [(last.instance, position) for position in trail.ahead(count) if 1 <= position <= frames]
+        positions = trail.ahead(_LOOKED_UP)
+        if not positions:
+            return []
         order = self._order(last.instance).instances
-        places = [position for position in trail.ahead(_LOOKED_UP) if 0 <= position < len(order)]
+        places = [position for position in positions if 0 <= position < len(order)]
         if not trail.looked_up.issuperset(places[:count]):
             self._expect([order[position] for position in places])
             trail.looked_up = frozenset(places)

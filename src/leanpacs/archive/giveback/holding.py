@@ -94,6 +94,10 @@ class Holdings:
         row = self._best_first(self._held(instance, anew=False), wanted)[0]
         return row, seconds_to_read(row, wanted, is_hot=row.blob.tier == self._stores.hot.tier)
 
+    def first(self, instance: InstanceRow) -> RepresentationRow:
+        """The form that :meth:`opened` opens first for one who wants it as received."""
+        return self._best_first(self._held(instance, anew=False), None)[0]
+
     @contextmanager
     def opened(self, instance: InstanceRow, wanted: str | None = None) -> Iterator[OpenInstance]:
         """Open an instance in the form from which it is soonest had in the transfer syntax ``wanted``."""

@@ -101,17 +101,11 @@ class Maker:
         """What came before the data set, and the data set, kept or to be kept; None where decoding is not needed."""
         if self._cache is None or instance.data_set_length > KEPT_BYTES:
             return None
-        known = self._holdings.known(instance)
-        if known is None:
-            with self._holdings.opened(instance) as opened:
-                if not isinstance(opened, SettledInstance):
-                    return None
-                known = opened.known
-        manifest = known.contents.manifest
-        if manifest.form not in (Form.FRAMES, Form.RECODED):
+        held = self._holdings.first(instance)
+        if held.kind is not Kind.PACK or held.form not in (Form.FRAMES, Form.RECODED):
             return None
         rebuilt = self._cache.fetch(_cache_key(instance, 0, RECEIVED), lambda: self._rebuilt(instance))
-        return rebuilt[: manifest.preface], rebuilt[manifest.preface :]
+        return rebuilt[: held.preface_length], rebuilt[held.preface_length :]
 
     def _rebuilt(self, instance: InstanceRow) -> bytes:
         def whole(opened: OpenInstance) -> bytes:

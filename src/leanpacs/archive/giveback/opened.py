@@ -15,8 +15,9 @@ from leanpacs.archive.giveback.rebuild import PackedInstance
 from leanpacs.archive.giveback.seriespack import SeriesMember, packed_instance
 from leanpacs.archive.giveback.shelf import Opened, Shelf
 from leanpacs.archive.manifest import Form
-from leanpacs.dicom.instance import scan
+from leanpacs.dicom.instance import encoding_of, scan
 from leanpacs.dicom.layout import Layout
+from leanpacs.dicom.uids import transfer_syntax as syntax_of
 from leanpacs.errors import UnsupportedTransferSyntax
 from leanpacs.refs import Digest
 from leanpacs.storage.dictionary import Dictionary
@@ -50,6 +51,14 @@ class SettledInstance:
             layout = scan(io.BytesIO(self.head()), transfer_syntax=self._packed.manifest.transfer_syntax)
             self.known.layout = replace(layout, problem=None)
         return self.known.layout
+
+    @property
+    def encoding(self) -> tuple[bool, bool]:
+        """Whether VRs are implicit, and whether the order is little endian: what `layout` says, known sooner."""
+        uid = self._packed.manifest.transfer_syntax
+        if self.known.layout is None and not syntax_of(uid).deflated:
+            return encoding_of(self.head(), uid)
+        return self.layout.implicit_vr, self.layout.little_endian
 
     @property
     def codec(self) -> str:

@@ -17,6 +17,7 @@ from leanpacs.archive.giveback.given import FrameBytes, Part10
 from leanpacs.archive.giveback.holding import Holdings
 from leanpacs.archive.giveback.kept import Kept
 from leanpacs.archive.giveback.making import Maker
+from leanpacs.archive.giveback.opened import SettledInstance
 from leanpacs.catalog import Catalog, InstanceRow
 from leanpacs.dicom.uids import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE
 from leanpacs.dicom.uids import transfer_syntax as syntax_of
@@ -295,11 +296,12 @@ class Retriever:
         from leanpacs.dicom.jsonmodel import data_set_json
 
         with self.opened(instance) as opened:
+            implicit_vr, little_endian = _encoding(opened)
             return data_set_json(
                 opened.head(),
                 tail=opened.tail(),
-                implicit_vr=opened.layout.implicit_vr,
-                little_endian=opened.layout.little_endian,
+                implicit_vr=implicit_vr,
+                little_endian=little_endian,
                 bulk_uri=bulk_uri,
             )
 
@@ -308,8 +310,8 @@ class Retriever:
         from leanpacs.dicom.write import read_head
 
         with self.opened(instance) as opened:
-            layout = opened.layout
-            return read_head(opened.head(), implicit_vr=layout.implicit_vr, little_endian=layout.little_endian)
+            implicit_vr, little_endian = _encoding(opened)
+            return read_head(opened.head(), implicit_vr=implicit_vr, little_endian=little_endian)
 
     def bulk_value(self, instance: InstanceRow, path: str) -> bytes:
         """The value at a path that `metadata` gave to ``bulk_uri``, except top-level Pixel Data.
@@ -322,13 +324,11 @@ class Retriever:
         from leanpacs.dicom.jsonmodel import bulk_value
 
         with self.opened(instance) as opened:
-            return bulk_value(
-                opened.head(),
-                path,
-                tail=opened.tail(),
-                implicit_vr=opened.layout.implicit_vr,
-                little_endian=opened.layout.little_endian,
-            ).data
+            implicit_vr, little_endian = _encoding(opened)
+            value = bulk_value(
+                opened.head(), path, tail=opened.tail(), implicit_vr=implicit_vr, little_endian=little_endian
+            )
+        return value.data
 
     def _file(self, instance: InstanceRow, preface_of: Callable[[bytes], bytes]) -> Part10:
         """As received; ``preface_of`` makes what is in front of the data set of what was there."""
@@ -347,6 +347,13 @@ class Retriever:
     def opened(self, instance: InstanceRow) -> AbstractContextManager[OpenInstance]:
         """Open an instance in whichever form it is kept."""
         return self._holdings.opened(instance)
+
+
+def _encoding(opened: OpenInstance) -> tuple[bool, bool]:
+    """Whether VRs are implicit, and whether the order is little endian."""
+    if isinstance(opened, SettledInstance):
+        return opened.encoding
+    return opened.layout.implicit_vr, opened.layout.little_endian
 
 
 def _frame_bytes(instance: InstanceRow) -> int:
