@@ -97,10 +97,15 @@ class Searcher:
             For each that was found, in order.
         """
         ends = self._ends(found)
-        online = [rows for one, rows in zip(found, ends, strict=True) if one.availability == "ONLINE"]
-        self._retriever.expect([row for rows in online for row in rows if not self._is_kept(rows)])
+        read = [
+            row
+            for one, rows in zip(found, ends, strict=True)
+            if one.availability == "ONLINE" and not self._is_kept(one, rows)
+            for row in rows
+        ]
+        self._retriever.expect(read)
         for one, rows in zip(found, ends, strict=True):
-            model = self._common(rows) if rows and one.availability == "ONLINE" else {}
+            model = self._common(one, rows) if rows and one.availability == "ONLINE" else {}
             yield model if tags is None else {tag: model[tag] for tag in tags if tag in model}
 
     def make_ready(self, query: Query) -> None:
@@ -108,10 +113,10 @@ class Searcher:
         for _ in self.common(self._candidates(query)):
             pass
 
-    def _common(self, rows: Sequence[InstanceRow]) -> dict[str, Any]:
-        """What instances have in common; of two, it is kept."""
+    def _common(self, found: Found, rows: Sequence[InstanceRow]) -> dict[str, Any]:
+        """What the instances of something found have in common; that of studies and series is kept."""
         try:
-            if self._cache is None or len(rows) < 2:
+            if self._cache is None or isinstance(found, FoundInstance):
                 return self._shared(rows)
             kept = self._cache.fetch(_key(rows), lambda: orjson.dumps(self._shared(rows)))
         except LeanPACSError:
@@ -119,8 +124,8 @@ class Searcher:
         found: dict[str, Any] = orjson.loads(kept)
         return found
 
-    def _is_kept(self, rows: Sequence[InstanceRow]) -> bool:
-        return self._cache is not None and len(rows) > 1 and self._cache.has(_key(rows))
+    def _is_kept(self, found: Found, rows: Sequence[InstanceRow]) -> bool:
+        return self._cache is not None and not isinstance(found, FoundInstance) and self._cache.has(_key(rows))
 
     def _shared(self, rows: Sequence[InstanceRow]) -> dict[str, Any]:
         first, *others = (self._retriever.metadata(row, lambda path: path) for row in rows)

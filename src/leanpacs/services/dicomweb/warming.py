@@ -100,7 +100,7 @@ class Warmer:
                 return
             del self._waiting[series_uid]
             rows = self._archive.catalog.instances(series_uid=series_uid)
-            if 1 < len(rows) <= readymade.MOST_INSTANCES:
+            if 0 < len(rows) <= readymade.MOST_INSTANCES:
                 self._make_ready(rows)
 
     def _look(self, now: float) -> None:
@@ -112,8 +112,9 @@ class Warmer:
             del self._waiting[series_uid]  # whoever asks for it first makes it
 
     def _make_ready(self, rows: Sequence[InstanceRow]) -> None:
-        urls, retriever = Urls(readymade.SERVICE), self._archive.retriever
-        readymade.make_ready(rows, lambda some: wado.models(some, retriever, urls), self._archive.cache)
+        if len(rows) > 1:  # those of one instance are read as quickly as what was made ready
+            urls, retriever = Urls(readymade.SERVICE), self._archive.retriever
+            readymade.make_ready(rows, lambda some: wado.models(some, retriever, urls), self._archive.cache)
         study, series = AnyOf((rows[0].study_uid,)), AnyOf((rows[0].series_uid,))
         for query in (
             Query("study", {"StudyInstanceUID": study}),
