@@ -13,7 +13,8 @@ from typing import Any
 
 import typer
 
-from leanpacs.cli.main import EXIT_CODES, app
+from leanpacs.cli.exits import EXIT_CODES
+from leanpacs.cli.main import app
 from leanpacs.codecs.matrix import MatrixRow, matrix
 from leanpacs.codecs.second import known_second_decoders
 from leanpacs.config.reference import reference_page

@@ -18,6 +18,11 @@ def pid() -> int:
     return os.getpid()
 
 
+def sleep_and_tell(seconds: float) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+
+
 def echo(value: object) -> object:
     return value
 

@@ -6,11 +6,18 @@ of its commands.
 
 from __future__ import annotations
 
+import sys
+
 
 def main() -> None:
     """Run the command line."""
-    from leanpacs.cli.main import main as run
+    if sys.argv[1:2] == ["serve"]:
+        from leanpacs.cli.leftout import UNUSED, leave_out
 
+        leave_out(*UNUSED)
+        from leanpacs.cli.serving import main as run
+    else:
+        from leanpacs.cli.main import main as run
     run()
 
 

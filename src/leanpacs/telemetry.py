@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 if TYPE_CHECKING:
     from prometheus_client import Counter, Histogram
     from prometheus_client.core import GaugeMetricFamily
@@ -43,6 +41,8 @@ def configure_logging(*, level: str = "info", format: str = "console") -> None:
     format : str
         ``"console"`` for people, ``"json"`` for one JSON object on each line.
     """
+    import structlog  # it loads what draws boxes in terminals, where that is not kept from it
+
     shared: list[Callable[..., Any]] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -85,6 +85,8 @@ def mask_patients(logger: object, method: str, event: MutableMapping[str, Any]) 
 
 
 def _renderers(format: str) -> list[Callable[..., Any]]:
+    import structlog
+
     # Plain tracebacks: the prettier ones print local variables, and those hold data sets.
     if format == "json":
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(sort_keys=True)]

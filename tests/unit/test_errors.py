@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from leanpacs import errors
-from leanpacs.cli.main import exit_code
+from leanpacs.cli.exits import exit_code
 from leanpacs.errors import LeanPACSError
 from leanpacs.services.dicomweb.problems import STATUS as HTTP_STATUS
 from leanpacs.services.dimse.status import STATUS_OF_ERROR as DIMSE_STATUS

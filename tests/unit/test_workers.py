@@ -165,6 +165,21 @@ def test_a_worker_that_dies_between_calls_is_replaced() -> None:
         assert pool.submit(hazards.pid).result() != first
 
 
+def test_idle_workers_end_after_a_while_but_one() -> None:
+    with WorkerPool(3, memory_limit_bytes=300 * MB, time_limit_seconds=60, idle_seconds=0.5) as pool:
+        calls = [pool.submit(hazards.sleep_and_tell, 1.0) for _ in range(3)]
+        pids = {call.result() for call in calls}
+        assert len(pids) == 3
+        deadline = time.monotonic() + 60
+        while sum(map(is_there, pids)) > 1:
+            assert time.monotonic() < deadline, "idle workers are still there"
+            time.sleep(0.05)
+        last = pool.submit(hazards.pid).result()
+        assert last in pids  # the one that is left goes on
+        assert {pool.submit(hazards.pid).result() for _ in range(5)} == {last}
+        assert list(pool.map(hazards.echo, range(9))) == list(range(9))
+
+
 def test_many_losses_at_once(pool: WorkerPool) -> None:
     harmful = [pool.submit(hazards.end, 1) for _ in range(6)]
     good = [pool.submit(hazards.echo, number) for number in range(6)]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from leanpacs import telemetry
 from leanpacs.cli import exposure
+from leanpacs.cli.leftout import OF_TERMINALS, UNUSED, leave_out
 from leanpacs.config import Settings
 from leanpacs.errors import ConfigError, UnsupportedTransferSyntax
 from leanpacs.workers.memory import keep_freed_memory
@@ -46,7 +47,7 @@ usual 5 ms, a frame that is decoded in 1.7 ms took 17 beside a thread that compu
 
 def serve_dimse(settings: Settings, listener: socket.socket, lifeline: Connection, number: int) -> None:
     """Serve the DIMSE door until the lifeline closes, as the process of this number among those that do."""
-    _leave_out_what_is_not_needed()
+    leave_out(*UNUSED, *OF_TERMINALS)
     from leanpacs.archive.archive import open_archive
     from leanpacs.services.dimse import DimseOptions, Timeouts, serve
 
@@ -159,7 +160,7 @@ def _syntax(ae_title: str, name: str) -> str:
 
 def serve_http(settings: Settings, listener: socket.socket, lifeline: Connection, _number: int) -> None:
     """Serve the HTTP door until the lifeline closes."""
-    _leave_out_what_is_not_needed()
+    leave_out(*UNUSED, *OF_TERMINALS)
     from leanpacs.archive.archive import open_archive
     from leanpacs.services.dicomweb.app import DicomWebOptions
     from leanpacs.services.http import AccessOptions, HttpOptions, serve
@@ -236,12 +237,6 @@ TARGETS: Final[dict[str, Callable[[Settings, socket.socket, Connection, int], No
     "dimse": serve_dimse,
     "http": serve_http,
 }
-
-
-def _leave_out_what_is_not_needed() -> None:
-    """Keep pydicom from loading GDCM (18 MB), and what it fetches its examples with (5 MB)."""
-    for name in ("gdcm", "requests"):
-        sys.modules.setdefault(name, None)  # type: ignore[arg-type]
 
 
 def _leave_out_of_collections() -> None:

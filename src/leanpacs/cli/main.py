@@ -1,13 +1,12 @@
-"""The command ``leanpacs``: commands, and the exit code of each kind of failure."""
+"""The command ``leanpacs``: all of its commands."""
 
 from __future__ import annotations
 
-import sys
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
-from leanpacs import __version__, errors
+from leanpacs import __version__
 from leanpacs.cli import (
     analyze,
     audit,
@@ -22,7 +21,6 @@ from leanpacs.cli import (
     keys,
     lifecycle,
     outgoing,
-    output,
     policy,
     send,
     serving,
@@ -32,25 +30,7 @@ from leanpacs.cli import (
     transcode,
     worklist,
 )
-
-OK: Final = 0
-PROBLEMS_FOUND: Final = 1
-USAGE: Final = 2
-
-EXIT_CODES: Final[dict[type[errors.LeanPACSError], int]] = {
-    errors.LeanPACSError: PROBLEMS_FOUND,
-    errors.ConfigError: 3,
-    errors.DicomError: 4,
-    errors.CodecError: 5,
-    errors.StorageError: 6,
-    errors.StoreFull: 7,
-    errors.CatalogError: 8,
-    errors.InstanceNotFound: 9,
-    errors.RefusedByPolicy: 10,
-    errors.WorkerError: 11,
-    errors.ReportError: 12,
-}
-"""Exit codes by kind of error; the nearest class counts. 0 is success, 1 problems were found, 2 wrong usage."""
+from leanpacs.cli.exits import run
 
 app = typer.Typer(
     name="leanpacs",
@@ -114,15 +94,6 @@ def _leanpacs(
     """Options that stand before the command."""
 
 
-def exit_code(error: errors.LeanPACSError) -> int:
-    """The exit code of an error: that of its nearest class in `EXIT_CODES`."""
-    return next(EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES)
-
-
 def main() -> None:
     """Run the command line; errors raised on purpose become one line and an exit code."""
-    try:
-        app()
-    except errors.LeanPACSError as error:
-        output.print_error(error)
-        sys.exit(exit_code(error))
+    run(app)

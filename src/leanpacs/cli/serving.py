@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from leanpacs.cli import exits
 from leanpacs.cli.options import Config, Data, settings_of
 from leanpacs.cli.supervisor import Supervisor
 from leanpacs.errors import ConfigError
@@ -55,6 +56,16 @@ def serve(
             flags.setdefault(section, {}).update(host=host, port=port)
     settings = settings_of(data, config, flags)
     Supervisor(settings, _told).run()
+
+
+def main() -> None:
+    """Run this command without loading the others, which take 15 MB: the process stays for long."""
+    app = typer.Typer(
+        name="leanpacs", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown"
+    )
+    app.callback()(lambda: None)  # so that the command is still called by its name
+    app.command("serve")(serve)
+    exits.run(app)
 
 
 def _told(line: str) -> None:

@@ -32,6 +32,7 @@ from leanpacs.lifecycle.policy import Policy, load_policy
 from leanpacs.lifecycle.runner import Lifecycle
 from leanpacs.storage.store import Availability
 from leanpacs.telemetry import Metrics, share_metrics
+from leanpacs.workers.memory import give_back_freed_memory, share_arenas
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,8 @@ SLOW_START_SECONDS = 60.0
 """After which it is said that a door is still starting."""
 MOST_DIMSE_PROCESSES = 4
 """Unless more are asked for: four take in what a fast disk takes."""
+_ARENAS = 2
+"""Its threads work in turns."""
 
 
 @dataclass(slots=True)
@@ -80,6 +83,7 @@ class Supervisor:
         ConfigError
             If an address cannot be listened on, or another server has the archive open.
         """
+        share_arenas(_ARENAS)
         settings = self._settings
         settings.storage.data.mkdir(parents=True, exist_ok=True)
         exposure.check(settings, lambda: _has_keys(settings))
@@ -87,7 +91,7 @@ class Supervisor:
         with (
             _listen("dimse", settings.dimse.host, settings.dimse.port) as dimse,
             _listen("http", settings.http.host, settings.http.port) as http,
-            open_archive(settings.storage.data, settings) as archive,
+            open_archive(settings.storage.data, _gives_nothing_back(settings)) as archive,
             audit.passed_on(settings, archive.audit),
         ):
             share_metrics(settings.storage.data / "run" / "metrics")
@@ -188,6 +192,7 @@ class Supervisor:
                 sweeper.round(datetime.now(UTC))
             except LeanPACSError as error:
                 log.error("sweeping waits: %s", error, extra={"action": "sweep"})
+            give_back_freed_memory()
             if self._stop.wait(SWEEP_SECONDS):
                 return
 
@@ -270,6 +275,12 @@ def _has_keys(settings: Settings) -> bool:
     now = datetime.now(UTC)
     with open_archive(settings.storage.data, settings) as archive:
         return any(key.is_good(now) for key in archive.catalog.api_keys())
+
+
+def _gives_nothing_back(settings: Settings) -> Settings:
+    """The settings for this process, which keeps nothing in memory for receivers: they ask the doors."""
+    delivery = settings.delivery.model_copy(update={"memory_bytes": 0})
+    return settings.model_copy(update={"delivery": delivery})
 
 
 def _with_ports(settings: Settings, dimse: socket.socket, http: socket.socket) -> Settings:

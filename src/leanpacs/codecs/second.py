@@ -63,7 +63,7 @@ class SecondDecoder:
     @property
     def is_installed(self) -> bool:
         """Whether its library is there."""
-        return self.module in sys.modules or find_spec(self.module) is not None
+        return sys.modules.get(self.module) is not None or find_spec(self.module) is not None
 
     def library(self) -> str:
         """Return name and version of what decodes."""

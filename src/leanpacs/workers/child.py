@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from leanpacs.workers.exchange import Exchange, Lengths
-from leanpacs.workers.memory import keep_freed_memory
+from leanpacs.workers.memory import give_back_freed_memory, keep_freed_memory
 
 _ALARM_SECONDS = 5.0
 """How long after its time limit a worker ends by itself, should nobody be there to end it."""
 
 _KEPT_BYTES = 128 << 20
+_REST_SECONDS = 2.0
+"""After so long without a call, memory that the next one would need again is given back."""
 
 
 class Order(NamedTuple):
@@ -60,6 +62,8 @@ def serve(connection: Connection, exchange: Exchange, initializer: Callable[[], 
     connection.send(None)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
+            if not connection.poll(_REST_SECONDS):
+                give_back_freed_memory()
             connection.send(_answer(connection.recv(), exchange, at_start))
 
 

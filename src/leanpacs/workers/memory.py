@@ -31,3 +31,18 @@ def keep_freed_memory(kept_bytes: int, *, arenas: int = 0) -> None:
         mallopt(_M_TRIM_THRESHOLD, kept_bytes)
         if arenas:
             mallopt(_M_ARENA_MAX, arenas)
+
+
+def share_arenas(arenas: int) -> None:
+    """Let glibc make no more arenas than these, which threads share; to be called before there are threads.
+
+    By itself it makes eight for each processor, and what one thread has freed in its own is of no use to another.
+    """
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, arenas)
+
+
+def give_back_freed_memory() -> None:
+    """Give the system what glibc keeps free (malloc_trim(3)): for a process that will do nothing for a while."""
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

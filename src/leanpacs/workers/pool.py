@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from leanpacs.errors import WorkerError
 from leanpacs.workers.process import Worker
@@ -14,6 +15,9 @@ from leanpacs.workers.process import Worker
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+IDLE_SECONDS: Final = 60.0
+"""How long worker processes stay without work, all but one: each takes some 70 MB, and half a second to start."""
 
 
 class WorkerPool(Executor):
@@ -35,6 +39,8 @@ class WorkerPool(Executor):
         Added to the niceness of the workers.
     initializer : callable, optional
         Module-level function that each worker calls first, to import what takes long.
+    idle_seconds : float
+        How long workers stay without work; the one that was busy last always does.
 
     Notes
     -----
@@ -51,16 +57,20 @@ class WorkerPool(Executor):
         time_limit_seconds: float,
         nice: int = 0,
         initializer: Callable[[], object] | None = None,
+        idle_seconds: float = IDLE_SECONDS,
     ) -> None:
         self._memory_limit_bytes = memory_limit_bytes
         self._time_limit_seconds = time_limit_seconds
         self._nice = nice
         self._initializer = initializer
+        self._idle_seconds = idle_seconds
         # Each thread waits for one worker at a time.
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="worker")
         self._lock = threading.Lock()
-        self._idle: list[Worker] = []
+        # The one that was busy last stands at the end.
+        self._idle: list[tuple[Worker, float]] = []
         self._keeps_idle = True
+        self._thinning: threading.Timer | None = None
 
     def submit(  # type: ignore[override]  # two keywords are taken from those that go to fn
         self,
@@ -118,7 +128,7 @@ class WorkerPool(Executor):
     def _ready_worker(self) -> Worker:
         while True:
             with self._lock:
-                worker = self._idle.pop() if self._idle else None
+                worker = self._idle.pop()[0] if self._idle else None
             if worker is None:
                 return self._new_worker()
             if worker.is_alive():
@@ -138,12 +148,35 @@ class WorkerPool(Executor):
         with self._lock:
             keep = self._keeps_idle and worker.is_alive()
             if keep:
-                self._idle.append(worker)
+                self._idle.append((worker, time.monotonic()))
+                self._thin_out_later()
         if not keep:
+            worker.stop()
+
+    def _thin_out_later(self) -> None:
+        """Have a look at idle workers when the first of them may go; to be called with the lock held."""
+        if self._thinning is None and self._keeps_idle and len(self._idle) > 1:
+            seconds = self._idle[0][1] + self._idle_seconds - time.monotonic()
+            self._thinning = threading.Timer(max(seconds, 0.0), self._thin_out)
+            self._thinning.daemon = True
+            self._thinning.start()
+
+    def _thin_out(self) -> None:
+        """End workers that nothing was done with for long, but never the last one."""
+        with self._lock:
+            last = time.monotonic() - self._idle_seconds
+            ended = [worker for worker, since in self._idle[:-1] if since <= last]
+            self._idle = self._idle[len(ended) :]
+            self._thinning = None
+            self._thin_out_later()
+        for worker in ended:
             worker.stop()
 
     def _stop_idle(self) -> None:
         with self._lock:
             idle, self._idle = self._idle, []
-        for worker in idle:
+            thinning, self._thinning = self._thinning, None
+        if thinning is not None:
+            thinning.cancel()
+        for worker, _ in idle:
             worker.stop()
