@@ -359,7 +359,7 @@ def test_too_many_associations(archive: FakeArchive) -> None:
 
 
 def test_connections_wait_when_there_are_far_too_many(archive: FakeArchive, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scp, "_REJECTIONS_AT_ONCE", 0)
+    monkeypatch.setattr(scp, "_NOT_ADMITTED_AT_ONCE", 0)
     with door(archive, max_associations=1) as address, Peer(address) as first, Peer(address) as second:
         first.associate()
         second.send(pdu(1, request()))

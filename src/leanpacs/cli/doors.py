@@ -56,6 +56,7 @@ def serve_dimse(settings: Settings, listener: socket.socket, lifeline: Connectio
         ae_title=settings.dimse.ae_title,
         max_pdu_bytes=settings.dimse.max_pdu_bytes,
         max_associations=settings.dimse.max_associations,
+        max_associations_of_one=settings.dimse.max_associations_of_one,
         check_called=settings.dimse.check_called,
         allowed_calling=frozenset(settings.dimse.allowed_calling),
         relational=settings.dimse.relational_queries,

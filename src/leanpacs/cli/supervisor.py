@@ -30,6 +30,7 @@ from leanpacs.errors import ConfigError, LeanPACSError
 from leanpacs.lifecycle.pacing import load_of_each_core
 from leanpacs.lifecycle.policy import Policy, load_policy
 from leanpacs.lifecycle.runner import Lifecycle
+from leanpacs.services.dimse.transport import defer_accept
 from leanpacs.storage.store import Availability
 from leanpacs.telemetry import Metrics, share_metrics
 from leanpacs.workers.memory import give_back_freed_memory, share_arenas
@@ -94,6 +95,7 @@ class Supervisor:
             open_archive(settings.storage.data, _gives_nothing_back(settings)) as archive,
             audit.passed_on(settings, archive.audit),
         ):
+            defer_accept(dimse)
             share_metrics(settings.storage.data / "run" / "metrics")
             self._handle_signals()
             os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # doors and workers do no linear algebra

@@ -83,7 +83,14 @@ class DimseSettings(Section):
         default=64,
         ge=1,
         le=4096,
-        description="Associations that each process holds open at once; more are rejected.",
+        description="Associations that each process holds open at once; more are rejected, as a matter that passes.",
+    )
+    max_associations_of_one: int = Field(
+        default=0,
+        ge=0,
+        le=4096,
+        description="The same for one calling AE title, so that one which opens many leaves room for others; 0: no "
+        "such limit.",
     )
     destinations: Mapping[AETitle, DestinationSettings] = Field(
         default={},

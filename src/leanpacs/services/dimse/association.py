@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from leanpacs.services.dimse.exchange import Exchange
 from leanpacs.services.dimse.message import Command, CommandField, Element, response
-from leanpacs.services.dimse.negotiation import Context, Terms, accept, refusal
+from leanpacs.services.dimse.negotiation import Context, Refusal, Terms, accept, refusal
 from leanpacs.services.dimse.proposal import read_request
 from leanpacs.services.dimse.status import Reply, Status
 from leanpacs.services.dimse.transport import (
@@ -82,6 +82,8 @@ class Association:
     ----------
     calling : str
         AE title of the peer.
+    has_asked : bool
+        Whether the request for the association has come.
     exchange : Exchange
         Sends and receives messages.
     messages : int
@@ -104,22 +106,23 @@ class Association:
         self.exchange = Exchange(self._wire, {}, 0)
         self.peer = peer
         self.calling = ""
+        self.has_asked = False
         self.messages = 0
         self.answered_bytes = 0
         self.why = ""
 
-    def run(self, terms: Terms, *, full: bool) -> str:
+    def run(self, terms: Terms, admit: Callable[[], bool] = lambda: True) -> str:
         """Serve the peer; return in one word how the association ended.
 
         Parameters
         ----------
         terms : Terms
             What is agreed to.
-        full : bool
-            Whether there are too many associations, so that this one is rejected.
+        admit : callable
+            Asked once it is known who calls: whether there is room for this association, else it is rejected.
         """
         try:
-            return self._run(terms, full=full)
+            return self._run(terms, admit)
         finally:
             self._wire.close(self._timeouts.linger)
 
@@ -180,9 +183,9 @@ class Association:
                 return True
         return False
 
-    def _run(self, terms: Terms, *, full: bool) -> str:
+    def _run(self, terms: Terms, admit: Callable[[], bool]) -> str:
         try:
-            if not self._established(terms, full=full):
+            if not self._established(terms, admit):
                 return "rejected"
             while True:
                 self._serve(self._next_command())
@@ -208,21 +211,24 @@ class Association:
             self._abort(_BY_USER, AbortReason.NOT_SPECIFIED)
             return "failed"
 
-    def _established(self, terms: Terms, *, full: bool) -> bool:
+    def _established(self, terms: Terms, admit: Callable[[], bool]) -> bool:
         self._wire.expect_within(self._timeouts.request)
         pdu_type, content = self._wire.read_pdu()
         self._wire.expect_within(None)
         if pdu_type != PduType.ASSOCIATE_RQ:
             raise Violation(AbortReason.UNEXPECTED_PDU, f"PDU type {pdu_type:#04x} before an association")
+        self.has_asked = True
         request = read_request(content)
-        refused = refusal(request, terms, full=full)
+        self.calling = request.calling
+        refused = refusal(request, terms)
+        if refused is None and not admit():
+            refused = Refusal.LOCAL_LIMIT_EXCEEDED
         if refused:
             self.why = refused.name.lower().replace("_", " ")
             self._wire.send(refused.pdu())
             return False
         pdu, contexts = accept(request, terms)
         self.exchange = Exchange(self._wire, contexts, request.max_pdu_bytes)
-        self.calling = request.calling
         self._wire.send(pdu)
         return True
 

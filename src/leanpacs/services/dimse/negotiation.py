@@ -108,8 +108,8 @@ class Context:
     peer_stores: bool = False
 
 
-def refusal(request: Request, terms: Terms, *, full: bool) -> Refusal | None:
-    """Why the association is not accepted, if it is not; ``full`` when there are too many already."""
+def refusal(request: Request, terms: Terms) -> Refusal | None:
+    """Why the association is not accepted, if what is asked for is the reason."""
     if not request.protocol_version & 1:
         return Refusal.PROTOCOL_VERSION_NOT_SUPPORTED
     if request.application_context != APPLICATION_CONTEXT:
@@ -118,8 +118,6 @@ def refusal(request: Request, terms: Terms, *, full: bool) -> Refusal | None:
         return Refusal.CALLED_AE_TITLE_NOT_RECOGNIZED
     if terms.allowed_calling and request.calling not in terms.allowed_calling:
         return Refusal.CALLING_AE_TITLE_NOT_RECOGNIZED
-    if full:
-        return Refusal.LOCAL_LIMIT_EXCEEDED
     return None
 
 

@@ -46,8 +46,13 @@ _POLL_SECONDS = 0.25
 _HOLD_BACK_SECONDS = 0.002
 _LONGEST_HOLD_BACK_SECONDS = 0.04
 _TURN_SECONDS = 0.0005
-# Rejecting a peer takes a thread as well; beyond this many, connections wait in the listen queue.
-_REJECTIONS_AT_ONCE = 16
+_FULL_HOLD_BACK_SECONDS = 2 * _LONGEST_HOLD_BACK_SECONDS
+"""Of a process that would have to reject: one that has room goes first."""
+# Those who have not asked for anything yet, or are being rejected, take a thread as well; beyond this many,
+# connections wait in the listen queue.
+_NOT_ADMITTED_AT_ONCE = 16
+_SILENT_SECONDS = 2.0
+"""Who has said nothing for so long has to go when others wait."""
 _NAMES = {
     CommandField.C_ECHO_RQ: "C-ECHO",
     CommandField.C_STORE_RQ: "C-STORE",
@@ -72,7 +77,9 @@ class DimseOptions:
     max_pdu_bytes : int
         Largest PDU that peers are asked to send. Memory does not depend on it.
     max_associations : int
-        Associations of one process; further ones are rejected as a transient condition.
+        Associations of one process; further ones are rejected as a transient condition (PS3.8 9.3.4).
+    max_associations_of_one : int
+        The same for those of one calling AE title; 0 is any number.
     allowed_calling : frozenset of str
         AE titles that may connect; empty lets any.
     check_called : bool
@@ -106,6 +113,7 @@ class DimseOptions:
     ae_title: str = "LEANPACS"
     max_pdu_bytes: int = 1 << 17
     max_associations: int = 64
+    max_associations_of_one: int = 0
     allowed_calling: frozenset[str] = frozenset()
     check_called: bool = False
     relational: bool = True
@@ -238,17 +246,23 @@ class _Door:
             for field, service in services.items()
         }
         self._threads: dict[Association, threading.Thread] = {}
+        self._since: dict[Association, float] = {}
+        self._admitted: set[Association] = set()
+        self._lock = threading.Lock()
 
     def hold_back_seconds(self) -> float:
         """How long to leave a new connection to other processes."""
-        if len(self._threads) >= self._options.max_associations + _REJECTIONS_AT_ONCE:
+        if self._is_crowded():
             return _POLL_SECONDS
         turn = min(self._options.turn * _TURN_SECONDS, _HOLD_BACK_SECONDS * 0.75)
+        if len(self._threads) >= self._options.max_associations:
+            return _FULL_HOLD_BACK_SECONDS + turn
         return min(len(self._threads) * _HOLD_BACK_SECONDS, _LONGEST_HOLD_BACK_SECONDS) + turn
 
     def accept(self, listener: socket.socket) -> None:
         """Take and serve a connection, if no other process has taken it meanwhile."""
-        if len(self._threads) >= self._options.max_associations + _REJECTIONS_AT_ONCE:
+        if self._is_crowded():
+            self._show_out()
             return
         try:
             connection, address = listener.accept()
@@ -271,15 +285,40 @@ class _Door:
             connection.close()
             self._not_accepted(error)
 
+    def _is_crowded(self) -> bool:
+        return len(self._threads) >= self._options.max_associations + _NOT_ADMITTED_AT_ONCE
+
+    def _show_out(self) -> None:
+        """Cut off those who have connected and said nothing, while others wait for their places."""
+        latest = time.monotonic() - _SILENT_SECONDS
+        for association, since in list(self._since.items()):
+            if since < latest and not association.has_asked:
+                association.cut()
+
+    def _admit(self, association: Association) -> bool:
+        """Whether there is room for an association whose peer is known; it is taken then."""
+        most = self._options.max_associations_of_one
+        with self._lock:
+            if len(self._admitted) >= self._options.max_associations:
+                return False
+            if most and sum(one.calling == association.calling for one in self._admitted) >= most:
+                return False
+            self._admitted.add(association)
+        return True
+
     def _start(self, association: Association) -> None:
-        full = len(self._threads) >= self._options.max_associations
-        thread = threading.Thread(target=self._run, args=(association, full), name="dimse", daemon=True)
-        self._threads[association] = thread
+        thread = threading.Thread(target=self._run, args=(association,), name="dimse", daemon=True)
+        self._threads[association], self._since[association] = thread, time.monotonic()
         try:
             thread.start()
         except RuntimeError:
-            del self._threads[association]
+            self._forget(association)
             raise
+
+    def _forget(self, association: Association) -> None:
+        with self._lock:
+            self._admitted.discard(association)
+        del self._threads[association], self._since[association]
 
     def _not_accepted(self, error: Exception) -> None:
         log.warning("connection not accepted: %s", error, extra={"action": "associate"})
@@ -298,13 +337,13 @@ class _Door:
         for thread in threads.values():
             thread.join(self._options.timeouts.linger + 1)
 
-    def _run(self, association: Association, full: bool) -> None:
+    def _run(self, association: Association) -> None:
         started = time.monotonic()
         ended = "failed"
         try:
-            ended = association.run(self._terms, full=full)
+            ended = association.run(self._terms, lambda: self._admit(association))
         finally:
-            del self._threads[association]
+            self._forget(association)
             if self._metrics:
                 self._metrics.associations.labels(ended).inc()
             log.log(

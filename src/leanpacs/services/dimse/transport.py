@@ -45,6 +45,8 @@ class PduType(IntEnum):
 # sends the data set; the kernel would delay that by 40 ms. Does not last: set anew before each wait.
 _QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 _PDU_TYPES = frozenset(PduType)
+_DEFER_ACCEPT: int | None = getattr(socket, "TCP_DEFER_ACCEPT", None)
+_DEFERRED_SECONDS = 30
 
 
 class AbortReason(IntEnum):
@@ -100,6 +102,15 @@ def bind(host: str, port: int) -> socket.socket:
         0
     ]
     return socket.create_server(address[:2], family=family, backlog=LISTEN_BACKLOG)
+
+
+def defer_accept(listener: socket.socket) -> None:
+    """Let the kernel hold back connections on which nothing is said, where it can (tcp(7), TCP_DEFER_ACCEPT).
+
+    The side that connects speaks first (PS3.8 9.1.2): until it does, it needs neither a thread nor memory here.
+    """
+    if _DEFER_ACCEPT is not None:
+        listener.setsockopt(socket.IPPROTO_TCP, _DEFER_ACCEPT, _DEFERRED_SECONDS)
 
 
 class Wire:
