@@ -121,8 +121,8 @@ class Searcher:
             kept = self._cache.fetch(_key(rows), lambda: orjson.dumps(self._shared(rows)))
         except LeanPACSError:
             return {}  # what cannot be read tells nothing
-        found: dict[str, Any] = orjson.loads(kept)
-        return found
+        common: dict[str, Any] = orjson.loads(kept)
+        return common
 
     def _is_kept(self, found: Found, rows: Sequence[InstanceRow]) -> bool:
         return self._cache is not None and not isinstance(found, FoundInstance) and self._cache.has(_key(rows))
