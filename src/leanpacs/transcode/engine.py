@@ -19,7 +19,7 @@ from leanpacs.transcode.account import Account
 from leanpacs.transcode.assembly import Assembly
 from leanpacs.transcode.envelope import Envelope
 from leanpacs.transcode.frames import FrameResult, FrameTask, in_order
-from leanpacs.transcode.pixels import SourcePixels, require_writable
+from leanpacs.transcode.pixels import FramePixels, SourcePixels, require_frames_writable, require_writable
 from leanpacs.transcode.rendering import View, render
 from leanpacs.transcode.source import OpenInstance
 from leanpacs.transcode.spool import StreamSpool
@@ -161,6 +161,12 @@ class Transcoder:
 
     def frames(self, source: OpenInstance, target: Target, numbers: Sequence[int]) -> Iterator[FrameResult]:
         """As :meth:`frame`, for several frames in the order of ``numbers``; several are converted at a time."""
+        known = source.native_spec
+        if known is not None and not target.is_native:  # the data set is not read for what is known without it
+            require_frames_writable(known, target)
+            native = FramePixels(source, known)
+            yield from self._converted(native.task(number, target) for number in numbers)
+            return
         _require_readable(source, target)
         pixels = SourcePixels(source, target.transfer_syntax)
         if not target.is_native:

@@ -9,14 +9,7 @@ from dataclasses import replace
 from leanpacs.codecs.native import little_endian
 from leanpacs.codecs.samples import decoded_spec
 from leanpacs.codecs.writing import write_refusal
-from leanpacs.dicom.frames import (
-    DOUBLE_FLOAT_PIXEL_DATA,
-    FLOAT_PIXEL_DATA,
-    FrameSpec,
-    frame_spec,
-    native_frames,
-    word_size,
-)
+from leanpacs.dicom.frames import FrameSpec, frame_spec, native_frames, word_size
 from leanpacs.dicom.layout import PixelSpan
 from leanpacs.dicom.uids import JPEG_XL_RECOMPRESSION
 from leanpacs.errors import UnsupportedTransferSyntax
@@ -24,6 +17,28 @@ from leanpacs.transcode.frames import FrameTask
 from leanpacs.transcode.recompression import is_rewrapped
 from leanpacs.transcode.source import OpenInstance
 from leanpacs.transcode.target import Target
+
+
+class FramePixels:
+    """Native frames in little endian order, of which nothing else is needed.
+
+    Parameters
+    ----------
+    source : OpenInstance
+        It has to stay open.
+    spec : FrameSpec
+        See :attr:`OpenInstance.native_spec`.
+    """
+
+    def __init__(self, source: OpenInstance, spec: FrameSpec) -> None:
+        self._source = source
+        self.spec = spec
+
+    def task(self, number: int, target: Target) -> FrameTask:
+        """What is to be done with frame ``number`` (from 1)."""
+        wanted = None if target.is_native else target.transfer_syntax
+        frame = self._source.frame(number)
+        return FrameTask(number, frame, None, self.spec, wanted, target.options, target.verify)
 
 
 class SourcePixels:
@@ -92,16 +107,20 @@ def require_writable(pixels: SourcePixels, target: Target) -> None:
     UnsupportedTransferSyntax
         With the reason.
     """
+    if not (pixels.span.encapsulated and is_rewrapped(pixels.transfer_syntax, target.transfer_syntax)):
+        require_frames_writable(pixels.spec, target)
+
+
+def require_frames_writable(spec: FrameSpec, target: Target) -> None:
+    """As :func:`require_writable`, for frames that have to be encoded anew."""
     wanted = target.transfer_syntax
     reason: str | None
-    if pixels.span.encapsulated and is_rewrapped(pixels.transfer_syntax, wanted):
-        return
     if wanted == JPEG_XL_RECOMPRESSION:
         reason = "it holds nothing but JPEG code streams (Baseline, Extended)"
-    elif pixels.span.tag in (FLOAT_PIXEL_DATA, DOUBLE_FLOAT_PIXEL_DATA):
+    elif spec.kind == "float":
         reason = "floating point Pixel Data is never encapsulated"
     else:
-        reason = write_refusal(decoded_spec(pixels.spec), wanted, target.options)
+        reason = write_refusal(decoded_spec(spec), wanted, target.options)
     if reason is not None:
         raise UnsupportedTransferSyntax(wanted, reason)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import BinaryIO, Protocol
 
 from leanpacs.dicom.encapsulation import Fragment, parse
+from leanpacs.dicom.frames import FrameSpec
 from leanpacs.dicom.layout import Layout
 from leanpacs.errors import FrameNotFound, UnsupportedTransferSyntax
 from leanpacs.transcode.content import Content, Native, Streams, parts
@@ -19,6 +20,11 @@ class OpenInstance(Protocol):
     @property
     def layout(self) -> Layout:
         """Encoding, elements and kind of Pixel Data; its offsets are of no use to others."""
+        ...
+
+    @property
+    def native_spec(self) -> FrameSpec | None:
+        """What frames are, where they are native, in little endian order, and that is known without the data set."""
         ...
 
     def preface(self) -> bytes:
@@ -77,6 +83,7 @@ class OpenFile:
         self._content = content
         self._parts = parts(content)
         self.layout: Layout = content.layout
+        self.native_spec: FrameSpec | None = None
 
     def preface(self) -> bytes:
         """See `OpenInstance`."""

@@ -19,6 +19,7 @@ from leanpacs.archive.giveback.ahead import Lookahead
 from leanpacs.archive.giveback.checks import FIRST_ONES, SpotChecks
 from leanpacs.archive.giveback.given import Part10
 from leanpacs.archive.giveback.opened import SettledInstance
+from leanpacs.archive.giveback.rebuild import PackedInstance
 from leanpacs.archive.intake.incoming import Incoming
 from leanpacs.archive.settle.settler import Settler
 from leanpacs.catalog import InstanceRow
@@ -167,6 +168,17 @@ def test_stretched_values_are_held_so_that_they_can_be_sent(tmp_path: Path) -> N
         assert len(frame.data) <= told.size_bytes < len(frame.data) + 2000
         decoded = decode_received(frame.data, JPEG_XL_LOSSLESS, spec)
         np.testing.assert_array_equal(decoded.samples, values)
+
+
+def test_a_frame_is_made_without_reading_its_data_set(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(_: PackedInstance) -> bytes:
+        raise AssertionError("the head was unpacked")
+
+    monkeypatch.setattr(PackedInstance, "start", read)
+    expected = pydicom.dcmread(io.BytesIO(make_instance(SLICES[1]))).pixel_array[1]
+    frame = archive.retriever.frame(row(archive, SLICES[1]), 2, JPEG_LS_LOSSLESS)
+    pixels = FrameSpec(200, 160, 1, 16, 12, 11, 0, 0, "MONOCHROME2", 1)
+    np.testing.assert_array_equal(decode_received(frame.data, JPEG_LS_LOSSLESS, pixels).samples, expected)
 
 
 def test_what_was_received_comes_back_from_the_cache_too(archive: Archive) -> None:

@@ -18,6 +18,8 @@ _WAITING_BYTES: Final = 64 << 20
 
 _IDLE_SECONDS: Final = 2.0
 """How long the thread that writes waits for more: starting one takes 0.3 ms of who has made something."""
+_LATER_SECONDS: Final = 0.05
+"""How often it looks for more. It is not told of it, for then it would begin while the result is yet to be sent."""
 
 
 class Kept:
@@ -145,8 +147,6 @@ class _Writer:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._write, name="cache", daemon=True)
                 self._thread.start()
-            else:
-                self._changed.notify()
 
     def close(self) -> None:
         with self._changed:
@@ -156,13 +156,24 @@ class _Writer:
             thread.join()
 
     def _write(self) -> None:
+        idle = 0.0
         while True:
             with self._changed:
-                if not self._waiting and not self._is_closed:
-                    self._changed.wait(_IDLE_SECONDS)
-                if not self._waiting:
+                if not self._is_closed and idle < _IDLE_SECONDS:
+                    self._changed.wait(_LATER_SECONDS)
+                if not self._waiting and (self._is_closed or idle >= _IDLE_SECONDS):
                     self._thread = None
                     return
+            idle = 0.0 if self._write_what_waits() else idle + _LATER_SECONDS
+
+    def _write_what_waits(self) -> int:
+        """How many were written."""
+        count = 0
+        while True:
+            with self._changed:
+                if not self._waiting:
+                    return count
                 key, data, seconds = self._waiting.popleft()
                 self._size -= len(data)
             self._disk.put(key, data, seconds)
+            count += 1

@@ -21,7 +21,7 @@ from leanpacs.archive.giveback.given import FrameBytes, Held, Part10
 from leanpacs.archive.giveback.holding import Damaged, Holdings
 from leanpacs.archive.giveback.kept import Kept
 from leanpacs.archive.giveback.opened import SettledInstance
-from leanpacs.archive.giveback.passing import syntax_of_held
+from leanpacs.archive.giveback.passing import CODEC_OF, syntax_of_held
 from leanpacs.archive.manifest import Form
 from leanpacs.catalog import InstanceRow, Kind
 from leanpacs.dicom.uids import EXPLICIT_LE
@@ -242,6 +242,9 @@ class Maker:
         """Whether code streams of this transfer syntax only need to be read."""
         if wanted == instance.transfer_syntax:
             return True
+        row, _ = self._holdings.best(instance, wanted)
+        if row.kind is not Kind.PACK or row.codec != CODEC_OF.get(wanted):
+            return False
         known = self._holdings.known(instance, wanted)
         if known is not None and wanted in known.envelopes:
             return known.envelopes[wanted] is not None

@@ -15,6 +15,7 @@ from leanpacs.archive.giveback.rebuild import PackedInstance
 from leanpacs.archive.giveback.seriespack import SeriesMember, packed_instance
 from leanpacs.archive.giveback.shelf import Opened, Shelf
 from leanpacs.archive.manifest import Form
+from leanpacs.dicom.frames import FrameSpec
 from leanpacs.dicom.instance import encoding_of, scan
 from leanpacs.dicom.layout import Layout
 from leanpacs.dicom.uids import transfer_syntax as syntax_of
@@ -24,6 +25,7 @@ from leanpacs.storage.dictionary import Dictionary
 from leanpacs.storage.store import BlobStore
 from leanpacs.transcode.content import open_content
 from leanpacs.transcode.source import OpenFile, OpenInstance
+from leanpacs.transcode.target import NATIVE_ENCODINGS
 
 IN_MEMORY = 16 << 20
 
@@ -76,6 +78,13 @@ class SettledInstance:
         """Whether frames came as they stand in Explicit VR Little Endian."""
         coding = self._packed.manifest.pixel
         return not self.holds_streams and coding is not None and not coding.big_endian
+
+    @property
+    def native_spec(self) -> FrameSpec | None:
+        """See `OpenInstance`."""
+        coding = self._packed.manifest.pixel
+        is_plain = self.is_native_in_little_endian and self._packed.manifest.transfer_syntax in NATIVE_ENCODINGS
+        return coding.spec if coding is not None and is_plain else None
 
     def preface(self) -> bytes:
         """See `OpenInstance`."""
