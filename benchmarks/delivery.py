@@ -34,6 +34,7 @@ from benchmarks.servers import (
     Running,
     free_ports,
     leanpacs_command,
+    revive,
     running,
 )
 
@@ -56,17 +57,21 @@ FORMS: Final[Mapping[str, tuple[str, str]]] = {
 }
 """Transfer syntax and media type of frames, by what the tables call them."""
 
+_FAILURES: Final = (OSError, http.client.HTTPException, subprocess.CalledProcessError, RuntimeError)
+_MOST_ENDS: Final = 12
+"""In one case; then no more is asked for."""
 _STUDY_ROOT_FIND: Final = "1.2.840.10008.5.1.4.1.2.2.1"
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One case on one server: seconds of each request, bytes of the last answer."""
+    """One case on one server: seconds of each request, bytes of the last answer; with how many requests it ended."""
 
     case: str
     server: str
     seconds: tuple[float, ...]
     answer_bytes: int
+    ends: int = 0
 
     @property
     def median_ms(self) -> float:
@@ -90,11 +95,9 @@ def measure(load: Load, work: Path, *, repeats: int, console: Console) -> list[L
         with _filled(peer, work / peer.name, load, port, console) as server, _receiver(port):
             for case, count, call in _cases(server, load, repeats):
                 try:
-                    line = Line(case, peer.name, *_timed(call, count))
-                except (OSError, http.client.HTTPException, subprocess.CalledProcessError) as error:
+                    line = Line(case, peer.name, *_timed(server, call, count))
+                except _FAILURES as error:
                     console.print(f"  {case:44} [yellow]failed: {error!r}[/yellow]", highlight=False)
-                    if server.process.poll() is not None:
-                        break
                     continue
                 console.print(f"  {case:44} {line.median_ms:9.2f} ms  {line.answer_bytes:12,} bytes", highlight=False)
                 lines.append(line)
@@ -108,7 +111,7 @@ def sheet(load: Load, lines: Sequence[Line]) -> Sheet:
     rows = []
     for case in dict.fromkeys(line.case for line in lines):
         of_case = [found.get((case, server)) for server in servers]
-        times = [f"{line.median_ms:,.2f}" if line else "-" for line in of_case]
+        times = [f"{line.median_ms:,.2f}{'*' if line.ends else ''}" if line else "-" for line in of_case]
         first, last = of_case[0], of_case[-1]
         ratio = f"{last.median_ms / first.median_ms:.1f}" if first and last and last is not first else "-"
         rows.append((case, *times, ratio))
@@ -117,10 +120,20 @@ def sheet(load: Load, lines: Sequence[Line]) -> Sheet:
         "client and server on the same cores.",
         "As stored: transfer-syntax=*; frames as application/octet-stream, which LeanPACS gives native.",
         "C-GET and C-MOVE by dcmtk, which takes uncompressed instances; the time of its processes is included.",
-        "-: the server gave no answer, or its process had ended.",
+        "-: the server never gave an answer.",
+        *(_ended(server, lines) for server in servers if any(line.ends for line in lines if line.server == server)),
         of_machine(machine()),
     )
     return Sheet("Delivery", ("what is asked for", *(f"{name}, ms" for name in servers), "ratio"), tuple(rows), notes)
+
+
+def _ended(server: str, lines: Sequence[Line]) -> str:
+    of_server = [line for line in lines if line.server == server]
+    ends, answered = sum(line.ends for line in of_server), sum(len(line.seconds) for line in of_server if line.ends)
+    return (
+        f"*: the process of {server} ended at {ends} of these {ends + answered} requests, which do not count, "
+        "and was started again."
+    )
 
 
 def record(lines: Sequence[Line]) -> Mapping[str, Any]:
@@ -211,11 +224,15 @@ class _Web:
 
     def get(self, path: str, accept: str = JSON) -> int:
         """Bytes of the answer."""
-        self._connection.request("GET", f"/dicom-web{path}", headers={"Accept": accept})
-        answer = self._connection.getresponse()
-        size = 0
-        while piece := answer.read(1 << 20):
-            size += len(piece)
+        try:
+            self._connection.request("GET", f"/dicom-web{path}", headers={"Accept": accept})
+            answer = self._connection.getresponse()
+            size = 0
+            while piece := answer.read(1 << 20):
+                size += len(piece)
+        except (OSError, http.client.HTTPException):
+            self._connection.close()  # the next request opens another one
+            raise
         if answer.status != http.client.OK:
             raise RuntimeError(f"{path} as {accept}: {answer.status}")
         return size
@@ -289,10 +306,21 @@ def _run(command: Sequence[str]) -> int:
     return 0
 
 
-def _timed(call: Call, count: int) -> tuple[tuple[float, ...], int]:
-    taken, size = [], 0
+def _timed(server: Running, call: Call, count: int) -> tuple[tuple[float, ...], int, int]:
+    """A server that ends is started again: what it was asked for then does not count, but is told of."""
+    taken, size, ends = [], 0, 0
     for number in range(count):
         started = time.perf_counter()
-        size = call(number)
-        taken.append(time.perf_counter() - started)
-    return tuple(taken), size
+        try:
+            size = call(number)
+        except _FAILURES:
+            ends += 1
+            if not revive(server) or (ends == _MOST_ENDS and not taken):
+                raise
+            if ends == _MOST_ENDS:
+                break
+        else:
+            taken.append(time.perf_counter() - started)
+    if not taken:
+        raise RuntimeError(f"the server ended with each of {ends} requests")
+    return tuple(taken), size, ends

@@ -17,7 +17,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -27,6 +27,8 @@ from benchmarks.meter import Tree
 HOST: Final = "127.0.0.1"
 READY_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 120.0
+_ENDING_SECONDS: Final = 5.0
+"""From when a connection breaks until the process whose it was has ended."""
 ENVIRONMENT: Final = {"TCP_NODELAY": "1"}
 
 # Without it, each start compiles every module anew.
@@ -191,15 +193,16 @@ def _plugins() -> list[Path]:
     return [paths[-1] for paths in found if paths]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Running:
-    """A server that is up."""
+    """A server that is up; ``ends`` says with which status it has ended unasked, each time."""
 
     peer: Peer
     folder: Path
     ports: Ports
     tree: Tree
     process: subprocess.Popen[bytes]
+    ends: list[int] = field(default_factory=list)
 
     @property
     def web(self) -> str:
@@ -219,22 +222,46 @@ def running(peer: Peer, folder: Path) -> Iterator[Running]:
     folder.mkdir(parents=True)
     ports = Ports(*free_ports(2))
     log = folder.with_name(folder.name + ".log")
-    with log.open("wb") as output:
-        process = subprocess.Popen(
+    process = _started(peer, folder, ports, log)
+    server = Running(peer, folder, ports, Tree(process.pid), process)
+    try:
+        _wait_until_ready(server, log)
+        yield server
+    finally:
+        _stop(server.process)
+    if server.process.returncode not in (0, -signal.SIGINT):
+        raise CannotRun(f"{peer.name} ended with {server.process.returncode}: {_end_of(log)}")
+
+
+def revive(server: Running) -> bool:
+    """Start a server again, with what it holds and at the same ports, if it has ended; whether it had.
+
+    Raises
+    ------
+    CannotRun
+        It does not start.
+    """
+    with suppress(subprocess.TimeoutExpired):
+        server.process.wait(_ENDING_SECONDS)
+    if server.process.returncode is None:
+        return False
+    server.ends.append(server.process.returncode)
+    log = server.folder.with_name(server.folder.name + ".log")
+    server.process = _started(server.peer, server.folder, server.ports, log)
+    server.tree = Tree(server.process.pid)
+    _wait_until_ready(server, log)
+    return True
+
+
+def _started(peer: Peer, folder: Path, ports: Ports, log: Path) -> subprocess.Popen[bytes]:
+    with log.open("ab") as output:
+        return subprocess.Popen(
             peer.command(folder, ports),
             stdout=output,
             stderr=subprocess.STDOUT,
             env=environment(),
             start_new_session=True,
         )
-    server = Running(peer, folder, ports, Tree(process.pid), process)
-    try:
-        _wait_until_ready(server, log)
-        yield server
-    finally:
-        _stop(process)
-    if process.returncode not in (0, -signal.SIGINT):
-        raise CannotRun(f"{peer.name} ended with {process.returncode}: {_end_of(log)}")
 
 
 def _wait_until_ready(server: Running, log: Path) -> None:

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import imagecodecs
+import numpy as np
 
 from benchmarks.load import lossless_files
 from benchmarks.meter import machine
@@ -26,6 +26,7 @@ from benchmarks.servers import CannotRun, environment, leanpacs_command
 from benchmarks.size import natives
 from leanpacs.archive.archive import open_archive
 from leanpacs.archive.giveback.opened import SettledInstance
+from leanpacs.codecs import libjxl
 from leanpacs.codecs.native import unpack
 from leanpacs.codecs.registry import decode_received
 from leanpacs.codecs.samples import to_offset_binary
@@ -203,5 +204,5 @@ def _smallest(frame: tuple[Samples, FrameSpec]) -> int:
     bits = needed_bits(samples, spec)
     samples = to_offset_binary(samples, bits)
     efforts = (*_EFFORTS, 9) if samples.nbytes <= _SMALL_BYTES else _EFFORTS
-    encode = imagecodecs.jpegxl_encode
-    return min(len(encode(samples, effort=e, lossless=True, bitspersample=bits, numthreads=1)) for e in efforts)
+    samples = np.ascontiguousarray(samples)
+    return min(len(libjxl.encode(samples, effort, bits)) for effort in efforts)
