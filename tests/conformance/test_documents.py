@@ -17,6 +17,7 @@ from pydicom.dataset import Dataset
 
 from conformance.conftest import CT, Door, instance, series, study
 from data import Recipe, corpus_folder, make_instance, uid
+from dimse_archive import made
 from unit.services.dicomweb_fakes import parts_of
 
 SR, PDF, CDA, STL, KEY, STATE, ECG, DEEP = (
@@ -291,6 +292,22 @@ def test_documents_of_a_study_come_each_in_a_part(filled: Door) -> None:
     assert parts_of(filled.get(f"{series(PDF)}/rendered", "multipart/related"))[0].content == DOCUMENTS[PDF][1]
     images = filled.get(f"{study(CT)}/rendered", "image/png")
     assert images.headers["content-type"] == "image/png"
+
+
+@pytest.mark.clause("8.7.4")
+def test_an_instance_without_its_document_keeps_the_others_from_nobody(filled: Door) -> None:
+    empty = Recipe(study=62, series=1, instance=1, kind="none", modality="DOC")
+    whole = Recipe(study=62, series=2, instance=2, kind="none", modality="DOC")
+    pdf = f"{_ROOT}104.1"
+    files = [
+        made(empty, SOPClassUID=pdf),
+        made(whole, SOPClassUID=pdf, EncapsulatedDocument=DOCUMENTS[PDF][1], MIMETypeOfEncapsulatedDocument="x/y"),
+    ]
+    assert filled.store(files).status_code == 200
+    (part,) = parts_of(filled.get(f"{study(whole)}/rendered", "multipart/related"))
+    assert part.content.startswith(b"%PDF-1.4")
+    assert filled.get(f"{instance(empty)}/rendered", "application/pdf").status_code == 406
+    assert filled.get(f"{series(empty)}/rendered", "multipart/related").status_code == 406
 
 
 @pytest.mark.clause("8.7.4")

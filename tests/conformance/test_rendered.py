@@ -14,6 +14,7 @@ from PIL import Image, ImageCms
 
 from conformance.conftest import CT, RECIPES, Door, instance, series, study
 from data import Recipe, make_instance, make_samples
+from dimse_archive import made
 from unit.services.dicomweb_fakes import parts_of
 
 CINE, REPORT, US = RECIPES[4], RECIPES[3], RECIPES[6]
@@ -241,6 +242,24 @@ def test_annotation_writes_into_the_image(door: Door) -> None:
 )
 def test_parameters_that_are_not_understood_are_refused(door: Door, query: str) -> None:
     assert door.get(f"{instance(CT)}/rendered?{query}").status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("suffix", "accept"),
+    [
+        ("/thumbnail", "image/jpeg"),
+        ("/rendered", "image/jpeg"),
+        ("/rendered", 'multipart/related; type="image/jpeg"'),
+        ("/rendered", GIF),
+        ("/pixeldata", "*/*"),
+        ("/bulkdata/7FE00010", "*/*"),
+    ],
+)
+def test_frames_that_a_data_set_only_claims_are_refused_at_once(door: Door, suffix: str, accept: str) -> None:
+    claiming = Recipe(study=55, instance=1, frames=2)
+    assert door.store([made(claiming, NumberOfFrames=2_000_000_000)]).status_code == 200
+    assert door.get(instance(claiming) + suffix, accept).status_code in (404, 406)
+    assert door.get(instance(claiming)).status_code == 200
 
 
 @pytest.mark.clause("10.4.1.1.4")

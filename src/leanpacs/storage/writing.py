@@ -61,7 +61,8 @@ class FileWriter:
         self._open = False
         with suppress(OSError):  # a full disk is told of once, by commit
             self._file.close()
-        self._path.unlink(missing_ok=True)
+        with suppress(OSError):  # kept, it has been taken away; what cannot be removed is cleared away at a start
+            self._path.unlink()
 
     def __enter__(self) -> Self:
         return self

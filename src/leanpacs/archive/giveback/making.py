@@ -40,6 +40,7 @@ RECEIVED: Final = "received"
 KEPT_BYTES: Final = 64 << 20
 """Larger instances are not kept in the cache as a whole."""
 AT_ONCE_BYTES: Final = 4 << 20
+_LISTED: Final = 1024
 """What is no longer is read at once, so that nothing stays open while it is sent."""
 _PATIENT_EFFORT: Final = 5
 """From this effort on, frames take their time, so that some cores are left for those who wait for something quick."""
@@ -313,6 +314,11 @@ class Maker:
         self, instance: InstanceRow, numbers: Sequence[int], wanted: str, effort: int = 0
     ) -> Generator[FrameBytes]:
         """Frames in a transfer syntax, native ones under Explicit VR Little Endian; see `Retriever.frames`."""
+        # A data set may claim thousands of millions: lists are made of what is looked at next, and of no more.
+        for start in range(0, len(numbers), _LISTED):
+            yield from self._some(instance, numbers[start : start + _LISTED], wanted, effort)
+
+    def _some(self, instance: InstanceRow, numbers: Sequence[int], wanted: str, effort: int) -> Generator[FrameBytes]:
         if self._cache is None or (wanted != EXPLICIT_LE and self.is_held(instance, wanted)):
             yield from self._made(instance, numbers, wanted, effort)
         elif len(numbers) == 1:

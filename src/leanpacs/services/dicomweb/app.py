@@ -187,7 +187,7 @@ class DicomWeb:
         shown = self._pictures(request, await self._rows(request))
         return await looks.thumbnail(request, shown, self._retriever(request), self._reading)
 
-    def _pictures(self, request: Request, rows: Sequence[InstanceRow]) -> list[looks.Picture]:
+    def _pictures(self, request: Request, rows: Sequence[InstanceRow]) -> list[looks.Pictures]:
         text = request.path_params.get("frames")
         numbers = None if text is None else pixels.frame_numbers(text)
         return looks.pictures(rows, self._urls(request), numbers)

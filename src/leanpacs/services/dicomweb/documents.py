@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from leanpacs.dicom.datadict import name_of_uid
 from leanpacs.dicom.structured import Reference, read_report
-from leanpacs.errors import DicomError
+from leanpacs.errors import MissingAttribute
 from leanpacs.services.dicomweb import caching, media, multipart, reportpages
 from leanpacs.services.dicomweb.multipart import BodyPart
 from leanpacs.services.dicomweb.nativexml import native_xml
@@ -154,15 +154,19 @@ async def _several(
     boundary = multipart.new_boundary()
 
     def parts() -> Iterator[BodyPart]:
-        for place, one in enumerate(found):
+        refused: Problem | None = None
+        is_any = False
+        for one in found:
             try:
                 body = _body(one, retriever, urls)
-            except Problem:
-                if place == 0:
-                    raise
+            except Problem as problem:
+                refused = problem
                 continue
             location = f"{urls.instance(one.row.study_uid, one.row.series_uid, one.row.sop_uid)}/rendered"
             yield BodyPart(_content_type(one.form), iter([body]), location, len(body))
+            is_any = True
+        if refused is not None and not is_any:
+            raise refused
 
     return await ChunkedResponse(
         multipart.body(parts(), boundary),
@@ -195,7 +199,7 @@ def _encapsulated(row: InstanceRow, retriever: Retriever, length: Sequence[int])
     """The document, without what made its length even (C.24.2: Encapsulated Document Length)."""
     try:
         value = retriever.bulk_value(row, _VALUE)
-    except DicomError as error:
+    except MissingAttribute as error:
         raise Problem(406, "The instance holds no document, though its SOP class says so.") from error
     is_padded = len(length) == 1 and length[0] == len(value) - 1
     return value[:-1] if is_padded or (not length and value.endswith(b"\0")) else value

@@ -49,15 +49,27 @@ _MILLISECONDS: Final = 100.0
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """One frame that is to be shown, and where it is found."""
+class Pictures:
+    """Frames of one instance that are to be shown, and where the instance is found.
+
+    Nothing is made of them beforehand: a data set may say that it has thousands of millions.
+    """
 
     row: InstanceRow
-    number: int
     url: str
+    numbers: Sequence[int]
+
+    def url_of(self, number: int) -> str:
+        """Where a frame is found as an image."""
+        return f"{self.url}/frames/{number}/rendered"
+
+    def __str__(self) -> str:
+        """The numbers, those of all frames in a few characters."""
+        numbers = self.numbers
+        return f"1-{len(numbers)}" if isinstance(numbers, range) else ",".join(map(str, numbers))
 
 
-def pictures(rows: Sequence[InstanceRow], urls: Urls, numbers: Sequence[int] | None = None) -> list[Picture]:
+def pictures(rows: Sequence[InstanceRow], urls: Urls, numbers: Sequence[int] | None = None) -> list[Pictures]:
     """All frames of instances, or those with ``numbers``; instances without frames have none.
 
     Raises
@@ -67,18 +79,17 @@ def pictures(rows: Sequence[InstanceRow], urls: Urls, numbers: Sequence[int] | N
     """
     found = []
     for row in rows:
-        count = max(row.number_of_frames or 1, 1)
         if row.rows is None:
             continue
+        count = max(row.number_of_frames or 1, 1)
+        if numbers and max(numbers) > count:
+            raise FrameNotFound(next(number for number in numbers if number > count), count)
         url = urls.instance(row.study_uid, row.series_uid, row.sop_uid)
-        for number in numbers or range(1, count + 1):
-            if number > count:
-                raise FrameNotFound(number, count)
-            found.append(Picture(row, number, f"{url}/frames/{number}/rendered"))
+        found.append(Pictures(row, url, numbers or range(1, count + 1)))
     return found
 
 
-async def rendered(request: Request, shown: Sequence[Picture], retriever: Retriever, threads: Threads) -> Response:
+async def rendered(request: Request, shown: Sequence[Pictures], retriever: Retriever, threads: Threads) -> Response:
     """Answer with images of frames: one as a single part, or all of them in multipart/related.
 
     Who takes a single part only gets the first one; as a GIF, all frames of an instance in one that moves.
@@ -88,20 +99,19 @@ async def rendered(request: Request, shown: Sequence[Picture], retriever: Retrie
     Problem
         400: a parameter is not understood; 404: there is nothing to be shown; 406: it cannot be shown so.
     """
-    form, is_multipart = _form(request, len(shown))
+    form, is_multipart = _form(request, _count(shown))
     view = replace(_view(request.query_params, form), profile=_profile(request))
     ignored = [name for name in _IGNORED if name in request.query_params]
     if "annotation" in request.query_params and not view.annotation:
         ignored.append("annotation")
-    if form == GIF and not is_multipart and len({picture.row.sop_uid for picture in shown}) == 1 < len(shown):
+    if form == GIF and not is_multipart and len(shown) == 1 < _count(shown):
         return await _moving(request, shown, view, retriever, threads, ignored)
-    shown = shown if is_multipart else shown[:1]
     return await images(request, shown, view, retriever, threads, is_multipart=is_multipart, ignored=ignored)
 
 
 async def images(
     request: Request,
-    shown: Sequence[Picture],
+    shown: Sequence[Pictures],
     view: View,
     retriever: Retriever,
     threads: Threads,
@@ -118,14 +128,17 @@ async def images(
     """
     if not shown:
         raise Problem(404, "There are no frames.")
+    if not is_multipart:
+        shown = [replace(shown[0], numbers=shown[0].numbers[:1])]
     etag = _entity_tag(shown, view, str(is_multipart))
     if unchanged := caching.not_modified(request, etag):
         return unchanged
     headers = caching.fields(etag) | _warning(ignored)
     if not is_multipart:
-        image = await threads.run(_image, retriever, shown[0], view)
+        row, number = shown[0].row, shown[0].numbers[0]
+        image = await threads.run(_image, retriever, row, number, view)
         answer = whole(request, image, headers, view.media_type)
-        return afterwards(answer, partial(retriever.follow_picture, shown[0].row, shown[0].number, view))
+        return afterwards(answer, partial(retriever.follow_picture, row, number, view))
     boundary = multipart.new_boundary()
     return await ChunkedResponse(
         multipart.body(_parts(shown, retriever, view), boundary),
@@ -137,7 +150,7 @@ async def images(
 
 async def _moving(
     request: Request,
-    shown: Sequence[Picture],
+    shown: Sequence[Pictures],
     view: View,
     retriever: Retriever,
     threads: Threads,
@@ -150,7 +163,7 @@ async def _moving(
 
     def made() -> Iterator[bytes]:
         milliseconds = _frame_milliseconds(retriever, shown[0].row)
-        yield from animated((image for _, image in _shown(shown, retriever, view)), milliseconds)
+        yield from animated((image for _, image in _images(shown, retriever, view)), milliseconds)
 
     headers = caching.fields(etag) | _warning(ignored)
     return await ChunkedResponse(made(), threads, headers=headers, media_type=GIF).primed(request)
@@ -168,7 +181,7 @@ def _frame_milliseconds(retriever: Retriever, row: InstanceRow) -> float:
         return _MILLISECONDS
 
 
-async def thumbnail(request: Request, shown: Sequence[Picture], retriever: Retriever, threads: Threads) -> Response:
+async def thumbnail(request: Request, shown: Sequence[Pictures], retriever: Retriever, threads: Threads) -> Response:
     """Answer with a small image of the middle one of some frames.
 
     Raises
@@ -184,38 +197,60 @@ async def thumbnail(request: Request, shown: Sequence[Picture], retriever: Retri
     view = replace(view, profile=_profile(request), annotation=())
     if not shown:
         raise Problem(404, "There are no frames of which a small image could be made.")
-    picture = shown[len(shown) // 2]
-    etag = caching.entity_tag([picture.row], "thumbnail", repr(view), str(picture.number))
+    middle, number = _at(shown, _count(shown) // 2)
+    etag = caching.entity_tag([middle.row], "thumbnail", repr(view), str(number))
     if unchanged := caching.not_modified(request, etag):
         return unchanged
-    image = await threads.run(_image, retriever, picture, view)
+    image = await threads.run(_image, retriever, middle.row, number, view)
     ignored = [name for name in ("annotation", *_IGNORED) if name in request.query_params]
-    headers = caching.fields(etag) | _warning(ignored) | {"content-location": picture.url}
+    headers = caching.fields(etag) | _warning(ignored) | {"content-location": middle.url_of(number)}
     return whole(request, image, headers, form)
 
 
-def _parts(shown: Sequence[Picture], retriever: Retriever, view: View) -> Iterator[BodyPart]:
-    for picture, image in _shown(shown, retriever, view):
-        yield BodyPart(view.media_type, iter([image]), picture.url, len(image))
+def _count(shown: Sequence[Pictures]) -> int:
+    return sum(len(one.numbers) for one in shown)
 
 
-def _shown(shown: Sequence[Picture], retriever: Retriever, view: View) -> Iterator[tuple[Picture, bytes]]:
-    """An image of each frame that can be shown; of those that cannot there is none, but for the first."""
-    for place, picture in enumerate(shown):
+def _at(shown: Sequence[Pictures], place: int) -> tuple[Pictures, int]:
+    """The instance and number of the frame at a place, counted from 0 over all of them."""
+    for one in shown:
+        if place < len(one.numbers):
+            return one, one.numbers[place]
+        place -= len(one.numbers)
+    raise IndexError(place)
+
+
+def _parts(shown: Sequence[Pictures], retriever: Retriever, view: View) -> Iterator[BodyPart]:
+    for url, image in _images(shown, retriever, view):
+        yield BodyPart(view.media_type, iter([image]), url, len(image))
+
+
+def _images(shown: Sequence[Pictures], retriever: Retriever, view: View) -> Iterator[tuple[str, bytes]]:
+    """An image of each frame, and its URL; of instances that cannot be shown so there is none, if of another one.
+
+    Raises
+    ------
+    Problem
+        406: none of them can.
+    """
+    refused: Problem | None = None
+    is_any = False
+    for one in shown:
         try:
-            image = _image(retriever, picture, view)
-        except Problem:
-            if place == 0:
-                raise
-            continue
-        yield picture, image
+            for number in one.numbers:
+                yield one.url_of(number), _image(retriever, one.row, number, view)
+                is_any = True
+        except Problem as problem:  # what holds for one frame of an instance holds for the others
+            refused = problem
+    if refused is not None and not is_any:
+        raise refused
 
 
-def _image(retriever: Retriever, picture: Picture, view: View) -> bytes:
+def _image(retriever: Retriever, row: InstanceRow, number: int, view: View) -> bytes:
     try:
-        return retriever.rendered(picture.row, picture.number, view)
+        return retriever.rendered(row, number, view)
     except UnsupportedTransferSyntax as error:
-        raise Problem(406, f"Frame {picture.number} cannot be shown: {error}.") from error
+        raise Problem(406, f"Frame {number} cannot be shown: {error}.") from error
 
 
 def _accepted(request: Request) -> list[media.MediaRange]:
@@ -253,9 +288,8 @@ def _profile(request: Request) -> str:
     return "" if asked == "no" else asked
 
 
-def _entity_tag(shown: Sequence[Picture], view: View, how: str) -> str:
-    numbers = ",".join(str(picture.number) for picture in shown)
-    return caching.entity_tag((picture.row for picture in shown), repr(view), how, numbers)
+def _entity_tag(shown: Sequence[Pictures], view: View, how: str) -> str:
+    return caching.entity_tag((one.row for one in shown), repr(view), how, *map(str, shown))
 
 
 def _warning(ignored: Sequence[str]) -> dict[str, str]:
