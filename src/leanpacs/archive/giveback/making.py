@@ -21,7 +21,7 @@ from leanpacs.archive.giveback.given import FrameBytes, Held, Part10
 from leanpacs.archive.giveback.holding import Damaged, Holdings
 from leanpacs.archive.giveback.kept import Kept
 from leanpacs.archive.giveback.opened import SettledInstance
-from leanpacs.archive.giveback.passing import CODEC_OF, syntax_of_held
+from leanpacs.archive.giveback.passing import CODEC_OF, SYNTAX_OF, syntax_of_held
 from leanpacs.archive.manifest import Form
 from leanpacs.catalog import InstanceRow, Kind
 from leanpacs.dicom.uids import EXPLICIT_LE
@@ -212,6 +212,9 @@ class Maker:
 
     def syntax_at_hand(self, instance: InstanceRow, among: Collection[str]) -> str:
         """UID of the one of these transfer syntaxes in which code streams are held as they may go out; '' for none."""
+        held = self._holdings.first(instance)
+        if held.kind is not Kind.PACK or SYNTAX_OF.get(held.codec) not in among:
+            return ""  # the catalog says so: nothing has to be opened
         known = self._holdings.known(instance)
         if known is None:
             with self._holdings.opened(instance) as opened:

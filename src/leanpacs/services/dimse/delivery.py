@@ -142,6 +142,7 @@ class Courier:
         self._prefer = prefer
         self._meanwhile = meanwhile or _unexpected
         self._message_id = 0
+        self._options: dict[tuple[str, str], list[Context]] = {}
         self._begun: dict[str, tuple[str, Callable[[], DataSet]]] = {}
 
     def send(self, parcel: Parcel, more: dict[int, int | str] | None = None, *, coming: Sequence[Parcel] = ()) -> Sent:
@@ -161,7 +162,7 @@ class Courier:
         LeanPACSError
             The instance broke off in the middle; the association is of no use any more.
         """
-        options = candidates(parcel, self._contexts, self._prefer)
+        options = self._candidates(parcel)
         reason = f"no presentation context for {transfer_syntax(parcel.transfer_syntax).name} was accepted"
         plain: Context | None = None
         self._begin((parcel, *coming[:AHEAD]))
@@ -184,6 +185,13 @@ class Courier:
         log.warning("not sent: %s", reason, extra={"action": "send", "sop_uid": parcel.sop_uid})
         return Sent(None, reason=reason)
 
+    def _candidates(self, parcel: Parcel) -> list[Context]:
+        """As :func:`candidates`, which looks through all contexts: once for all instances that are alike."""
+        kind = parcel.sop_class, parcel.transfer_syntax
+        if kind not in self._options:
+            self._options[kind] = candidates(parcel, self._contexts, self._prefer)
+        return self._options[kind]
+
     def _begin(self, parcels: Sequence[Parcel]) -> None:
         """Begin to make what is not begun yet, in the form in which it will most likely be sent."""
         length = 0
@@ -191,7 +199,7 @@ class Courier:
             if length > AHEAD_BYTES:
                 return
             length += parcel.length
-            options = candidates(parcel, self._contexts, self._prefer)
+            options = self._candidates(parcel)
             if parcel.soon is not None and options and parcel.sop_uid not in self._begun:
                 uid = options[0].transfer_syntax
                 try:
