@@ -110,7 +110,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
     listener = socket.create_server(("127.0.0.1", 0))
     base = f"http://127.0.0.1:{listener.getsockname()[1]}"
     stop = threading.Event()
-    with open_archive(tmp_path / "archive", SETTINGS) as archive, httpx.Client() as http:
+    with open_archive(tmp_path / "archive", SETTINGS) as archive, httpx.Client(timeout=120) as http:
         # The client sends a Host field without the port, so it has to be told where it is.
         options = HttpOptions(dicomweb=DicomWebOptions(public_url=base))
         arguments = (listener, archive, options, stop)

@@ -29,7 +29,7 @@ from leanpacs.services.dicomweb.app import DicomWeb, DicomWebOptions
 from leanpacs.services.dicomweb.dictionary import DictionaryMiddleware
 from leanpacs.services.dicomweb.problems import answer_http_error, answer_known_error, problem_response
 from leanpacs.services.figures import Figures, gauges
-from leanpacs.services.operations import OPERATION, Guard, Operation, Right, openapi, routes
+from leanpacs.services.operations import OPERATION, Operation, Right, openapi, routes
 from leanpacs.services.origin import origin
 from leanpacs.services.proxies import Network, Proxied
 from leanpacs.services.server import ServerOptions
@@ -165,7 +165,11 @@ def serve(
         How fast lines are, where that is known beforehand.
     """
     app = create_app(archive, options, metrics=metrics, ledger=ledger, links=links)
-    server.serve(listener, app, stop, options.server)
+    try:
+        server.serve(listener, app, stop, options.server)
+    finally:
+        for close in app.state.closes:
+            close()
 
 
 def create_app(
@@ -216,8 +220,9 @@ def create_app(
     operations = [*dicomweb.operations(), *_own(page, state), *admin.operations(), *viewer]
     description = _Description(operations, options.dicomweb.public_url)
     operations.append(description.operation())
+    gate = _gate(archive, options.access)
     app = Starlette(
-        routes=routes(operations, _guard(archive, options.access)),
+        routes=routes(operations, gate),
         middleware=[
             Middleware(_Watch, metrics=metrics),
             *_proxied(options.access),
@@ -228,11 +233,12 @@ def create_app(
         ],
         exception_handlers={HTTPException: answer_http_error, LeanPACSError: answer_known_error},
     )
+    app.state.closes = reading.close, storing.close, gate.close
     slashes.pass_over(app.router)
     return app
 
 
-def _guard(archive: Archive, access: AccessOptions) -> Guard:
+def _gate(archive: Archive, access: AccessOptions) -> Gate:
     return Gate(
         keys=archive.catalog,
         tokens=_tokens(access.oidc) if access.oidc.enabled else None,

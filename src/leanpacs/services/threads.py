@@ -28,6 +28,10 @@ class Threads:
         self._executor = ThreadPoolExecutor(count, thread_name_prefix="archive")
         self._current = threading.local()
 
+    def close(self) -> None:
+        """Let the threads end: idle ones now, the others after what they are at; what has not begun is dropped."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
     async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run ``call`` in a thread and wait for what it returns; right here within :meth:`whole`.
 

@@ -50,7 +50,7 @@ def _quiet() -> Iterator[None]:
 @pytest.fixture(scope="module", autouse=True)
 def _installed() -> None:
     for module in NEEDED:
-        pytest.importorskip(module, reason="all second decoders are needed to compare them")
+        pytest.importorskip(module, reason=f"{module} is not installed: pip install 'leanpacs[crosscheck]'")
 
 
 def compare(paths: list[Path]) -> tuple[Counter[str], Counter[str]]:

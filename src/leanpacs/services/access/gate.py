@@ -59,6 +59,10 @@ class Gate:
         self._threads = Threads(4)  # of their own: who comes in does not wait for those who retrieve
         self._remembered: dict[bytes, tuple[Caller, float]] = {}
 
+    def close(self) -> None:
+        """Let its threads end."""
+        self._threads.close()
+
     async def __call__(self, request: Request, operation: Operation) -> None:
         """Write down who calls, or refuse.
 
