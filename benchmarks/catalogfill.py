@@ -1,8 +1,8 @@
 """A generated catalog on PostgreSQL: as many instances as asked for, in the tables that the archive itself uses.
 
-A study has 4 series of 25 instances, a patient 2 studies; dates run over ten years in the order of arrival; names come
-from a pool of 20,000; the last of every thousand instances has only landed. The server makes the rows itself, so
-that ten million take minutes.
+A study has 4 series, of 25 instances where nothing else is asked for, a patient 2 studies; dates run over ten years in
+the order of arrival; names come from a pool of 20,000; the last of every thousand instances has only landed. The server
+makes the rows itself, so that ten million take minutes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ DAYS: Final = 3650
 MODALITIES: Final = ("CT", "MR", "CR", "US", "DX", "MG", "NM", "PT")
 """The last ones are rare: one study in 1,000 each."""
 UID: Final = "1.2.826.0.1.3680043.10.511"
-_STUDIES_AT_ONCE: Final = 2_000
+_AT_ONCE: Final = 200_000
+"""Instances that are made in one transaction."""
 
 _SURNAMES: Final = [
     f"{a}{b}"
@@ -106,17 +107,18 @@ _INSTANCES: Final = """
 INSERT INTO instances (id, series_key, sop_uid, sop_class, instance_number, rows, columns, bits_allocated,
                        number_of_frames, image_type, photometric_interpretation, transfer_syntax, data_set_length,
                        data_set_digest, sender, door, received_at)
-SELECT (r.id - 1) * 25 + k, r.id, r.series_uid || '.' || k, '1.2.840.10008.5.1.4.1.1.2', k, 512, 512, 16, 1,
+SELECT (r.id - 1) * CAST(:each AS bigint) + k, r.id, r.series_uid || '.' || k,
+       '1.2.840.10008.5.1.4.1.1.2', k, 512, 512, 16, 1,
        'ORIGINAL\\PRIMARY\\AXIAL', 'MONOCHROME2', '1.2.840.10008.1.2.1', 527000,
        sha256(('d' || r.id || '.' || k)::bytea),
        'SCANNER' || r.id % 40, 'dimse', r.received_at + k
-FROM series r CROSS JOIN generate_series(1, 25) AS k
+FROM series r CROSS JOIN generate_series(1, CAST(:each AS bigint)) AS k
 WHERE r.id BETWEEN (CAST(:first AS bigint) - 1) * 4 + 1 AND CAST(:last AS bigint) * 4
 """
 _BLOBS: Final = """
 INSERT INTO blobs (id, digest, tier, size_bytes, created_at)
 SELECT i.id, sha256(('b' || i.id)::bytea), 'hot', 130000 + i.id % 50000, i.received_at
-FROM instances i WHERE i.id BETWEEN (CAST(:first AS bigint) - 1) * 100 + 1 AND CAST(:last AS bigint) * 100
+FROM instances i WHERE i.id BETWEEN (CAST(:first AS bigint) - 1) * :of_study + 1 AND CAST(:last AS bigint) * :of_study
 """
 _FORMS: Final = """
 INSERT INTO representations (id, instance_key, blob_key, kind, form, fidelity, codec, effort, precision, size_bytes,
@@ -129,12 +131,12 @@ SELECT b.id, b.id, b.id, CASE WHEN b.id % 1000 = 0 THEN 'landed' ELSE 'pack' END
        0, 34, 1800, 130000, 60, :frames, 2700, 524288, 1860, b.size_bytes - 2000,
        sha256(('d' || b.id)::bytea), sha256(('s' || b.id)::bytea), b.created_at, 'imagecodecs 2026.3.6', 'leanpacs',
        0.02, 'fast', 0.01, b.created_at
-FROM blobs b WHERE b.id BETWEEN (CAST(:first AS bigint) - 1) * 100 + 1 AND CAST(:last AS bigint) * 100
+FROM blobs b WHERE b.id BETWEEN (CAST(:first AS bigint) - 1) * :of_study + 1 AND CAST(:last AS bigint) * :of_study
 """
 _CHANGES: Final = """
 INSERT INTO changes (sequence, at, action, instance_key)
 SELECT i.id, i.received_at, 'landed', i.id
-FROM instances i WHERE i.id BETWEEN (CAST(:first AS bigint) - 1) * 100 + 1 AND CAST(:last AS bigint) * 100
+FROM instances i WHERE i.id BETWEEN (CAST(:first AS bigint) - 1) * :of_study + 1 AND CAST(:last AS bigint) * :of_study
 """
 _NUMBERED: Final = {
     "patients": "id",
@@ -152,19 +154,31 @@ def names() -> list[str]:
     return [f"{surname}^{given}" for surname in _SURNAMES for given in _GIVEN]
 
 
-def fill(url: str, instances: int, report: Callable[[int], None]) -> None:
-    """Make tables and rows in an empty database; ``report`` is told the instances made so far."""
+def fill(url: str, instances: int, report: Callable[[int], None], each: int = INSTANCES_EACH) -> None:
+    """Make tables and rows in an empty database, so many instances to a series.
+
+    ``report`` is told the instances made so far.
+    """
     open_catalog(url).close()
-    studies = max(2, instances // STUDY_INSTANCES)
+    of_study = SERIES_EACH * each
+    studies = max(2, instances // of_study)
+    at_once = max(1, _AT_ONCE // of_study)
     engine = create_engine(url)
     pool = names()
     with engine.begin() as connection:
         _make_pool(connection, pool)
         trusted = connection.scalar(text("SELECT rolsuper FROM pg_roles WHERE rolname = current_user"))
         connection.execute(text(_PATIENTS), {"first": 1, "last": (studies + 1) // 2, "names": len(pool)})
-    facts = {"uid": UID, "studies": studies, "names": len(pool), "frames": FrameTable.of([Span(1900, 128_000)]).data}
-    for first in range(1, studies + 1, _STUDIES_AT_ONCE):
-        last = min(studies, first + _STUDIES_AT_ONCE - 1)
+    facts = {
+        "uid": UID,
+        "studies": studies,
+        "names": len(pool),
+        "frames": FrameTable.of([Span(1900, 128_000)]).data,
+        "each": each,
+        "of_study": of_study,
+    }
+    for first in range(1, studies + 1, at_once):
+        last = min(studies, first + at_once - 1)
         with engine.begin() as connection:
             connection.execute(text("SET LOCAL synchronous_commit = off"))
             if trusted:  # what refers to what is right by construction
@@ -172,7 +186,7 @@ def fill(url: str, instances: int, report: Callable[[int], None]) -> None:
             for statement in (_STUDIES, _NAMES, _SERIES, _INSTANCES, _BLOBS, _FORMS, _CHANGES):
                 wanted = {name: value for name, value in facts.items() if f":{name}" in statement}
                 connection.execute(text(statement), {"first": first, "last": last, **wanted})
-        report(last * STUDY_INSTANCES)
+        report(last * of_study)
     with engine.begin() as connection:
         for table, key in _NUMBERED.items():
             highest = f"(SELECT max({key}) FROM {table})"

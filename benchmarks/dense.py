@@ -179,7 +179,7 @@ def _image(
     for name in OURS:
         if (name, kind) not in choices:
             preset = presets.preset(name)
-            choices[name, kind] = measured_choice(form, content, preset, preset.seconds_per_gb)
+            choices[name, kind], _ = measured_choice(form, content, preset, preset.seconds_per_gb)
             if name == "dense":
                 _measure_costs(form, content, result)
         choice = choices[name, kind]

@@ -23,7 +23,6 @@ from tests.postgres_server import PostgresServer, programs
 from tests.s3_server import S3Server, weed
 
 from benchmarks.catalog import SERVER
-from benchmarks.catalogfill import SERIES_EACH, STUDY_INSTANCES
 from benchmarks.catalogfill import fill as fill_postgresql
 from benchmarks.load import lossless_files
 from benchmarks.meter import disk_of, machine
@@ -48,9 +47,8 @@ if TYPE_CHECKING:
 
 TARGET: Final = 0.55
 MODALITIES: Final = ("CT", "MR", "US", "MG")
-INSTANCES_EACH: Final = 100
-FEW_EACH: Final = 4
-"""Instances of a series of the generated catalogs; such as CT, such as mammograms."""
+EACH: Final = (1, 25, 100)
+"""Instances of a series of the generated catalogs: such as radiographs, such as MR, such as CT."""
 
 DAYS_AHEAD: Final = 40
 POLICY: Final = Policy.model_validate(
@@ -286,12 +284,12 @@ class Planned:
 
 
 def plan_large(instances: int, work: Path, *, console: Console) -> list[Planned]:
-    """Plan over catalogs of a tenth of so many instances, and of so many, in SQLite and, where it is, PostgreSQL."""
-    sizes = (instances // 10, instances)
-    found = [_plan_in_sqlite(size, INSTANCES_EACH, work, console) for size in sizes]
-    found.append(_plan_in_sqlite(instances, FEW_EACH, work, console))
+    """Plan over catalogs of so many instances, and of a tenth of them, in SQLite and, where it is, PostgreSQL."""
+    kinds = [(instances // 10, EACH[-1]), *((instances, each) for each in EACH)]
+    found = [_plan_in_sqlite(size, each, work, console) for size, each in kinds]
     if programs() is not None:
-        found += [_plan_in_postgresql(size, console) for size in sizes]
+        with PostgresServer(SERVER) as server:
+            found += [_plan_in_postgresql(server, size, each, console) for size, each in kinds]
     return found
 
 
@@ -307,12 +305,15 @@ def _plan_in_sqlite(instances: int, each: int, work: Path, console: Console) -> 
     return planned
 
 
-def _plan_in_postgresql(instances: int, console: Console) -> Planned:
-    with PostgresServer(SERVER) as server:
-        url = server.url.render_as_string(hide_password=False)
+def _plan_in_postgresql(server: PostgresServer, instances: int, each: int, console: Console) -> Planned:
+    with contextlib.closing(server.connect()) as connection:
+        connection.execute("CREATE DATABASE large")
+        url = server.url.set(database="large").render_as_string(hide_password=False)
         with console.status(f"a catalog of {instances:,} instances"):
-            fill_postgresql(url, instances, lambda _: None)
-        return _planned("PostgreSQL", url, STUDY_INSTANCES // SERIES_EACH)
+            fill_postgresql(url, instances, lambda _: None, each)
+        planned = _planned("PostgreSQL", url, each)
+        connection.execute("DROP DATABASE large")
+    return planned
 
 
 def _planned(database: str, place: str, each: int) -> Planned:
@@ -334,7 +335,7 @@ def plan_alone(place: str, each: int) -> tuple[int, int, int, float, int]:
         return plan.instances, each, tasks, seconds, _largest() - before
 
 
-def fill(catalog: Path, instances: int, each: int = INSTANCES_EACH) -> None:
+def fill(catalog: Path, instances: int, each: int) -> None:
     """Write rows of settled instances straight into a SQLite catalog, so many to a series, 4 series to a study."""
     now = int(datetime.now(UTC).timestamp() * 1e6)
     series = -(-instances // each)

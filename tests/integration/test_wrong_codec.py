@@ -95,8 +95,8 @@ def test_on_arrival(archive: Archive) -> None:
     faults = Faults(1)
     with faults.at_work():
         received = taken_in(archive, [data.make_instance(recipe) for recipe in RECIPES])
-    assert faults.frames >= 6 * ONE_IN
-    assert faults.packs > 2
+    assert faults.frames >= 5 * ONE_IN
+    assert faults.packs > 1
     reasons = whole(archive)
     assert len(reasons) == faults.packs
     assert all("not exact when decoded back" in reason for reason in reasons)
@@ -112,7 +112,7 @@ def test_while_made_dense(archive: Archive) -> None:
     faults = Faults(2)
     with faults.at_work():
         report = aged(archive, DENSE, clock)
-    assert faults.frames >= 4 * ONE_IN
+    assert faults.frames >= 3 * ONE_IN
     assert faults.packs > 2
     assert report.failed == faults.packs == counted(archive, "recompress jpegxl:3", "failed")
     problems = archive.catalog.ageing.problems()

@@ -1,12 +1,13 @@
-"""What is held, in which forms and where: the only part that speaks SQL. It never opens a blob."""
+"""What is held, in which forms and where: the only part that speaks SQL. It never opens a blob.
 
-from leanpacs.catalog.catalog import Catalog, open_catalog
-from leanpacs.catalog.engine import Pool
-from leanpacs.catalog.keys import KeyRow
+What speaks SQL is imported when it is first asked for (PEP 562): workers, which make and prove packs, know the plain
+values alone, and SQLAlchemy would be half of their start.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
 from leanpacs.catalog.matching import AnyOf, Between, Match, Universal, Wildcard, parse_match
-from leanpacs.catalog.outgoing import CommitmentRow, DestinationRow, Outbound, OutboxRow, Outgoing
-from leanpacs.catalog.query import Query, matchable
-from leanpacs.catalog.replacing import Swap
 from leanpacs.catalog.rows import (
     DERIVED,
     Action,
@@ -38,8 +39,16 @@ from leanpacs.catalog.rows import (
     Summary,
     TombstoneRow,
 )
-from leanpacs.catalog.traffic import TrafficKey, Volume
-from leanpacs.catalog.transaction import Transaction
+
+if TYPE_CHECKING:
+    from leanpacs.catalog.catalog import Catalog, open_catalog
+    from leanpacs.catalog.engine import Pool
+    from leanpacs.catalog.keys import KeyRow
+    from leanpacs.catalog.outgoing import CommitmentRow, DestinationRow, Outbound, OutboxRow, Outgoing
+    from leanpacs.catalog.query import Query, matchable
+    from leanpacs.catalog.replacing import Swap
+    from leanpacs.catalog.traffic import TrafficKey, Volume
+    from leanpacs.catalog.transaction import Transaction
 
 __all__ = [
     "DERIVED",
@@ -93,3 +102,29 @@ __all__ = [
     "open_catalog",
     "parse_match",
 ]
+
+if not TYPE_CHECKING:  # or else mypy would take any name for one of these
+    _HOMES: Final = {
+        "Catalog": "catalog",
+        "CommitmentRow": "outgoing",
+        "DestinationRow": "outgoing",
+        "KeyRow": "keys",
+        "Outbound": "outgoing",
+        "OutboxRow": "outgoing",
+        "Outgoing": "outgoing",
+        "Pool": "engine",
+        "Query": "query",
+        "Swap": "replacing",
+        "TrafficKey": "traffic",
+        "Transaction": "transaction",
+        "Volume": "traffic",
+        "matchable": "query",
+        "open_catalog": "catalog",
+    }
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value

@@ -30,16 +30,20 @@ _LIVE_SHARE: Final = 0.75
 """A series pack of which less is still in use is taken apart, or made anew."""
 
 
-_READ_AT_ONCE: Final = 32
-"""Series of which the best are looked for; the next ones may promise less than what was found."""
+_LOOKED_AT_ONCE: Final = 4000
+"""Instances among which the best are looked for; the next ones may promise less than what was found."""
 
 _NOTHING: Final[Trials] = {}
 _Ready = tuple[Held, Form, Wanted]
 Read = Callable[[Sequence[int]], Iterable[tuple[Series, Trials]]]
 """Reads series by their keys, with what was tried on them."""
 
-Pick = Callable[[Outline, Line], Sequence[int]]
-"""Finds the series of an outline of which a stored form is on the good side of a line."""
+Pick = Callable[[Sequence[Outline], Line], Sequence[int]]
+"""Finds the series of some outlines of which a stored form is on the good side of a line."""
+
+
+def _all_of(outlines: Sequence[Outline], _: Line) -> Sequence[int]:
+    return [key for outline in outlines for key in outline.series]
 
 
 @dataclass(slots=True)
@@ -79,11 +83,11 @@ class Planner:
     restored: frozenset[bytes] = frozenset()
     erased: frozenset[bytes] = frozenset()
 
-    def plan(self, pages: Iterable[Page], read: Read, limit: int, pick: Pick = lambda one, _: one.series) -> Plan:
+    def plan(self, pages: Iterable[Page], read: Read, limit: int, pick: Pick = _all_of) -> Plan:
         """Look at everything once and keep the ``limit`` best tasks; memory does not grow with the archive.
 
         What is uniform is judged by its outline, and read only when something of it is among the best: the plan is the
-        same as if all were read. ``pick`` says which series of an outline of many promise that much.
+        same as if all were read. ``pick`` says which series of outlines of many promise that much.
         """
         choice = Choice(limit)
         for page in pages:
@@ -114,29 +118,44 @@ class Planner:
         sketched.sort(key=lambda one: (-one[0].bound, one[1].series[0]))
         place = 0
         while place < len(sketched):
-            keys: list[int] = []
-            while place < len(sketched) and len(keys) < _READ_AT_ONCE:
+            some: list[tuple[Sketch, Outline]] = []
+            instances = 0
+            while place < len(sketched) and instances < _LOOKED_AT_ONCE:
                 sketch, outline = sketched[place]
                 place += 1
                 if choice.has_room_for(sketch.bound, outline.series[0]):
-                    keys += self._promising(sketch, outline, choice.least, pick)
-            if not keys:
+                    some.append((sketch, outline))
+                    instances += outline.instances
+            if not some:
                 return
-            for of_series, tried in read(sorted(keys)):
+            for of_series, tried in read(sorted(self._promising(some, choice.least, pick))):
                 for number, task in enumerate(self.steps(of_series, tried)):
                     choice.offer(task, number)
 
-    def _promising(self, sketch: Sketch, outline: Outline, least: float, pick: Pick) -> Sequence[int]:
+    def _promising(self, some: Sequence[tuple[Sketch, Outline]], least: float, pick: Pick) -> list[int]:
         """Series of which a task may save as much for each CPU second: by far not all where there are many."""
-        task = sketch.task
-        if task is None or len(outline.series) == 1 or least <= 0:
-            return outline.series
+        keys: list[int] = []
+        of_line: dict[Line, list[Outline]] = {}
+        for sketch, outline in some:
+            line = self._line(sketch.task, least) if len(outline.series) > 1 else None
+            if line is None:
+                keys += outline.series
+            else:
+                of_line.setdefault(line, []).append(outline)
+        for line, outlines in of_line.items():
+            keys += pick(outlines, line)
+        return keys
+
+    def _line(self, task: Task | None, least: float) -> Line | None:
+        """What forms must be to be worth a task of this kind that scores so much; None where any may be."""
+        if task is None or least <= 0:
+            return None
         if task.step is Step.RECOMPRESS:
             price = self.prices.of(task.name)
-            return pick(outline, Line(1 - price.ratio, least * price.seconds_per_byte, least * price.seconds(0) - 1))
+            return Line(1 - price.ratio, least * price.seconds_per_byte, least * price.seconds(0) - 1)
         if task.step is Step.PLACE and task.saved_bytes:
-            return pick(outline, Line(1 - least / MOVED_BYTES_PER_SECOND, 0.0, least * _moving(0) - 1))
-        return outline.series
+            return Line(1 - least / MOVED_BYTES_PER_SECOND, 0.0, least * _moving(0) - 1)
+        return None
 
     def sketch(self, outline: Outline) -> Sketch | None:
         """What a uniform series needs; None when that is not the same for all of its instances, or takes them all.

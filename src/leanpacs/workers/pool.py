@@ -179,4 +179,6 @@ class WorkerPool(Executor):
         if thinning is not None:
             thinning.cancel()
         for worker, _ in idle:
+            worker.dismiss()
+        for worker, _ in idle:
             worker.stop()

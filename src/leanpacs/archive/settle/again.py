@@ -28,6 +28,7 @@ from leanpacs.archive.settle.packer import Packed
 from leanpacs.archive.settle.representing import represent
 from leanpacs.archive.settle.settling import compressor_of, dictionaries_of, prove
 from leanpacs.catalog import NewRepresentation
+from leanpacs.dicom.frames import FRAME_TAGS
 from leanpacs.refs import BlobRef, Digest
 from leanpacs.storage.dictionary import Dictionary, dictionary_id
 from leanpacs.storage.pack import PackWriter
@@ -184,7 +185,13 @@ def _encoded(task: Again, packed: PackedInstance, file: BinaryIO, folder: Path) 
         packed.write_to(whole)
         whole.seek(0)
         content = stack.enter_context(
-            open_content(whole, packed.manifest.transfer_syntax, spool=folder, limit_bytes=task.limit_inflated_bytes)
+            open_content(
+                whole,
+                packed.manifest.transfer_syntax,
+                spool=folder,
+                limit_bytes=task.limit_inflated_bytes,
+                wanted=FRAME_TAGS,
+            )
         )
         encoded = encode(content, facts_of(packed.manifest), file, compressor, preferences, packed)
     return encoded.packed, encoded.choice

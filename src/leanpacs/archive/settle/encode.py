@@ -15,6 +15,7 @@ from leanpacs.archive.giveback.rebuild import PackedInstance
 from leanpacs.archive.manifest import Form, Manifest
 from leanpacs.archive.settle.packer import Packed, Packer
 from leanpacs.codecs import registry
+from leanpacs.codecs.choice import Choice
 from leanpacs.codecs.codec import Codec, EncodeOptions
 from leanpacs.codecs.legacy import RECODABLE
 from leanpacs.codecs.levels import levels_of, precision_of
@@ -168,14 +169,16 @@ def _smallest_native(
     held: PackedInstance | None,
 ) -> Encoded:
     """Encode by the series' choice, or measure first; whole under Zstandard where that is smaller."""
-    measured = None
+    measured = best = None
     budget = preferences.budget_seconds_per_gb or wanted.seconds_per_gb
     choice = preferences.choices.find(frame_kind(form.spec), wanted.name, budget)
     if choice is None:
-        choice = measured = measured_choice(form, content, wanted, budget)
+        choice, best = measured_choice(form, content, wanted, budget)
+        measured = choice
     for codec, options in attempts(choice, form, content):
         try:
-            packed = packer.frames(form, codec, options, _streams_of(held, codec, options))
+            made = _streams_of(held, codec, options) or measured_stream(best, form, codec, options)
+            packed = packer.frames(form, codec, options, made)
         except CodecError:
             continue
         if (form.frames.frame_bytes or 0) < SMALL_FRAME and packer.whole_size() < packed.size_bytes:
@@ -184,7 +187,9 @@ def _smallest_native(
     return Encoded(packer.whole("no codec holds the frames exactly"))
 
 
-def _streams_of(held: PackedInstance | None, codec: Codec, options: EncodeOptions) -> Callable[[int], bytes] | None:
+def _streams_of(
+    held: PackedInstance | None, codec: Codec, options: EncodeOptions
+) -> Callable[[int], bytes | None] | None:
     """What gives the code stream of a frame, by its number from 1, as this encoder would make it; None if nothing does.
 
     A library of another version may make other, smaller ones.
@@ -202,13 +207,31 @@ def frame_kind(spec: FrameSpec) -> str:
     return f"{spec.samples_per_pixel}x{spec.bits_allocated}{sign}-{spec.kind}"
 
 
-def measured_choice(form: Native, content: Content, wanted: Preset, budget_seconds_per_gb: float) -> SeriesChoice:
-    """Measure what the preset offers on the middle frame: the first and last ones of a volume are often empty."""
-    frame = form.frames.read(content.reader, form.frames.count // 2)
+def measured_choice(
+    form: Native, content: Content, wanted: Preset, budget_seconds_per_gb: float
+) -> tuple[SeriesChoice, Choice]:
+    """Measure what the preset offers on one frame: the choice for the series, and what was chosen for that frame."""
+    frame = form.frames.read(content.reader, _stands_for_all(form))
     best = wanted.choose(frame, form.spec, budget_seconds_per_gb=budget_seconds_per_gb, big_endian=form.big_endian)
-    return SeriesChoice(
+    choice = SeriesChoice(
         frame_kind(form.spec), budget_seconds_per_gb, best.codec, best.effort, wanted.name, bool(best.levels)
     )
+    return choice, best
+
+
+def _stands_for_all(form: Native) -> int:
+    """The middle frame: the first and last ones of a volume are often empty."""
+    return form.frames.count // 2
+
+
+def measured_stream(
+    best: Choice | None, form: Native, codec: Codec, options: EncodeOptions
+) -> Callable[[int], bytes | None] | None:
+    """What gives the code stream that measuring made, by the number of its frame; None if a sample was measured."""
+    if best is None or best.stream is None or (best.codec, best.options) != (codec.name, options):
+        return None
+    streams = {_stands_for_all(form) + 1: best.stream}
+    return streams.get
 
 
 def attempts(choice: SeriesChoice, form: Native, content: Content) -> Iterator[tuple[Codec, EncodeOptions]]:

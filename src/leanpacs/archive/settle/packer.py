@@ -115,11 +115,16 @@ class Packer:
         return len(compressed) if isinstance(compressed, bytes) else sum(map(len, compressed))
 
     def frames(
-        self, form: Native, codec: Codec, options: EncodeOptions, made: Callable[[int], bytes] | None = None
+        self,
+        form: Native,
+        codec: Codec,
+        options: EncodeOptions,
+        made: Callable[[int], bytes | None] | None = None,
     ) -> Packed:
         """Hold head, one code stream for each native frame, and tail.
 
-        ``made`` gives code streams that this codec has made of these frames before, by their number from 1.
+        ``made`` gives code streams that this codec has made of these frames before, by their number from 1; None for
+        frames that are still to be encoded.
 
         Raises
         ------
@@ -136,10 +141,9 @@ class Packer:
         for index in range(form.frames.count):
             frame = form.frames.read(reader, index)
             samples.update(little_endian(frame, word))
-            if made is None:
+            stream = made(index + 1) if made else None
+            if stream is None:
                 stream = encode_frame(codec, frame, form.spec, options, big_endian=form.big_endian)
-            else:
-                stream = made(index + 1)
             pack.add(frame_name(index + 1, codec.extension), stream)
         self._add(pack, TAIL, pixel.value_end - form.frames.trailing, layout.length)
         coding = PixelCoding(

@@ -20,7 +20,10 @@ from leanpacs.catalog.schema import blobs, instances, plain, representations, se
 from leanpacs.refs import Tier
 
 PAGE_SERIES: Final = 1_000
-"""Series that are summed up at a time; small ones, four times as many."""
+"""Series that are summed up at first."""
+
+PAGE_INSTANCES: Final = 16_000
+"""Instances that are summed up at a time, about: of a tenth of its tables PostgreSQL would read the whole."""
 
 LEAST_INSTANCES: Final = 8
 """With fewer instances a series on average, series that are alike are summed up together."""
@@ -131,8 +134,9 @@ _READ: Final = (func.coalesce(plain(series_reads.c.last_read_at), 0), func.coale
 @cache
 def _grouped(dialect: str) -> Select[Any]:
     """Many small series in one row: grouped by everything that must be equal, and by whether they were ever read."""
-    gathered = (func.array_agg if dialect == "postgresql" else func.group_concat)(instances.c.series_key)
-    numbered = (gathered, func.count(), func.count(representations.c.instance_key.distinct()), *_COUNTED[-2:])
+    # Gathered, not counted as distinct: for that PostgreSQL would sort all rows by everything.
+    gather = func.array_agg if dialect == "postgresql" else func.group_concat
+    numbered = (gather(instances.c.series_key), gather(instances.c.id), func.count(), *_COUNTED[-2:])
     alike = (series.c.modality, series.c.body_part_examined, series.c.institution_name)
     is_shared = blobs.c.size_bytes > representations.c.size_bytes
     keys = (*alike, is_shared, series_reads.c.reads.is_not(None), *_SAME)
@@ -146,14 +150,14 @@ def _grouped(dialect: str) -> Select[Any]:
             .outerjoin(series_reads, series_reads.c.series_key == series.c.id)
         )
         .where(*_WITHIN, series.c.id > bindparam("after"), series.c.id <= bindparam("to"))
-        .where(instances.c.series_key.not_in(bindparam("others", expanding=True)))
+        .where(instances.c.series_key.not_in(bindparam("others", expanding=True, literal_execute=True)))
         .group_by(*keys)
     )
 
 
 _GROUP_HEAD: Final = 10
 _KEYS: Final = (
-    select(series.c.id).where(series.c.id > bindparam("after"), series.c.id <= bindparam("to")).order_by(series.c.id)
+    select(series.c.id).where(series.c.id > bindparam("after")).order_by(series.c.id).limit(bindparam("most"))
 )
 _WITHIN: Final = (instances.c.series_key > bindparam("after"), instances.c.series_key <= bindparam("to"))
 _NUMBER: Final = select(func.count()).select_from(instances).where(*_WITHIN)
@@ -176,13 +180,28 @@ _PROMISING: Final = (
 )
 
 
-def page(connection: Connection, after_id: int, to: int) -> Page:
-    """The series with keys above ``after_id`` up to ``to``."""
-    bounds = {"after": after_id, "to": to}
-    keys = [row[0] for row in _plain_rows(connection, _KEYS, bounds)]
+def next_page(connection: Connection, after_id: int, most: int) -> tuple[Page, int, int] | None:
+    """The page of series with keys above ``after_id``, at most so many; None when there is none.
+
+    With it come the key of its last series, and how many the next page may have.
+    """
+    keys = [row[0] for row in _plain_rows(connection, _KEYS, {"after": after_id, "most": most})]
+    if not keys:
+        return None
+    bounds = {"after": after_id, "to": keys[-1]}
+    number = connection.scalar(_NUMBER, bounds) or 0
+    following = max(1, min(PAGE_INSTANCES, len(keys) * PAGE_INSTANCES // max(number, 1)))
+    if number > 2 * PAGE_INSTANCES:  # what comes now is larger than what came before
+        keys = keys[:following]
+        bounds["to"] = keys[-1]
     tried = set(connection.scalars(_TRIED, bounds))
-    if (connection.scalar(_NUMBER, bounds) or 0) < LEAST_INSTANCES * len(keys):
-        return _page_of_groups(connection, bounds, keys, tried)
+    if number < LEAST_INSTANCES * len(keys):
+        return _page_of_groups(connection, bounds, keys, tried), keys[-1], following
+    return _page_of_series(connection, bounds, tried), keys[-1], following
+
+
+def _page_of_series(connection: Connection, bounds: Mapping[str, int], tried: set[int]) -> Page:
+    """Outlines of single series."""
     found = Page([], [])
     for row in _plain_rows(connection, _SUMMED_UP, bounds):
         outline = None if row[0] in tried else _outline(row)
@@ -210,11 +229,12 @@ def _page_of_groups(connection: Connection, bounds: Mapping[str, int], keys: lis
     return Page(outlines, [key for key in keys if key not in outlined])
 
 
-def promising(connection: Connection, outline: Outline, line: Line) -> list[int]:
-    """Those series of an outline of several of which a form is on the good side of a line."""
-    bounds = {"after": outline.series[0] - 1, "to": outline.series[-1], **line._asdict()}
+def promising(connection: Connection, outlines: Sequence[Outline], line: Line) -> list[int]:
+    """Those series of outlines of a page of which a form is on the good side of a line."""
+    keys = {key for outline in outlines for key in outline.series}
+    bounds = {"after": min(keys) - 1, "to": max(keys), **line._asdict()}
     found = {row[0] for row in _plain_rows(connection, _PROMISING, bounds)}
-    return sorted(found.intersection(outline.series))
+    return sorted(found & keys)
 
 
 def _plain_rows(connection: Connection, statement: Select[Any], values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
@@ -223,20 +243,6 @@ def _plain_rows(connection: Connection, statement: Select[Any], values: Mapping[
     assert cursor is not None
     rows: list[tuple[Any, ...]] = list(cursor.fetchall())
     return rows
-
-
-def last_of_page(connection: Connection, after_id: int, before: Page | None) -> int | None:
-    """Key of the last series of the page that begins after a series; None when there is none.
-
-    It is larger when series were small in the page ``before``.
-    """
-    is_small = before is not None and any(len(outline.series) > 1 for outline in before.outlines)
-    number = PAGE_SERIES * 4 if is_small else PAGE_SERIES
-    later = select(series.c.id).where(series.c.id > after_id).order_by(series.c.id)
-    to: int | None = connection.scalar(later.offset(number - 1).limit(1))
-    if to is None:
-        to = connection.scalar(select(func.max(series.c.id)).where(series.c.id > after_id))
-    return to
 
 
 _HEAD: Final = len(_OF_SERIES) + len(_COUNTED)
@@ -259,8 +265,8 @@ def _outline(row: tuple[Any, ...]) -> Outline | None:
 
 def _group_outline(keys: list[int], row: tuple[Any, ...]) -> Outline | None:
     """The outline of series that are alike; None when some instance has several forms, or shares a blob."""
-    _, forms, holders, raw, stored, modality, body_part, institution, is_shared, _ = row[:_GROUP_HEAD]
-    if forms != holders or is_shared:
+    _, holders, forms, raw, stored, modality, body_part, institution, is_shared, _ = row[:_GROUP_HEAD]
+    if forms != len(_keys_of(holders)) or is_shared:
         return None
     facts, numbers = row[_GROUP_HEAD : _GROUP_HEAD + _FACTS], row[_GROUP_HEAD + _FACTS :]
     ends = (
@@ -271,7 +277,7 @@ def _group_outline(keys: list[int], row: tuple[Any, ...]) -> Outline | None:
 
 
 def _keys_of(told: str | list[int]) -> set[int]:
-    """Keys of series as the database gathers them."""
+    """Keys as the database gathers them."""
     return set(map(int, told.split(",")) if isinstance(told, str) else told)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final
 
-from sqlalchemy import Connection, LargeBinary, bindparam, exists, func, or_, select, type_coerce
+from sqlalchemy import BindParameter, Connection, LargeBinary, bindparam, exists, func, or_, select, type_coerce
 
 from leanpacs.catalog.ageing import outlines
 from leanpacs.catalog.ageing.outlines import Line, Outline, Page
@@ -77,6 +78,8 @@ _FORM: Final = (
     blobs.c.size_bytes,
 )
 _WIDTH: Final = len(_INSTANCE)
+# Written into the statement: a driver takes as long for a thousand parameters as the database for the rows.
+_KEYS: Final[BindParameter[int]] = bindparam("keys", expanding=True, literal_execute=True)
 _HELD: Final = (
     select(*_INSTANCE, *_FORM)
     .select_from(
@@ -86,7 +89,7 @@ _HELD: Final = (
         .join(blobs, blobs.c.id == representations.c.blob_key)
         .outerjoin(series_reads, series_reads.c.series_key == series.c.id)
     )
-    .where(instances.c.series_key.in_(bindparam("keys", expanding=True)))
+    .where(instances.c.series_key.in_(_KEYS))
     .order_by(instances.c.series_key, instances.c.instance_number, instances.c.id, representations.c.id)
 )
 _TRIED: Final = (
@@ -99,7 +102,7 @@ _TRIED: Final = (
         lifecycle_work.c.detail,
     )
     .join_from(lifecycle_work, instances, instances.c.id == lifecycle_work.c.instance_key)
-    .where(instances.c.series_key.in_(bindparam("keys", expanding=True)))
+    .where(instances.c.series_key.in_(_KEYS))
 )
 
 _KEY: Final = Prepared(
@@ -122,22 +125,24 @@ class AgeingView:
     def outlines(self, after_id: int = 0) -> Iterator[Page]:
         """Every series in the order of keys, by pages: summed up where it is uniform, else by its key alone.
 
-        Memory is that of a page. No transaction stays open between pages.
+        Memory is that of two pages: the database sums up the next one while the caller looks at the last. No
+        transaction stays open between pages.
         """
-        page: Page | None = None
-        while True:
-            with self._database.reading() as connection:
-                to = outlines.last_of_page(connection, after_id, page)
-                if to is None:
-                    return
-                page = outlines.page(connection, after_id, to)
-            yield page
-            after_id = to
+        with ThreadPoolExecutor(1, "pages") as ahead:
+            coming = ahead.submit(self._page, after_id, outlines.PAGE_SERIES)
+            while (found := coming.result()) is not None:
+                page, *following = found
+                coming = ahead.submit(self._page, *following)
+                yield page
 
-    def promising(self, outline: Outline, line: Line) -> list[int]:
-        """Those series of an outline of which some stored form is on the good side of a line."""
+    def _page(self, after_id: int, most: int) -> tuple[Page, int, int] | None:
         with self._database.reading() as connection:
-            return outlines.promising(connection, outline, line)
+            return outlines.next_page(connection, after_id, most)
+
+    def promising(self, of_page: Sequence[Outline], line: Line) -> list[int]:
+        """Those series of outlines of a page of which some stored form is on the good side of a line."""
+        with self._database.reading() as connection:
+            return outlines.promising(connection, of_page, line)
 
     def read(self, series_ids: Sequence[int]) -> Iterator[tuple[Series, Trials]]:
         """Series with all their instances and forms, and what was tried on them, in the order of keys.
