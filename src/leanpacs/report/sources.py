@@ -163,8 +163,9 @@ def _first(group: Group, keys: Sequence[str]) -> FormatResult | None:
 
 
 def _encoding(result: FormatResult) -> Encoding:
+    """What a format cannot hold stays as it is, and takes no time."""
     return Encoding(
         ratio=result.ratio.value,
-        encode_seconds_per_gb=result.encode_seconds_per_gb or 0,
-        decode_seconds_per_gb=result.decode_seconds_per_gb or 0,
+        encode_seconds_per_gb=result.held * (result.encode_seconds_per_gb or 0),
+        decode_seconds_per_gb=result.held * (result.decode_seconds_per_gb or 0),
     )
