@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from leanpacs.catalog.ageing import Swap
 from leanpacs.catalog.engine import Database, database_url
 from leanpacs.catalog.migrations import bring_up_to_date, configuration
 from leanpacs.catalog.schema import METADATA
-from leanpacs.errors import CatalogConflict, CatalogUnavailable, InstanceNotFound
+from leanpacs.errors import CatalogConflict, CatalogUnavailable, InstanceNotFound, RefusedByPolicy
 from leanpacs.refs import Tier
 from leanpacs.storage.memory import MemoryStore
 from leanpacs.storage.stores import Stores
@@ -385,6 +385,40 @@ def test_asking_for_a_study_begins_anew_after_a_deadlock(catalog: Catalog) -> No
             time.sleep(0.01)
         connection.execute(text(held), {"key": first})
     assert asked.result(30) == 2
+
+
+def test_of_a_hold_and_a_deletion_one_is_refused(catalog: Catalog) -> None:
+    """Without locks neither would see the other: what is held would be deleted."""
+    for number in range(6):
+        index = make_index(number)
+        land(catalog, index)
+        start = threading.Barrier(2, timeout=20)
+
+        def hold(study: str = index.study_uid, start: threading.Barrier = start) -> bool:
+            def work(tx: Transaction) -> None:
+                tx.ageing.hold(study, "", actor="a", reason="b", now=NOW)
+                time.sleep(0.02)
+
+            start.wait()
+            with suppress(InstanceNotFound):
+                catalog.write(work)
+                return True
+            return False
+
+        def delete(study: str = index.study_uid, start: threading.Barrier = start) -> bool:
+            def work(tx: Transaction) -> None:
+                tx.delete(study_uid=study, actor="a", reason="b", now=NOW)
+                time.sleep(0.02)
+
+            start.wait()
+            with suppress(RefusedByPolicy):
+                catalog.write(work)
+                return True
+            return False
+
+        with ThreadPoolExecutor(2) as pool:
+            held, deleted = pool.submit(hold), pool.submit(delete)
+            assert held.result() != deleted.result()
 
 
 # -- a generated catalog

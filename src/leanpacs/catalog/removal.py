@@ -17,9 +17,12 @@ from sqlalchemy import (
     Executable,
     Select,
     bindparam,
+    case,
     delete,
     exists,
+    func,
     literal,
+    or_,
     select,
     tuple_,
 )
@@ -120,9 +123,16 @@ def _referred(blob_key: Any) -> Any:
     return exists().where(representations.c.blob_key == blob_key) | exists().where(quarantine.c.blob_key == blob_key)
 
 
+def lock(connection: Connection, study_uid: str | None, series_uid: str | None, sop_uid: str | None) -> None:
+    """Let everybody who adds to the series of what is named, or places a hold on it, wait for this transaction."""
+    keys = narrowed(select(series.c.id).select_from(LEVELS).distinct(), study_uid, series_uid, sop_uid)
+    _lock(connection, list(connection.scalars(keys)))
+
+
 def _lock(connection: Connection, series_keys: Sequence[int]) -> None:
-    for chunk in _chunks(series_keys):
-        connection.execute(select(series.c.id).where(series.c.id.in_(chunk)).with_for_update())
+    for chunk in _chunks(sorted(series_keys)):
+        chosen = select(series.c.id).where(series.c.id.in_(chunk))
+        connection.execute(chosen.order_by(series.c.id).with_for_update())
 
 
 def _remember(connection: Connection, deletion: Deletion, chosen: Select[Any]) -> None:
@@ -140,13 +150,26 @@ def _remember(connection: Connection, deletion: Deletion, chosen: Select[Any]) -
     left = left.where(representations.c.instance_key.in_(chosen))
     due = engine.insert(connection.dialect.name, garbage).from_select(["blob_key", "due_at"], left)
     connection.execute(due.on_conflict_do_update(index_elements=["blob_key"], set_={"due_at": due.excluded.due_at}))
-    # What shares a pack with others does not go with the pack.
-    shared = select(representations.c.blob_key, literal(deletion.due_at, UtcTime)).distinct()
-    shared = shared.join_from(representations, blobs).where(
-        representations.c.instance_key.in_(chosen), representations.c.size_bytes < blobs.c.size_bytes
+    erased = engine.insert(connection.dialect.name, erasures).from_select(
+        ["blob_key", "due_at"], _packs_with(chosen, deletion.due_at)
     )
-    erased = engine.insert(connection.dialect.name, erasures).from_select(["blob_key", "due_at"], shared)
     connection.execute(erased.on_conflict_do_nothing(index_elements=["blob_key"]))
+
+
+def _packs_with(chosen: Select[Any], due_at: datetime) -> Select[Any]:
+    """Packs that others share, and that hold what is deleted, or may: they do not go with it.
+
+    Of what has another form by now something may be left in a pack of its series that is no longer in use throughout.
+    """
+    of_series = select(instances.c.series_key).where(instances.c.id.in_(chosen))
+    is_chosen = case((instances.c.id.in_(chosen), 1), else_=0)
+    return (
+        select(representations.c.blob_key, literal(due_at, UtcTime))
+        .select_from(representations.join(blobs).join(instances, instances.c.id == representations.c.instance_key))
+        .where(instances.c.series_key.in_(of_series), representations.c.size_bytes < blobs.c.size_bytes)
+        .group_by(representations.c.blob_key, blobs.c.size_bytes)
+        .having(or_(func.max(is_chosen) > 0, func.sum(representations.c.size_bytes) < blobs.c.size_bytes))
+    )
 
 
 def _prune(connection: Connection, above: Sequence[Any], removed: int) -> Deleted:

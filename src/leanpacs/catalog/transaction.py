@@ -130,6 +130,7 @@ class Transaction:
         RefusedByPolicy
             There is a hold on something of it.
         """
+        removal.lock(self._connection, study_uid, series_uid, sop_uid)
         self._refuse_held(study_uid, series_uid, sop_uid)
         due_at = now + timedelta(seconds=grace_seconds)
         self._parents.clear()

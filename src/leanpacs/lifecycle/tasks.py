@@ -162,6 +162,9 @@ class Gathering(Steps):
         if not result.forms:
             return _done(task, Outcome.KEPT, before, before, result.cpu_seconds)
         _require(self.archive, result.forms[0].blob)
+        if any(swapped) and not all(swapped):
+            members = [held.instance_id for held, _ in task.members]
+            transaction.ageing.note_deleted(result.forms[0].blob, members, due_at=now)
         outcome = Outcome.DONE if any(swapped) else Outcome.OVERTAKEN
         return _done(task, outcome, before, result.size_bytes, result.cpu_seconds)
 

@@ -125,6 +125,8 @@ class Placer:
                 placed += None not in there
                 if leave and blob.tier not in tiers and None not in there:
                     transaction.drop_copy(form.id, now=now, due_at=now + self._grace)
+            if targets:
+                transaction.ageing.carry_erasures(blob.digest)
             # Looked at only now that the catalog names it, for from now on nobody sweeps it.
             for target in targets:
                 if not target.exists(blob.digest):

@@ -6,20 +6,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, exists, func, or_, select, true
+from sqlalchemy import Connection, Select, delete, exists, func, literal, or_, select, true
 
 from leanpacs.catalog import engine, onego
 from leanpacs.catalog.ageing.rows import Done, Outcome, Swap, Tried, Work
 from leanpacs.catalog.ageing.statements import ADDED, ageing_statements
-from leanpacs.catalog.ageing.tables import holds, lifecycle_state, lifecycle_work, scrubs, series_reads
+from leanpacs.catalog.ageing.tables import erasures, holds, lifecycle_state, lifecycle_work, scrubs, series_reads
 from leanpacs.catalog.landing import clean_text, discard, keep_blob, keep_representation, note_change
 from leanpacs.catalog.lookup import narrowed
 from leanpacs.catalog.replacing import Swap as Replacement
 from leanpacs.catalog.replacing import replace_all
 from leanpacs.catalog.rows import DERIVED, Action, Kind
-from leanpacs.catalog.schema import blobs, instances, representations, series, studies
+from leanpacs.catalog.schema import UtcTime, blobs, instances, plain, representations, series, studies
 from leanpacs.catalog.statements import Statements
-from leanpacs.refs import BlobRef
+from leanpacs.errors import InstanceNotFound
+from leanpacs.refs import BlobRef, Digest
 
 
 class Ageing:
@@ -213,10 +214,45 @@ class Ageing:
             )
         )
 
+    # -- what was deleted and is still in a pack that others share
+
+    def note_deleted(self, pack: BlobRef, instance_ids: Sequence[int], *, due_at: datetime) -> None:
+        """Note that a new pack holds an instance that was deleted while the pack was made, where that is so."""
+        if set(self._connection.scalars(self._own.alive, {"keys": sorted(instance_ids)})) == set(instance_ids):
+            return
+        named = select(blobs.c.id, literal(due_at, UtcTime))
+        named = named.where(blobs.c.digest == pack.digest, blobs.c.tier == pack.tier)
+        self._erase(named)
+
+    def carry_erasures(self, digest: Digest) -> None:
+        """What was deleted of a pack is deleted of every copy of it, of those that were made since, too."""
+        copy = blobs.alias("copy")
+        noted = (
+            select(copy.c.id, func.max(plain(erasures.c.due_at)))
+            .select_from(erasures.join(blobs).join(copy, copy.c.digest == blobs.c.digest))
+            .where(blobs.c.digest == digest)
+            .group_by(copy.c.id)
+        )
+        self._erase(noted)
+
+    def _erase(self, packs: Select[Any]) -> None:
+        statement = engine.insert(self._dialect, erasures).from_select(["blob_key", "due_at"], packs)
+        self._connection.execute(statement.on_conflict_do_nothing(index_elements=["blob_key"]))
+
     # -- holds
 
     def hold(self, study_uid: str, series_uid: str, *, actor: str, reason: str, now: datetime) -> int:
-        """Forbid deleting anything of a study, or of one of its series; the number of the hold."""
+        """Forbid deleting anything of a study, or of one of its series; the number of the hold.
+
+        Raises
+        ------
+        InstanceNotFound
+            There is no such study, or it is being deleted.
+        """
+        # Who deletes locks these first and looks for holds then: one of the two waits for the other.
+        of_study = select(series.c.id).join_from(series, studies).where(studies.c.study_uid == study_uid)
+        if not self._connection.scalars(of_study.order_by(series.c.id).with_for_update(read=True, of=series)).all():
+            raise InstanceNotFound(study_uid)
         values = {
             "study_uid": study_uid,
             "series_uid": series_uid,
