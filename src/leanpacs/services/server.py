@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import anyio
 from granian.constants import Interfaces, SSLProtocols
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
@@ -121,6 +122,8 @@ def serve(listener: socket.socket, app: ASGIApp, stop: threading.Event, options:
 
 
 async def _serve(listener: socket.socket, app: ASGIApp, stop: threading.Event, options: ServerOptions) -> None:
+    async with anyio.create_task_group():
+        pass  # loads what it needs, which streamed answers need, too: now, and not while the first client waits
     server = _Server(app, listener, options)
     serving = asyncio.create_task(server.serve())
     loop = asyncio.get_running_loop()
