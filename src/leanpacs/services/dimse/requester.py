@@ -126,6 +126,7 @@ def _connect(peer: Peer, timeout_seconds: float) -> Wire:
         with _closed_on_error(connection) as plain:
             if peer.tls is None:
                 return Wire(plain, timeout_seconds)
+            plain.getpeername()  # fails when the peer has gone again: wrapped then, it would stay open
             secured = peer.tls.wrap_socket(plain, server_hostname=peer.host)  # closes it when the handshake fails
         with _closed_on_error(secured):
             return Wire(secured, timeout_seconds)

@@ -278,6 +278,7 @@ class _Door:
                 connection.close()
                 return
             if self._options.tls is not None:
+                connection.getpeername()  # fails when the peer has gone again: wrapped then, it would stay open
                 # The handshake is part of the first read, in the association's own thread and within its time.
                 connection = self._options.tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
             self._start(Association(connection, str(address[0]), self._services, self._options.timeouts))
