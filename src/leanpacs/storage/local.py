@@ -268,10 +268,8 @@ class LocalStore:
             size = os.fstat(descriptor).st_size
             if size > _SMALL_BYTES:
                 return os.fdopen(descriptor, "rb")
-            try:
-                return BytesIO(os.read(descriptor, size))
-            finally:
-                os.close(descriptor)
+            with os.fdopen(descriptor, "rb", buffering=0) as file:
+                return BytesIO(file.readall())
 
     def chunks(
         self, digest: Digest, offset: int = 0, length: int | None = None, *, size: int = CHUNK_BYTES
