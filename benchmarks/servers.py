@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -22,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from benchmarks import orthanc
 from benchmarks.meter import Tree
 
 HOST: Final = "127.0.0.1"
@@ -34,7 +34,6 @@ ENVIRONMENT: Final = {"TCP_NODELAY": "1"}
 # Without it, each start compiles every module anew.
 _NOT_AS_INSTALLED: Final = "PYTHONDONTWRITEBYTECODE"
 
-_JPEG_2000: Final = tuple(f"1.2.840.10008.1.2.4.{last}" for last in (90, 91, 92, 93))
 _JPEG_LS: Final = "1.2.840.10008.1.2.4.80"
 
 
@@ -138,39 +137,35 @@ class Orthanc:
     ae_title: str = "ORTHANC"
 
     def missing(self) -> str:
-        if _orthanc() is None:
-            return "Orthanc is not installed (Debian packages orthanc, orthanc-dicomweb, orthanc-gdcm)"
-        if len(_plugins()) < 2:
+        if orthanc.program() is None:
+            return orthanc.NOT_INSTALLED
+        if len(self._plugins()) < 2:
             return "Orthanc has no DICOMweb or GDCM plug-in (Debian packages orthanc-dicomweb, orthanc-gdcm)"
         return ""
 
     def version(self) -> str:
-        run = subprocess.run([_orthanc() or "Orthanc", "--version"], capture_output=True, text=True, check=False)
-        plugins = (path.name.removeprefix("libOrthanc").replace(".so.", " ") for path in _plugins())
+        run = subprocess.run([orthanc.program() or "Orthanc", "--version"], capture_output=True, text=True, check=False)
+        plugins = (path.name.removeprefix("libOrthanc").replace(".so.", " ") for path in self._plugins())
         number = (run.stdout.split() or ["Orthanc", "?"])[1]
         return f"Orthanc {number} with {', '.join(plugins)}"
 
     def command(self, folder: Path, ports: Ports) -> list[str]:
         configuration = folder.with_name(folder.name + ".json")
-        settings = {
-            "Name": self.name,
-            "StorageDirectory": str(folder),
-            "IndexDirectory": str(folder),
-            "Plugins": [str(path) for path in _plugins()],
-            "HttpPort": ports.http,
-            "DicomPort": ports.dimse,
-            "DicomAet": self.ae_title,
-            "DicomCheckCalledAet": False,
-            "RemoteAccessAllowed": False,
-            "AuthenticationEnabled": False,
-            "StorageCompression": False,
-            "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
-            # GDCM is held to JPEG 2000: left to do JPEG-LS too, it brings the server down.
-            "Gdcm": {"Enable": True, "Throttling": 4, "RestrictTransferSyntaxes": list(_JPEG_2000)},
-            **self.options,
-        }
+        settings = orthanc.configuration(
+            folder,
+            name=self.name,
+            ae_title=self.ae_title,
+            http_port=ports.http,
+            dimse_port=ports.dimse,
+            used=self._plugins(),
+            threads=4,
+        )
+        settings |= {"StorageCompression": False, **self.options}
         configuration.write_text(json.dumps(settings, indent=1), encoding="utf-8")
-        return [_orthanc() or "Orthanc", str(configuration)]
+        return [orthanc.program() or "Orthanc", str(configuration)]
+
+    def _plugins(self) -> list[Path]:
+        return orthanc.plugins(orthanc.DICOMWEB, orthanc.GDCM)
 
     def waiting(self, folder: Path) -> Callable[[], int]:
         return lambda: 0
@@ -180,17 +175,6 @@ ORTHANC_RAW: Final = Orthanc("Orthanc, raw")
 ORTHANC_ZLIB: Final = Orthanc("Orthanc, zlib", {"StorageCompression": True})
 ORTHANC_JPEGLS: Final = Orthanc("Orthanc, JPEG-LS", {"IngestTranscoding": _JPEG_LS})
 PEERS: Final[tuple[Peer, ...]] = (LeanPACS(), ORTHANC_JPEGLS, ORTHANC_ZLIB, ORTHANC_RAW)
-
-
-def _orthanc() -> str | None:
-    # Debian puts it where the PATH of ordinary users does not look.
-    return shutil.which("Orthanc", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"]))
-
-
-def _plugins() -> list[Path]:
-    folder = Path("/usr/lib/orthanc")
-    found = (sorted(folder.glob(f"libOrthanc{name}.so*")) for name in ("DicomWeb", "Gdcm"))
-    return [paths[-1] for paths in found if paths]
 
 
 @dataclass(slots=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -22,14 +21,11 @@ from typing import Any
 
 import httpx
 import pytest
+from benchmarks import orthanc as debian
 
 HOST = "127.0.0.1"
 READY_SECONDS = 90.0
 STOP_SECONDS = 60.0
-PLUGIN_FOLDERS = (Path("/usr/share/orthanc/plugins"), Path("/usr/lib/orthanc"))
-PLUGINS = ("OrthancDicomWeb", "OrthancGdcm", "ModalityWorklists")
-
-JPEG_2000 = tuple(f"1.2.840.10008.1.2.4.{last}" for last in (90, 91, 92, 93))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +97,9 @@ class Orthanc:
 
 def program() -> str:
     """Path of Orthanc, or skip."""
-    # Debian puts it where the PATH of ordinary users does not look.
-    found = shutil.which("Orthanc", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"]))
-    if found is None or _plugin(PLUGINS[0]) is None:
-        pytest.skip("Orthanc is not installed (Debian packages orthanc, orthanc-dicomweb, orthanc-gdcm)")
+    found = debian.program()
+    if found is None or not debian.plugins(debian.DICOMWEB):
+        pytest.skip(debian.NOT_INSTALLED)
     return found
 
 
@@ -125,27 +120,23 @@ def running_orthanc(folder: Path, *, ae_title: str = "ORTHANC", **options: Any) 
     for one in (storage, worklists):
         one.mkdir(parents=True, exist_ok=True)
     http_port, dimse_port = _free_ports(2)
-    configuration = {
-        "Name": "Orthanc of the tests",
-        "StorageDirectory": str(storage),
-        "IndexDirectory": str(storage),
-        "Plugins": [str(path) for name in PLUGINS if (path := _plugin(name)) is not None],
-        "HttpPort": http_port,
-        "DicomPort": dimse_port,
-        "DicomAet": ae_title,
-        "DicomCheckCalledAet": False,
+    configuration = debian.configuration(
+        storage,
+        name="Orthanc of the tests",
+        ae_title=ae_title,
+        http_port=http_port,
+        dimse_port=dimse_port,
+        used=debian.plugins(debian.DICOMWEB, debian.GDCM, debian.WORKLISTS),
+        threads=2,
+    )
+    configuration |= {
         "DicomAlwaysAllowFind": True,
         "DicomAlwaysAllowGet": True,
         "DicomAlwaysAllowMove": True,
         "DicomAlwaysAllowFindWorklist": True,
         "UnknownSopClassAccepted": True,
-        "RemoteAccessAllowed": False,
-        "AuthenticationEnabled": False,
         "StableAge": 1,
         "ConcurrentJobs": 2,
-        "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
-        # GDCM is held to JPEG 2000: left to do JPEG-LS too, it brings the server down.
-        "Gdcm": {"Enable": True, "Throttling": 2, "RestrictTransferSyntaxes": list(JPEG_2000)},
         "Worklists": {"Enable": True, "Database": str(worklists), "FilterIssuerAet": False},
         **options,
     }
@@ -190,11 +181,6 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 def _end_of(log: Path) -> str:
     return log.read_text(encoding="utf-8", errors="replace")[-2000:]
-
-
-def _plugin(name: str) -> Path | None:
-    found = (path for folder in PLUGIN_FOLDERS for path in sorted(folder.glob(f"lib{name}.so*")))
-    return next(found, None)
 
 
 def _free_ports(number: int) -> list[int]:
