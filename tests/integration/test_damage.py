@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -15,8 +15,11 @@ import pytest
 import data
 from ageing import Clock, aged, given_back, inline, taken_in
 from leanpacs.archive.archive import Archive, open_archive
+from leanpacs.archive.care import repair
+from leanpacs.archive.care.repair import Repair
 from leanpacs.archive.care.secondlook import look_again
 from leanpacs.archive.giveback import making
+from leanpacs.archive.settle.again import Again, Remade, remake
 from leanpacs.catalog import RepresentationRow
 from leanpacs.codecs import registry
 from leanpacs.codecs.codec import DecodedFrame
@@ -27,6 +30,7 @@ from leanpacs.errors import DecodeError, StorageError, VerificationError
 from leanpacs.lifecycle.policy import Policy
 from leanpacs.lifecycle.runner import Lifecycle
 from leanpacs.services.figures import gauges
+from soundness import is_whole
 
 RECIPES = [data.Recipe(modality="CT", instance=n, seed=n, frames=3, rows=64, columns=64, signed=True) for n in range(6)]
 
@@ -133,6 +137,28 @@ def test_a_repair_waits_for_a_copy_in_an_archive_class(archive: Archive) -> None
     assert (found.waiting, found.repaired) == (0, 1)
     archive.store.check(form.blob.digest)
     assert given_back(archive) == received
+
+
+def test_a_repair_names_nothing_that_was_swept_meanwhile(tmp_path: Path) -> None:
+    settings = Settings(storage={"minimum_free_bytes": 0}, settle={"preset": "zstd:1"})
+    with open_archive(tmp_path / "archive", settings) as archive:
+        received = taken_in(archive, [data.make_instance(replace(RECIPES[0], rows=128, columns=128))])
+        assert aged(archive, policy(preset="jpegxl:3", keep_fast=True), Clock()).changed == 1
+        damaged, _ = before = hot_forms(archive)
+        spoil(archive, damaged)
+
+        def swept(task: Again, step: Callable[[str], None]) -> Remade:
+            made = remake(task, step)
+            assert made.new is not None
+            archive.store.delete(made.new.blob.digest)
+            return made
+
+        with mock.patch.object(repair, "remake", swept):
+            assert repair.repair(archive, damaged.blob, Clock()()) is Repair.FAILED
+        assert [form.id for form in hot_forms(archive)] == [form.id for form in before]
+        assert repair.repair(archive, damaged.blob, Clock()()) is Repair.DONE
+        is_whole(archive)
+        assert given_back(archive) == received
 
 
 def test_what_is_deleted_out_of_a_series_pack_is_gone_after_its_grace(archive: Archive) -> None:

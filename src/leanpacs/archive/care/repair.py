@@ -12,7 +12,7 @@ from leanpacs.archive.settle.again import Again, Source, remake
 from leanpacs.archive.settle.encode import Preferences, SeriesChoices
 from leanpacs.catalog import InstanceRow, Kind, RepresentationRow, Transaction
 from leanpacs.catalog.ageing import Swap
-from leanpacs.errors import LeanPACSError
+from leanpacs.errors import BlobNotFound, LeanPACSError
 from leanpacs.refs import BlobRef
 
 log = logging.getLogger(__name__)
@@ -100,11 +100,15 @@ def _remade(
         scopes=(instance.sop_class,),
     )
     made = remake(work, archive.step)
-    assert made.new is not None
-    swap = Swap(instance.id, broken.id, made.new)
+    new = made.new
+    assert new is not None
+    swap = Swap(instance.id, broken.id, new)
 
     def commit(transaction: Transaction) -> None:
         transaction.ageing.swap(swap, now=now, due_at=now)
+        # Looked at only now that the catalog names it, for from now on nobody sweeps it.
+        if not work.target.exists(new.blob.digest):
+            raise BlobNotFound(new.blob.digest.hex)
         archive.step("swapped")
 
     archive.catalog.write(commit)
