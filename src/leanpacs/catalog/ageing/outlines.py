@@ -180,24 +180,39 @@ _PROMISING: Final = (
 )
 
 
-def next_page(connection: Connection, after_id: int, most: int) -> tuple[Page, int, int] | None:
-    """The page of series with keys above ``after_id``, at most so many; None when there is none.
+class Span(NamedTuple):
+    """Where a page is: the series after a key, whether they have few instances, how many the next page may have."""
 
-    With it come the key of its last series, and how many the next page may have.
-    """
+    after: int
+    keys: list[int]
+    has_small_series: bool
+    following: int
+
+    @property
+    def bounds(self) -> dict[str, int]:
+        """As parameters of statements."""
+        return {"after": self.after, "to": self.keys[-1]}
+
+
+def next_span(connection: Connection, after_id: int, most: int) -> Span | None:
+    """The page of series with keys above ``after_id``, at most so many; None when there is none."""
     keys = [row[0] for row in _plain_rows(connection, _KEYS, {"after": after_id, "most": most})]
     if not keys:
         return None
-    bounds = {"after": after_id, "to": keys[-1]}
-    number = connection.scalar(_NUMBER, bounds) or 0
+    number = connection.scalar(_NUMBER, {"after": after_id, "to": keys[-1]}) or 0
     following = max(1, min(PAGE_INSTANCES, len(keys) * PAGE_INSTANCES // max(number, 1)))
+    has_small_series = number < LEAST_INSTANCES * len(keys)
     if number > 2 * PAGE_INSTANCES:  # what comes now is larger than what came before
         keys = keys[:following]
-        bounds["to"] = keys[-1]
-    tried = set(connection.scalars(_TRIED, bounds))
-    if number < LEAST_INSTANCES * len(keys):
-        return _page_of_groups(connection, bounds, keys, tried), keys[-1], following
-    return _page_of_series(connection, bounds, tried), keys[-1], following
+    return Span(after_id, keys, has_small_series, following)
+
+
+def page(connection: Connection, span: Span) -> Page:
+    """What the series of a page have in common."""
+    tried = set(connection.scalars(_TRIED, span.bounds))
+    if span.has_small_series:
+        return _page_of_groups(connection, span.bounds, span.keys, tried)
+    return _page_of_series(connection, span.bounds, tried)
 
 
 def _page_of_series(connection: Connection, bounds: Mapping[str, int], tried: set[int]) -> Page:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
@@ -12,7 +13,7 @@ from typing import Any, Final
 from sqlalchemy import BindParameter, Connection, LargeBinary, bindparam, exists, func, or_, select, type_coerce
 
 from leanpacs.catalog.ageing import outlines
-from leanpacs.catalog.ageing.outlines import Line, Outline, Page
+from leanpacs.catalog.ageing.outlines import Line, Outline, Page, Span
 from leanpacs.catalog.ageing.rows import Form, Held, HoldRow, Key, ScrubRow, Sums, Tried
 from leanpacs.catalog.ageing.tables import (
     erasures,
@@ -41,6 +42,9 @@ from leanpacs.refs import Tier
 
 PAGE_ROWS: Final = 8_000
 """Rows that are read at a time, about; a series is never divided."""
+
+_AHEAD: Final = 2
+"""Pages that the database sums up at a time."""
 
 _FIRST_SERIES: Final = 64
 _MOST_SERIES: Final = 1_000
@@ -125,19 +129,24 @@ class AgeingView:
     def outlines(self, after_id: int = 0) -> Iterator[Page]:
         """Every series in the order of keys, by pages: summed up where it is uniform, else by its key alone.
 
-        Memory is that of two pages: the database sums up the next one while the caller looks at the last. No
+        Memory is that of some pages: the database sums up the next ones while the caller looks at the last. No
         transaction stays open between pages.
         """
-        with ThreadPoolExecutor(1, "pages") as ahead:
-            coming = ahead.submit(self._page, after_id, outlines.PAGE_SERIES)
-            while (found := coming.result()) is not None:
-                page, *following = found
-                coming = ahead.submit(self._page, *following)
-                yield page
+        span, coming = self._span(after_id, outlines.PAGE_SERIES), deque[Future[Page]]()
+        with ThreadPoolExecutor(_AHEAD, "pages") as ahead:
+            while span is not None or coming:
+                while span is not None and len(coming) < _AHEAD:
+                    coming.append(ahead.submit(self._page, span))
+                    span = self._span(span.keys[-1], span.following)
+                yield coming.popleft().result()
 
-    def _page(self, after_id: int, most: int) -> tuple[Page, int, int] | None:
+    def _span(self, after_id: int, most: int) -> Span | None:
         with self._database.reading() as connection:
-            return outlines.next_page(connection, after_id, most)
+            return outlines.next_span(connection, after_id, most)
+
+    def _page(self, span: Span) -> Page:
+        with self._database.reading() as connection:
+            return outlines.page(connection, span)
 
     def promising(self, of_page: Sequence[Outline], line: Line) -> list[int]:
         """Those series of outlines of a page of which some stored form is on the good side of a line."""
