@@ -65,7 +65,7 @@ class Run:
         service: object = None,
         first: bytes | None = None,
         stalls: bool = False,
-        full: bool = False,
+        is_full: bool = False,
         pieces: Iterator[int] | None = None,
         max_pdu_bytes: int = 16384,
     ) -> None:
@@ -79,7 +79,7 @@ class Run:
             services,  # type: ignore[arg-type]
             Timeouts(linger=0.01),
         )
-        self.ended = self.association.run(TERMS, full=full)
+        self.ended = self.association.run(TERMS, lambda: not is_full)
         assert self.connection.closed
 
     @property
@@ -217,7 +217,7 @@ def test_malformed_request() -> None:
 
 
 def test_too_many_associations() -> None:
-    run = Run(message(echo_command(), context_id=1), full=True)
+    run = Run(message(echo_command(), context_id=1), is_full=True)
     assert (run.ended, run.pdus) == ("rejected", [(3, bytes([0, 2, 3, 2]))])
     assert run.association.why == "local limit exceeded"
 

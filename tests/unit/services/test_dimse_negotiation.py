@@ -125,22 +125,21 @@ def test_storage_classes(uid: str, stored: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "terms", "full", "expected"),
+    ("changes", "terms", "expected"),
     [
-        ({}, TERMS, False, None),
-        ({"called": "OTHER"}, TERMS, False, None),
-        ({"called": "OTHER"}, Terms("LEANPACS", 0, check_called=True), False, Refusal.CALLED_AE_TITLE_NOT_RECOGNIZED),
-        ({}, Terms("LEANPACS", 0, check_called=True, allowed_calling={"PEER"}), False, None),
-        ({}, Terms("LEANPACS", 0, allowed_calling={"CT1"}), False, Refusal.CALLING_AE_TITLE_NOT_RECOGNIZED),
-        ({}, TERMS, True, Refusal.LOCAL_LIMIT_EXCEEDED),
-        ({"version": 2}, TERMS, False, Refusal.PROTOCOL_VERSION_NOT_SUPPORTED),
-        ({"version": 3}, TERMS, False, None),
-        ({"application": "1.2.3"}, TERMS, False, Refusal.APPLICATION_CONTEXT_NOT_SUPPORTED),
+        ({}, TERMS, None),
+        ({"called": "OTHER"}, TERMS, None),
+        ({"called": "OTHER"}, Terms("LEANPACS", 0, check_called=True), Refusal.CALLED_AE_TITLE_NOT_RECOGNIZED),
+        ({}, Terms("LEANPACS", 0, check_called=True, allowed_calling={"PEER"}), None),
+        ({}, Terms("LEANPACS", 0, allowed_calling={"CT1"}), Refusal.CALLING_AE_TITLE_NOT_RECOGNIZED),
+        ({"version": 2}, TERMS, Refusal.PROTOCOL_VERSION_NOT_SUPPORTED),
+        ({"version": 3}, TERMS, None),
+        ({"application": "1.2.3"}, TERMS, Refusal.APPLICATION_CONTEXT_NOT_SUPPORTED),
     ],
 )
-def test_refusals(changes: dict[str, object], terms: Terms, full: bool, expected: Refusal | None) -> None:
+def test_refusals(changes: dict[str, object], terms: Terms, expected: Refusal | None) -> None:
     asked = read_request(request(**changes))  # type: ignore[arg-type]
-    assert refusal(asked, terms, full=full) is expected
+    assert refusal(asked, terms) is expected
 
 
 @pytest.mark.parametrize("refused", Refusal)

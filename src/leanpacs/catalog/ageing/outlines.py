@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, Float, Select, bindparam, cast, func, select
+from sqlalchemy import BigInteger, Connection, Float, Select, bindparam, cast, func, select, text
 
 from leanpacs.catalog.ageing.rows import Form, Held
 from leanpacs.catalog.ageing.tables import lifecycle_work, series_reads
@@ -156,6 +156,8 @@ def _grouped(dialect: str) -> Select[Any]:
 
 
 _GROUP_HEAD: Final = 10
+_ROOM: Final = text("SET LOCAL work_mem = '32MB'")
+"""Rows of a page are sorted by all that must be equal; by itself PostgreSQL does that on the disk beyond 4 MB."""
 _KEYS: Final = (
     select(series.c.id).where(series.c.id > bindparam("after")).order_by(series.c.id).limit(bindparam("most"))
 )
@@ -209,6 +211,8 @@ def next_span(connection: Connection, after_id: int, most: int) -> Span | None:
 
 def page(connection: Connection, span: Span) -> Page:
     """What the series of a page have in common."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(_ROOM)
     tried = set(connection.scalars(_TRIED, span.bounds))
     if span.has_small_series:
         return _page_of_groups(connection, span.bounds, span.keys, tried)
