@@ -26,6 +26,8 @@ _log = logging.getLogger(__name__)
 _PAGE: Final = 1000
 _MOST_SERIES: Final = 10_000
 _NICENESS: Final = 10
+_REST: Final = 3
+"""How much longer it rests than it works: the process answers requests, too, and computes one thing at a time."""
 _TRY_SECONDS: Final = 5.0
 """How often one who waits looks whether the one who works has gone."""
 
@@ -101,7 +103,9 @@ class Warmer:
             del self._waiting[series_uid]
             rows = self._archive.catalog.instances(series_uid=series_uid)
             if 0 < len(rows) <= readymade.MOST_INSTANCES:
+                began = time.monotonic()
                 self._make_ready(rows)
+                stop.wait(_REST * (time.monotonic() - began))
 
     def _look(self, now: float) -> None:
         while page := self._archive.catalog.changes(self._seen, _PAGE):
