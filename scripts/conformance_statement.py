@@ -275,8 +275,9 @@ association fails, {outbox.first_retry_seconds:g} s later, then twice as long ea
 (settings). Other failures wait for a decision.
 
 `leanpacs fetch` queries and retrieves as an SCU of Study Root, FIND with GET or MOVE. For C-GET the SCP role is proposed for the
-storage SOP classes of what is asked for, in one presentation context for each transfer syntax; where the other archive does not tell
-them, for the common ones, in Explicit and in Implicit VR Little Endian. What is here already is not asked for.
+storage SOP classes of what is asked for, in one presentation context for each transfer syntax, compressed ones that cannot but be
+lossless first (or what `--prefer` says); where the other archive does not tell the classes, for those that modalities suggest, and for other
+common ones in Explicit and in Implicit VR Little Endian. What is here already is not asked for.
 
 For reports of storage commitment, Storage Commitment Push Model is proposed with the SCP role, in Explicit and in Implicit
 VR Little Endian."""

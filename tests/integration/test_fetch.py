@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +17,14 @@ from dimse_archive import made, served
 from leanpacs.archive.archive import open_archive
 from leanpacs.audit import AuditAction
 from leanpacs.cli.main import app
+from leanpacs.codecs.registry import for_transfer_syntax
+from leanpacs.dicom.uids import TRANSFER_SYNTAXES
+from leanpacs.services.dimse.asking import COMPACT, offers
 from leanpacs.services.dimse.fetching import Refused, Remote, Source, requests
 from leanpacs.services.dimse.requester import Peer
 from leanpacs.services.dimse.status import Reply, Status
 from orthanc import running_orthanc
-from peers import HOST, RECIPES, STUDY, assert_same, contents, dcmqrscp, free_port, samples
+from peers import HOST, RECIPES, STUDY, assert_same, contents, dcmqrscp, free_port, samples, syntaxes
 
 OTHER = data.Recipe(modality="MR", study=3, instance=40)
 
@@ -38,12 +41,12 @@ def kept(archive: Path) -> list[bytes]:
 
 
 @contextmanager
-def old_archive(folder: Path, ours: int, files: list[bytes]) -> Iterator[str]:
+def old_archive(folder: Path, ours: int, files: list[bytes], options: Sequence[str] = ()) -> Iterator[str]:
     """dcmtk's archive with these files, which may move to us at a port; as `--from` names it."""
     (folder / "files").mkdir(parents=True)
     for number, content in enumerate(files):
         (folder / "files" / f"{number}.dcm").write_bytes(content)
-    with dcmqrscp(folder, ours) as port:
+    with dcmqrscp(folder, ours, options) as port:
         source = f"DCMQRSCP@{HOST}:{port}"
         run("send", "--to", source, folder / "files")
         yield source
@@ -75,6 +78,19 @@ def test_from_dcmqrscp(tmp_path: Path, via: str) -> None:
 
 
 @pytest.mark.external
+def test_from_one_who_takes_the_first_context(tmp_path: Path) -> None:
+    """dcmqrscp sends on the first context it has accepted, and transcodes nothing: the rest comes when asked again."""
+    made = data.Recipe(modality="CT", instance=20, transfer_syntax=data.JPEG_LOSSLESS)
+    files = contents([*RECIPES[:2], made])
+    with old_archive(tmp_path / "theirs", free_port(), files, ["--prefer-lossless"]) as source:
+        said = run("fetch", "--from", source, "--data", tmp_path / "archive", "--json")
+    assert (said["fetched"], said["failed"]) == (len(files), [])
+    received = kept(tmp_path / "archive")
+    assert_same(received, samples(files))
+    assert syntaxes(received) == syntaxes(files)
+
+
+@pytest.mark.external
 def test_from_orthanc_in_every_syntax_that_it_has(tmp_path: Path) -> None:
     recipes = [recipe for recipe in RECIPES if recipe.transfer_syntax != data.HTJ2K]
     files = contents(recipes)
@@ -101,6 +117,7 @@ def test_from_orthanc_in_every_syntax_that_it_has(tmp_path: Path) -> None:
     assert (said["instances"], said["fetched"], said["failed"]) == (len(files), len(files), [])
     assert_same(kept(archive), samples(files))
     assert_same(kept(moved), samples(files))
+    assert syntaxes(kept(archive)) == syntaxes(files)
 
 
 def test_what_cannot_be_fetched_is_told(tmp_path: Path) -> None:
@@ -149,3 +166,52 @@ def test_the_fewest_requests() -> None:
     assert asked(*every[:3]) == ["SERIES"]
     assert asked(*every[1:]) == ["IMAGE", "IMAGE", "SERIES"]
     assert requests("1", [], ()) == []
+
+
+def test_from_another_leanpacs_what_is_compact_travels(tmp_path: Path) -> None:
+    """Uncompressed images come as they are held there, and those that were received compressed as they came."""
+    files = contents()
+    with served(tmp_path / "theirs", *files) as (theirs, (host, port)):
+        theirs.settler().drain()
+        fetch = ["fetch", "--from", f"THEIRS@{host}:{port}", "--json"]
+        run(*fetch, "--data", tmp_path / "compact")
+        run(*fetch, "--data", tmp_path / "chosen", "--prefer", "JPEG2000Lossless", "--prefer", "ExplicitVRLittleEndian")
+        run(*fetch, "--data", tmp_path / "plain", "--prefer", "ExplicitVRLittleEndian")
+        held = {
+            one.sop_uid: theirs.retriever.at_hand(one, COMPACT) or data.JPEG_XL
+            for one in theirs.catalog.all_instances()
+        }
+    for name in ("compact", "chosen", "plain"):
+        assert_same(kept(tmp_path / name), samples(files))
+    sent, images = syntaxes(files), {recipe.sop_uid for recipe in RECIPES if recipe.kind != "none"}
+    native = {sop_uid for sop_uid in images if sent[sop_uid] == data.EXPLICIT_LE}
+    assert syntaxes(kept(tmp_path / "plain")) == sent
+    assert syntaxes(kept(tmp_path / "compact")) == sent | {sop_uid: held[sop_uid] for sop_uid in native}
+    assert syntaxes(kept(tmp_path / "chosen")) == sent | dict.fromkeys(native, data.JPEG_2000)
+
+
+def test_only_what_is_lossless_may_be_preferred(tmp_path: Path) -> None:
+    fetch = ["fetch", "--from", f"THEIRS@{HOST}:1", "--data", tmp_path / "archive"]
+    assert "may lose" in run(*fetch, "--prefer", "JPEGBaseline8Bit", expect=1)
+    assert "JPEGLSLossless" in run(*fetch, "--prefer", "JPEGLS", expect=1)
+    assert "--via move" in run(*fetch, "--prefer", "RLELossless", "--via", "move", expect=1)
+
+
+def test_what_is_asked_for_first() -> None:
+    """Each by itself, nothing that may lose something before what cannot, and everything as it may be kept."""
+    ct, sr = data.Recipe(modality="CT").sop_class, data.Recipe(modality="SR", kind="none").sop_class
+    offered = offers({ct, sr}, COMPACT)
+    assert len(offered) <= 126
+    assert all(isinstance(uid, str) for _, uid in offered)
+    of_ct, of_sr = ([uid for one, uid in offered if one == sop_class] for sop_class in (ct, sr))
+    assert of_ct[: len(COMPACT) + 1] == [*COMPACT, data.EXPLICIT_LE]
+    assert of_sr[0] == data.EXPLICIT_LE
+    assert set(of_ct) == set(of_sr) == set(TRANSFER_SYNTAXES)
+    assert offers({ct}, ())[0] == (ct, data.EXPLICIT_LE)
+    guessed = offers({""}, COMPACT, {"CT", "KO"})
+    assert len(guessed) == 126
+    assert (ct, data.JPEG_LOSSLESS) in guessed
+    assert (sr, (data.EXPLICIT_LE, data.IMPLICIT_LE)) in guessed
+    for uid in COMPACT:
+        assert TRANSFER_SYNTAXES[uid].lossless is True
+        assert for_transfer_syntax(uid) is not None

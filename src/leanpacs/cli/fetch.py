@@ -17,7 +17,7 @@ from leanpacs.cli.output import Column, print_json, print_table, progress_bar
 from leanpacs.cli.send import peer_named
 from leanpacs.cli.serving import address_of
 from leanpacs.config import Settings
-from leanpacs.errors import ConfigError
+from leanpacs.errors import ConfigError, UnsupportedTransferSyntax
 
 if TYPE_CHECKING:
     from leanpacs.archive.archive import Archive
@@ -70,6 +70,15 @@ def fetch(
             help="With --via move: open a door here meanwhile. Without it the running server takes in what comes.",
         ),
     ] = None,
+    prefer: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SYNTAX",
+            help="Lossless transfer syntax to ask for first; repeat it. [default: JPEGXLLossless, JPEGLSLossless, "
+            "JPEG2000Lossless, HTJ2KLossless, ... RLELossless, then uncompressed]",
+            show_default=False,
+        ),
+    ] = None,
     aet: Annotated[
         str | None, typer.Option("--aet", help="AE title of this side. [default: dimse.ae_title]", show_default=False)
     ] = None,
@@ -85,6 +94,11 @@ def fetch(
     single instances. Run it again after an interruption, or every night: what is here is not fetched a second time.
     A running server may have the archive open at the same time.
 
+    With C-GET an instance may come in any transfer syntax, each offered by itself: what the other archive keeps
+    compressed comes as it is. What is lossless and compact is offered first. An archive that goes by the order, as
+    another LeanPACS does, then compresses on the way what it keeps uncompressed. --prefer ExplicitVRLittleEndian leaves
+    it uncompressed: for a fast line, or to have it as it was.
+
     With --via move the other archive must know this one's AE title, and its address: that of the running server, or of
     --listen.
 
@@ -92,10 +106,23 @@ def fetch(
     """
     if listen is not None and via != "move":
         raise ConfigError("--listen", listen, "only goes with --via move")
+    if prefer and via == "move":
+        raise ConfigError("--prefer", prefer[0], "does not go with --via move: there the other archive makes the offer")
     keys = dict(_pair(text) for text in key or ())
     settings = settings_of(data, config, {"dimse": {"ae_title": aet}, "ingest": {**PATIENT}, "settle": {**THOROUGH}})
     tally = _Tally()
-    _fetch(source, keys, study or [], settings, tally, via=via, listen=listen, dry_run=dry_run, quiet=quiet or json)
+    _fetch(
+        source,
+        keys,
+        study or [],
+        settings,
+        tally,
+        prefer=prefer,
+        via=via,
+        listen=listen,
+        dry_run=dry_run,
+        quiet=quiet or json,
+    )
     _report(tally, source, json=json, dry_run=dry_run)
     if tally.failed:
         raise typer.Exit(1)
@@ -108,6 +135,16 @@ def _pair(text: str) -> tuple[str, str]:
     return keyword.strip(), value.strip()
 
 
+def _preferred(names: list[str] | None) -> tuple[str, ...]:
+    """UIDs of transfer syntaxes; raises `ConfigError` for what is none, or may lose something."""
+    from leanpacs.services.dimse.asking import preferred_syntax
+
+    try:
+        return tuple(preferred_syntax(name) for name in names or ())
+    except UnsupportedTransferSyntax as error:
+        raise ConfigError("--prefer", error.uid, str(error)) from error
+
+
 def _fetch(
     named: str,
     keys: dict[str, str],
@@ -115,6 +152,7 @@ def _fetch(
     settings: Settings,
     tally: _Tally,
     *,
+    prefer: list[str] | None,
     via: str,
     listen: str | None,
     dry_run: bool,
@@ -122,11 +160,17 @@ def _fetch(
 ) -> None:
     from leanpacs.archive.archive import open_archive
     from leanpacs.cli.doors import ledger
+    from leanpacs.services.dimse.asking import COMPACT
     from leanpacs.services.dimse.fetching import Refused, Source
     from leanpacs.services.dimse.requester import Unreachable
 
     peer = peer_named("--from", named, (), settings)
-    source = Source(peer, settings.dimse.ae_title, timeout_seconds=settings.dimse.network_timeout_seconds)
+    source = Source(
+        peer,
+        settings.dimse.ae_title,
+        timeout_seconds=settings.dimse.network_timeout_seconds,
+        prefer=_preferred(prefer) or COMPACT,
+    )
     with ExitStack() as stack:
         archive = stack.enter_context(open_archive(settings.storage.data, settings))
         counting = ledger(settings, archive)

@@ -166,6 +166,10 @@ class Retriever:
                 return held
         return EXPLICIT_LE if instance.transfer_syntax in NOT_FOR_ANYBODY else instance.transfer_syntax
 
+    def at_hand(self, instance: InstanceRow, among: Collection[str]) -> str:
+        """UID of the one of these that its code streams are held in, as they may go out; '' for none."""
+        return self._maker.syntax_at_hand(instance, among)
+
     def estimates(
         self, instance: InstanceRow, syntaxes: Iterable[str], *, takes_zstd: bool, bytes_a_second: float | None
     ) -> list[Estimate]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from leanpacs.audit import AuditAction, AuditOutcome
@@ -43,6 +43,10 @@ class _Counted:
         """See `Giving.data_set_soon`."""
         begun = self._archive.data_set_soon(instance, transfer_syntax)
         return lambda: self._counted(instance, begun())
+
+    def at_hand(self, instance: InstanceRow, among: Collection[str]) -> str:
+        """See `Giving.at_hand`."""
+        return self._archive.at_hand(instance, among)
 
     def expect(self, instances: Sequence[InstanceRow]) -> None:
         """See `Giving.expect`; told to the audit trail, too."""

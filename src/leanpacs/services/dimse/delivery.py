@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Final
 
 from leanpacs.dicom.uids import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, transfer_syntax
@@ -23,6 +24,7 @@ AHEAD: Final = 6
 """Instances that are made while one is on its way."""
 AHEAD_BYTES: Final = 32 << 20
 """Of which together no more are begun once there is as much as this."""
+_SOME: Final = 2
 _C_STORE_RSP: Final = CommandField.C_STORE_RQ | 0x8000
 
 
@@ -40,6 +42,8 @@ class Parcel:
         Begins what `data_set` does; what it returns is called to wait for it, and gives it or raises.
     length : int
         Bytes of the data set, about.
+    at_hand : callable, optional
+        Tells of some transfer syntaxes the one in which the instance is held as it may go out; '' for none.
     """
 
     sop_class: str
@@ -48,6 +52,7 @@ class Parcel:
     data_set: Callable[[str], DataSet]
     soon: Callable[[str], Callable[[], DataSet]] | None = None
     length: int = 0
+    at_hand: Callable[[Collection[str]], str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +82,8 @@ def candidates(parcel: Parcel, contexts: Sequence[Context], prefer: Sequence[str
     """Contexts to send an instance on, the best first.
 
     As received goes before all else: it costs nothing, and nothing is compressed twice. Only what is native gives way
-    to what the receiver prefers. Then comes what it prefers, then the other syntaxes in the order it accepted them,
-    Implicit VR and big endian last.
+    to what the receiver prefers, and to what cannot but be lossless and was offered before anything native. Then comes
+    what it prefers, then the other syntaxes in the order it accepted them, Implicit VR and big endian last.
 
     Parameters
     ----------
@@ -95,9 +100,15 @@ def candidates(parcel: Parcel, contexts: Sequence[Context], prefer: Sequence[str
             usable.setdefault(context.transfer_syntax, context)
     received = parcel.transfer_syntax
     gives_way = not transfer_syntax(received).encapsulated and received not in prefer
-    first = [*prefer, received] if gives_way else [received, *prefer]
+    first = [*prefer, *_compact(usable), received] if gives_way else [received, *prefer]
     rest = sorted(usable, key=lambda uid: uid in (IMPLICIT_LE, EXPLICIT_BE))
     return [usable[uid] for uid in dict.fromkeys((*first, *rest)) if uid in usable]
+
+
+def _compact(accepted: Iterable[str]) -> list[str]:
+    """Of the transfer syntaxes before the first native one, those that are lossless by definition."""
+    leading = takewhile(lambda one: one.encapsulated, map(transfer_syntax, accepted))
+    return [one.uid for one in leading if one.lossless is True]
 
 
 def proposals(parcels: Sequence[Parcel], prefer: Sequence[str] = ()) -> list[tuple[str, str]]:
@@ -162,7 +173,7 @@ class Courier:
         LeanPACSError
             The instance broke off in the middle; the association is of no use any more.
         """
-        options = self._candidates(parcel)
+        options = self._ordered(parcel)
         reason = f"no presentation context for {transfer_syntax(parcel.transfer_syntax).name} was accepted"
         plain: Context | None = None
         self._begin((parcel, *coming[:AHEAD]))
@@ -192,6 +203,19 @@ class Courier:
             self._options[kind] = candidates(parcel, self._contexts, self._prefer)
         return self._options[kind]
 
+    def _ordered(self, parcel: Parcel) -> list[Context]:
+        """As `candidates`; of the compressed ones that come first, that which is held goes before the others."""
+        options = self._candidates(parcel)
+        uids = (context.transfer_syntax for context in options)
+        before = [*takewhile(lambda uid: uid != parcel.transfer_syntax and transfer_syntax(uid).encapsulated, uids)]
+        if parcel.at_hand is None or self._prefer or len(before) < _SOME:
+            return options
+        try:
+            held = parcel.at_hand(before)
+        except LeanPACSError:
+            return options  # it is told when it is this one's turn
+        return sorted(options, key=lambda context: context.transfer_syntax != held)
+
     def _begin(self, parcels: Sequence[Parcel]) -> None:
         """Begin to make what is not begun yet, in the form in which it will most likely be sent."""
         length = 0
@@ -199,8 +223,10 @@ class Courier:
             if length > AHEAD_BYTES:
                 return
             length += parcel.length
-            options = self._candidates(parcel)
-            if parcel.soon is not None and options and parcel.sop_uid not in self._begun:
+            if parcel.soon is None or parcel.sop_uid in self._begun:
+                continue
+            options = self._ordered(parcel)
+            if options:
                 uid = options[0].transfer_syntax
                 try:
                     self._begun[parcel.sop_uid] = uid, parcel.soon(uid)

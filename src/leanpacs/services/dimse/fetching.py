@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from leanpacs.dicom.datadict import tag_of, vr_of
-from leanpacs.dicom.uids import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, TRANSFER_SYNTAXES
+from leanpacs.dicom.uids import EXPLICIT_LE, IMPLICIT_LE
 from leanpacs.errors import InvalidQuery
+from leanpacs.services.dimse.asking import COMPACT, have_room, offers
 from leanpacs.services.dimse.exchange import Exchange
 from leanpacs.services.dimse.identifiers import Writer, read_identifier
 from leanpacs.services.dimse.message import SOME_DATA_SET, Command, CommandField, Element, encode, response
-from leanpacs.services.dimse.negotiation import Context, is_storage
-from leanpacs.services.dimse.requester import MOST_CONTEXTS, Offer, Peer, Unreachable, associated
+from leanpacs.services.dimse.negotiation import Context
+from leanpacs.services.dimse.requester import Offer, Peer, Unreachable, associated
 from leanpacs.services.dimse.status import Reply, Status
 from leanpacs.services.dimse.transport import Aborted, AbortReason, Disconnected, Released, Silence, Violation
 
@@ -30,10 +31,6 @@ _PENDING: Final = frozenset({Status.PENDING, Status.PENDING_WITHOUT_SOME_KEYS})
 _RESPONSE: Final = 0x8000
 _ENDS: Final = (Aborted, Disconnected, Released, Silence, Violation)
 _FOUND: Final = {"STUDY": "StudyInstanceUID", "SERIES": "SeriesInstanceUID", "IMAGE": "SOPInstanceUID"}
-_LAST: Final = (IMPLICIT_LE, EXPLICIT_BE)
-_STORAGE_CONTEXTS: Final = MOST_CONTEXTS - 2
-_COMMON: Final = ("88.", "11.", "104.", "481.", "66", "9.", "4.2", "6.2", "30", "67")
-"""How UIDs of storage SOP classes go on that are common and not of images, the most common first."""
 _DOOR: Final = (
     "it has to know this AE title, with the address of a door that is open here: that of leanpacs serve, or of --listen"
 )
@@ -45,11 +42,12 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """An instance of another archive; ``sop_class`` is '' where it does not tell."""
+    """An instance of another archive; ``sop_class`` and ``modality`` are '' where it does not tell."""
 
     series_uid: str
     sop_uid: str
     sop_class: str
+    modality: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +79,15 @@ class Source:
         AE title of this side.
     timeout_seconds : float
         How long it may take for each message.
+    prefer : sequence of str
+        UIDs of the transfer syntaxes that are offered first, for archives that choose by the order.
     """
 
-    def __init__(self, peer: Peer, calling: str, *, timeout_seconds: float) -> None:
+    def __init__(self, peer: Peer, calling: str, *, timeout_seconds: float, prefer: Sequence[str] = COMPACT) -> None:
         self._peer = peer
         self._calling = calling
         self._timeout_seconds = timeout_seconds
+        self._prefer = prefer
 
     def studies(self, keys: Keys) -> list[str]:
         """UIDs of the studies that match.
@@ -105,9 +106,9 @@ class Source:
         """What it has of a study; raises as `studies` does."""
         with self._finding() as exchange:
             above = {"StudyInstanceUID": study_uid}
-            series = _find(exchange, "SERIES", {**above, "SeriesInstanceUID": ""})
+            series = _find(exchange, "SERIES", {**above, "SeriesInstanceUID": "", "Modality": ""})
             return [
-                Remote(one["SeriesInstanceUID"], image["SOPInstanceUID"], image.get("SOPClassUID", ""))
+                Remote(one["SeriesInstanceUID"], image["SOPInstanceUID"], image.get("SOPClassUID", ""), one["Modality"])
                 for one in list(series)
                 for image in _find(
                     exchange,
@@ -146,14 +147,16 @@ class Source:
         """
         not_sent = 0
         for batch in _batches(held, missing):
-            storage = _offers({one.sop_class for one in held if one.sop_uid in batch})
-            offers: list[Offer] = [(GET, EXPLICIT_LE), (GET, IMPLICIT_LE), *storage]
-            roles = {sop_class: (False, True) for sop_class, _ in storage}
-            with self._associated(offers, roles) as exchange:
-                context = _context(exchange, GET)
-                for keys in requests(study_uid, held, batch):
-                    _ask(exchange, context, CommandField.C_GET_RQ, keys)
-                    not_sent += yield from self._received(exchange, store)
+            left = set(batch)
+            try:
+                failed = yield from self._got(study_uid, held, left, store, self._prefer)
+            except Refused:
+                if not self._prefer:
+                    raise
+                failed = len(left)
+            if failed and left and self._prefer:  # not everybody can write what it has accepted
+                failed = yield from self._got(study_uid, held, left, store, ())
+            not_sent += failed
         if not_sent:
             raise Refused(
                 f"{not_sent} instances could not be sent: perhaps it keeps them in a transfer syntax, or as a SOP "
@@ -182,10 +185,31 @@ class Source:
         if not_sent:
             raise Refused(f"{not_sent} instances did not get to {destination}: {_DOOR}")
 
-    def _received(
-        self, exchange: Exchange, store: Callable[[Sending, Command], Reply]
+    def _got(
+        self,
+        study_uid: str,
+        held: Sequence[Remote],
+        left: set[str],
+        store: Callable[[Sending, Command], Reply],
+        prefer: Sequence[str],
     ) -> Generator[tuple[str, Reply], None, int]:
-        """What comes for one request; returns how many instances could not be sent."""
+        """As `get`, once; takes what comes out of ``left``, and returns how many could not be sent."""
+        wanted = [one for one in held if one.sop_uid in left]
+        storage = offers({one.sop_class for one in wanted}, prefer, {one.modality for one in wanted})
+        services: list[Offer] = [(GET, EXPLICIT_LE), (GET, IMPLICIT_LE)]
+        roles = {sop_class: (False, True) for sop_class, _ in storage}
+        failed = 0
+        with self._associated([*services, *storage], roles) as exchange:
+            context = _context(exchange, GET)
+            for keys in requests(study_uid, held, frozenset(left)):
+                _ask(exchange, context, CommandField.C_GET_RQ, keys)
+                failed += yield from self._received(exchange, store, left)
+        return failed
+
+    def _received(
+        self, exchange: Exchange, store: Callable[[Sending, Command], Reply], left: set[str]
+    ) -> Generator[tuple[str, Reply], None, int]:
+        """What comes for one request, taken out of ``left``; returns how many instances could not be sent."""
         sender = Sending(exchange, self._peer.ae_title, self._peer.host)
         while True:
             received = exchange.receive()
@@ -193,6 +217,7 @@ class Source:
                 reply = store(sender, received)
                 exchange.skip_data_set()
                 exchange.send(received.context_id, response(received, reply.status, reply.comment))
+                left.discard(received.sop_uid)
                 yield received.sop_uid, reply
                 continue
             exchange.skip_data_set()
@@ -242,7 +267,7 @@ def _batches(held: Sequence[Remote], missing: Collection[str]) -> list[set[str]]
     """What is missing: at once where one association can offer every transfer syntax, else series by series."""
     wanted = [one for one in held if one.sop_uid in missing]
     classes = {one.sop_class for one in wanted}
-    if "" in classes or len(classes) * len(TRANSFER_SYNTAXES) <= _STORAGE_CONTEXTS:
+    if "" in classes or have_room(classes):
         return [{one.sop_uid for one in wanted}]
     by_series: dict[str, set[str]] = {}
     for one in wanted:
@@ -327,27 +352,3 @@ def _context(exchange: Exchange, abstract_syntax: str) -> Context:
         if context.abstract_syntax == abstract_syntax:
             return context
     raise Refused("it does not offer this service (Study Root)")
-
-
-def _offers(classes: Collection[str]) -> Sequence[Offer]:
-    """Contexts for instances of these SOP classes: one for each syntax, so that each comes as it is kept there.
-
-    Where the classes are not known there is no room for that: then the common ones are offered, uncompressed.
-    """
-    if "" in classes:
-        return [(sop_class, (EXPLICIT_LE, IMPLICIT_LE)) for sop_class in common_classes()]
-    ordered = sorted(TRANSFER_SYNTAXES.values(), key=lambda one: (one.uid in _LAST, one.retired, one.encapsulated))
-    return [(sop_class, syntax.uid) for syntax in ordered for sop_class in sorted(classes)][:_STORAGE_CONTEXTS]
-
-
-def common_classes() -> list[str]:
-    """As many storage SOP classes as one association has contexts for: those of images, then others."""
-    from pydicom._uid_dict import UID_dictionary
-
-    root = "1.2.840.10008.5.1.4.1.1."
-    names = {
-        uid: name for uid, (name, _, _, retired, _) in UID_dictionary.items() if uid.startswith(root) and not retired
-    }
-    images = [uid for uid, name in names.items() if "Image Storage" in name]
-    others = [uid for start in _COMMON for uid in names if uid.startswith(root + start) and is_storage(uid)]
-    return list(dict.fromkeys((*images, *others)))[:_STORAGE_CONTEXTS]

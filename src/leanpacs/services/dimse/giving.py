@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Protocol
 
 from leanpacs.catalog import InstanceRow
@@ -31,6 +31,10 @@ class Giving(Protocol):
 
     def data_set_soon(self, instance: InstanceRow, transfer_syntax: str) -> Callable[[], DataSet]:
         """Begin what `data_set` does; what is returned waits for it."""
+        ...
+
+    def at_hand(self, instance: InstanceRow, among: Collection[str]) -> str:
+        """UID of the one of these transfer syntaxes in which it is held as it may go out; '' for none."""
         ...
 
     def expect(self, instances: Sequence[InstanceRow], /) -> None:

@@ -252,6 +252,7 @@ def parcel_of(held: InstanceRow, archive: Giving) -> Parcel:
         lambda uid: archive.data_set(held, uid),
         lambda uid: archive.data_set_soon(held, uid),
         held.data_set_length,
+        lambda among: archive.at_hand(held, among),
     )
 
 
