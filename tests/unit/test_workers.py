@@ -284,3 +284,34 @@ def test_futures_can_be_waited_for(pool: WorkerPool) -> None:
     done, not_done = wait([pool.submit(hazards.nap, 0.01) for _ in range(4)], timeout=60)
     assert len(done) == 4
     assert not not_done
+
+
+RESTING = """
+import resource
+import time
+from leanpacs.workers.memory import Rests, keep_freed_memory
+
+keep_freed_memory(1 << 30, arenas=1)
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
+
+rests = Rests()
+kept = [b"x" * (1 << 20) for _ in range(200)]
+del kept
+busy = resident()
+until = time.process_time() + 0.2
+while time.process_time() < until:
+    pass
+rests.look()
+still = resident()
+rests.look()
+print(busy, still, resident())
+"""
+
+
+def test_a_process_keeps_freed_memory_while_it_is_busy_and_gives_it_back_when_it_is_not() -> None:
+    said = subprocess.run([sys.executable, "-c", RESTING], capture_output=True, text=True, check=True).stdout
+    busy, still, resting = map(int, said.split())
+    assert still > busy - 20 * MB
+    assert resting < busy - 150 * MB

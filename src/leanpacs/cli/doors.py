@@ -19,7 +19,7 @@ from leanpacs.cli import exposure
 from leanpacs.cli.leftout import OF_TERMINALS, UNUSED, leave_out
 from leanpacs.config import Settings
 from leanpacs.errors import ConfigError, UnsupportedTransferSyntax
-from leanpacs.workers.memory import keep_freed_memory
+from leanpacs.workers.memory import Rests, keep_freed_memory
 
 if TYPE_CHECKING:
     import ssl
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 _KEPT_BYTES: Final = 32 << 20
 _ARENAS: Final = 2
 """Threads of a door work in turns: with few arenas, one takes over what another has freed."""
+
+_LOOK_SECONDS: Final = 5.0
+"""How often is looked whether there is nothing to do, so that freed memory is of no more use."""
 
 _COLLECTED_OBJECTS: Final = 10_000
 """New ones after which is looked for garbage; an answer to a search takes thousands, and leaves none."""
@@ -258,9 +261,12 @@ def _begin(settings: Settings, lifeline: Connection) -> threading.Event:
     keep_freed_memory(_KEPT_BYTES, arenas=_ARENAS)
     sys.setswitchinterval(_TURN_SECONDS)
     stop = threading.Event()
+    rests = Rests()
 
     def wait_for_the_end() -> None:
         try:
+            while not lifeline.poll(_LOOK_SECONDS):
+                rests.look()
             lifeline.recv()
         except (EOFError, OSError):
             stop.set()

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import time
 from typing import Final
 
 # mallopt(3)
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
 _M_ARENA_MAX: Final = -8
+
+_IDLE_SECONDS: Final = 0.1
+"""Of processor time between two looks: a process that took less had nothing to do."""
 
 
 def keep_freed_memory(kept_bytes: int, *, arenas: int = 0) -> None:
@@ -46,3 +50,19 @@ def give_back_freed_memory() -> None:
     """Give the system what glibc keeps free (malloc_trim(3)): for a process that will do nothing for a while."""
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+class Rests:
+    """Gives back what a process keeps free, as long as it has nothing to do."""
+
+    def __init__(self) -> None:
+        self._used = time.process_time()
+
+    def look(self) -> None:
+        """To be called every few seconds; whoever comes next asks the system for pages again, once.
+
+        Each time, not only the first: what a connection holds that nobody reads from is freed long after the last work.
+        """
+        if time.process_time() - self._used < _IDLE_SECONDS:
+            give_back_freed_memory()
+        self._used = time.process_time()
