@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from leanpacs.archive.care.delete import Deleter
+from leanpacs.archive.care.delete import NAMES, WHOLE, Deleter
 from leanpacs.archive.care.placing import Placer
 from leanpacs.archive.care.verify import Verifier
 from leanpacs.archive.giveback.cache import DiskCache
@@ -226,6 +226,7 @@ class Archive:
                 log.error("tier %s: %s", store.tier, error, extra={"action": "start"})
         save(self.store, shipped())
         held = load_all(self.store)
+        names = self.catalog.ageing.state(NAMES) or self._names_of_new_catalog()
 
         def begin_anew(transaction: Transaction) -> None:
             if self.catalog.is_shared:
@@ -233,10 +234,16 @@ class Archive:
             else:
                 transaction.release_all_claims()
             transaction.ageing.release_claims_of(self.host if self.catalog.is_shared else "")
+            transaction.ageing.switch(NAMES, names)
             for dictionary in held:
                 transaction.add_dictionary(dictionary_row(dictionary))
 
         self.catalog.write(begin_anew)
+
+    def _names_of_new_catalog(self) -> str:
+        """A catalog that begins when there are blobs takes the place of one that was lost."""
+        is_new = not self.catalog.last_change() and next(iter(self.store.list()), None) is not None
+        return "was empty when there were blobs" if is_new else WHOLE
 
 
 class _InUse:

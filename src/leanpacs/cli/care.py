@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from leanpacs.archive.archive import CATALOG_FILE, catalog_of, open_archive
-from leanpacs.archive.care.rescue import Finding, Rescued
+from leanpacs.archive.care.rescue import WAITING, Finding, Rescued
 from leanpacs.archive.care.rescue import rebuild_catalog as rebuild
 from leanpacs.archive.intake.quarantine import drop, retry
 from leanpacs.archive.status import ArchiveStatus
@@ -172,14 +172,30 @@ def delete(
         print(f"deleted {deleted.instances} instances ({deleted.series} series, {deleted.studies} studies)")
 
 
-def rebuild_catalog(data: Data = None, config: Config = None, json: Json = False, quiet: Quiet = False) -> None:
+def rebuild_catalog(
+    go_on: Annotated[
+        bool,
+        typer.Option(
+            "--continue",
+            help="Take into the catalog that is there what it does not name: after a run that was stopped, for what "
+            "waits in quarantine since one, or when an older copy of the catalog was put back.",
+        ),
+    ] = False,
+    data: Data = None,
+    config: Config = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
     """Make a new catalog from the packs alone, after the old one was lost.
 
     The catalog must be gone or moved away first; what is there is never overwritten. Every pack is decoded and
-    compared on the way. Deletions, quarantine reasons and the change feed are not in the packs and are lost.
+    compared on the way. What is damaged, or must first be restored from an archive class, waits in quarantine;
+    with it wait lossy copies that may be made of it. Deletions, quarantine reasons and the change feed are not in the
+    packs and are lost.
     """
     settings = settings_of(data, config)
-    _refuse_catalog_in_use(settings)
+    if not go_on:
+        _refuse_catalog_in_use(settings)
     findings: list[Finding] = []
     with (
         open_archive(settings.storage.data, settings) as archive,
@@ -195,19 +211,25 @@ def rebuild_catalog(data: Data = None, config: Config = None, json: Json = False
         archive.settler().drain()
     counts = {str(kind): sum(1 for finding in findings if finding.kind is kind) for kind in Rescued}
     damaged = [finding for finding in findings if finding.kind is Rescued.DAMAGED]
+    waiting = [finding for finding in findings if finding.kind in WAITING]
     if json:
-        record = [{"blob": finding.blob.hex, "problem": finding.reason} for finding in damaged]
-        print_json({"blobs": counts, "damaged": record})
+        print_json({"blobs": counts, "damaged": _named(damaged), "waiting": _named(waiting)})
     else:
         print_table(
             "Catalog rebuilt",
             [Column("blob"), Column("number", True)],
             [(k, str(n)) for k, n in counts.items()],
         )
-        for finding in damaged:
-            print(f"{finding.blob.hex}: {finding.reason}")
+        for finding in waiting:
+            print(f"{finding.kind}: {finding.blob.hex}: {finding.reason}")
+        if waiting:
+            print(f"{len(waiting)} wait in quarantine; 'leanpacs rebuild-catalog --continue' tries them again")
     if damaged:
         raise typer.Exit(1)
+
+
+def _named(findings: list[Finding]) -> list[dict[str, str]]:
+    return [{"blob": one.blob.hex, "kind": str(one.kind), "problem": one.reason} for one in findings]
 
 
 Keys = Annotated[list[int] | None, typer.Argument(metavar="NUMBER", help="Numbers from the list; all if none.")]
@@ -305,8 +327,14 @@ def _refuse_catalog_in_use(settings: Settings) -> None:
     path = settings.storage.data / CATALOG_FILE
     if not settings.catalog.url.get_secret_value():
         if path.exists():
-            raise ConfigError("storage.data", str(path), "there is a catalog already; move it away first")
+            raise ConfigError(
+                "storage.data", str(path), "there is a catalog already; move it away first, or go on with --continue"
+            )
         return
     with closing(catalog_of(settings.storage.data, settings)) as catalog:
         if next(catalog.all_instances(), None) is not None:
-            raise ConfigError("catalog.url", settings.catalog.url, "it holds instances; name an empty database")
+            raise ConfigError(
+                "catalog.url",
+                settings.catalog.url,
+                "it holds instances; name an empty database, or go on with --continue",
+            )

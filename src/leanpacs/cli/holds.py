@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import getpass
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
 from leanpacs.archive.archive import open_archive
+from leanpacs.archive.care.holds import place
+from leanpacs.archive.care.holds import release as end
 from leanpacs.cli.options import Config, Data, Json, settings_of
 from leanpacs.cli.output import Column, print_json, print_table
 from leanpacs.errors import ConfigError, InstanceNotFound
@@ -36,14 +37,7 @@ def add(
         found = archive.catalog.instances(study_uid=study, series_uid=series)
         if not found:
             raise InstanceNotFound(series or study or "")
-        with archive.catalog.writing() as transaction:
-            number = transaction.ageing.hold(
-                found[0].study_uid,
-                series or "",
-                actor=f"cli:{getpass.getuser()}",
-                reason=reason,
-                now=datetime.now(UTC),
-            )
+        number = place(archive, found[0].study_uid, series or "", actor=f"cli:{getpass.getuser()}", reason=reason)
     print(f"hold {number} on {series or study}")
 
 
@@ -89,7 +83,7 @@ def release(
 ) -> None:
     """End a hold."""
     settings = settings_of(data, config)
-    with open_archive(settings.storage.data, settings) as archive, archive.catalog.writing() as transaction:
-        if not transaction.ageing.release_hold(number):
+    with open_archive(settings.storage.data, settings) as archive:
+        if not end(archive, number, actor=f"cli:{getpass.getuser()}"):
             raise ConfigError("NUMBER", number, "there is no such hold; see 'hold list'")
     print(f"released hold {number}")

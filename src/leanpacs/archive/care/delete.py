@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Final
 
 from leanpacs.audit import AuditAction, AuditEvent, AuditOutcome, AuditTrail
 from leanpacs.catalog import Catalog, Deleted, Transaction
@@ -18,6 +19,12 @@ from leanpacs.storage.stores import Stores
 log = logging.getLogger(__name__)
 
 BATCH = 1000
+
+NAMES: Final = "names"
+"""Switch of the catalog: whether it names all that is held. '' when that was not looked at yet."""
+
+WHOLE: Final = "whole"
+"""It does; any other value says why it may not, and then no orphan is swept."""
 
 
 class Deleter:
@@ -123,7 +130,7 @@ class Deleter:
         """Delete blobs that the catalog does not know and that were put before ``before``; returns how many.
 
         A crash between making bytes durable and committing leaves such blobs. ``before`` must lie before the start
-        of every process that may be taking something in.
+        of every process that may be taking something in. None is deleted while the catalog may lack names.
         """
         return sum(self._each(lambda store: self._sweep_orphans(store, before)))
 
@@ -141,6 +148,10 @@ class Deleter:
     def _remove_unknown(self, store: BlobStore, old: Mapping[Digest, BlobRef]) -> int:
         """Make what is not known garbage, and sweep it as such: somebody may be about to refer to it."""
         unknown = self._catalog.unknown_blobs(list(old), store.tier)
+        if unknown and (reason := self._catalog.ageing.state(NAMES)) not in ("", WHOLE):
+            told = "blobs without a name stay: the catalog %s; run leanpacs rebuild-catalog --continue"
+            log.error(told, reason, extra={"action": "sweep", "count": len(unknown)})
+            return 0
         if unknown:
             now = datetime.now(UTC)
 

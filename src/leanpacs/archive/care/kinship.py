@@ -6,23 +6,28 @@ follows from both (:func:`leanpacs.archive.settle.deriving.uid_of`), so that not
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from leanpacs.archive.settle.deriving import uid_of
-from leanpacs.catalog import Catalog
+from leanpacs.archive.settle.deriving import UID_ROOT, uid_of
+from leanpacs.catalog import DERIVED, Catalog
 from leanpacs.catalog.ageing import Outcome, Tried, Work
 from leanpacs.dicom.instance import scan
 from leanpacs.dicom.write import read_head
+from leanpacs.errors import LeanPACSError
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+    from leanpacs.archive.archive import Archive
     from leanpacs.transcode.source import OpenInstance
+
+log = logging.getLogger(__name__)
 
 _HOW: Final = re.compile(r"\(lossy, (.+)\)$")
 _OWNER: Final = "rebuild-catalog"
@@ -41,6 +46,10 @@ class Kinship:
         """Whether the original is held and the copy has the UID that a copy of it gets."""
         held = catalog.instances(sop_uid=self.original)
         return any(uid_of(one.data_set_digest.hex, self.how) == self.copy for one in held)
+
+    def may_be_ours(self, catalog: Catalog) -> bool:
+        """Whether the original may turn out to be one that this was made of here: it is not held so far."""
+        return self.copy.startswith(UID_ROOT) and not catalog.instances(sop_uid=self.original)
 
 
 def of_instance(source: OpenInstance) -> Kinship | None:
@@ -69,20 +78,34 @@ def _of(head: Dataset) -> Kinship | None:
     return Kinship(str(head.SOPInstanceUID), str(sources[0].get("ReferencedSOPInstanceUID", "")), how[1])
 
 
-def note(catalog: Catalog, found: Iterable[Kinship]) -> int:
+def tie(archive: Archive) -> int:
     """Note which copies there are of what, as the lifecycle does once it has made them; how many were noted.
 
-    A copy is deleted with its original then, and not made a second time.
+    A copy is deleted with its original then, and not made a second time. What was noted before is passed over.
     """
+    return sum(_note(archive.catalog, kinship) for kinship in _all(archive))
+
+
+def _all(archive: Archive) -> Iterator[Kinship]:
+    for instance in archive.catalog.all_instances():
+        if instance.door == DERIVED:
+            try:
+                with archive.retriever.opened(instance) as opened:
+                    found = of_instance(opened)
+            except LeanPACSError as error:
+                log.error("%s: %s", instance.sop_uid, error, extra={"action": "rebuild"})
+                continue
+            if found is not None and found.is_proven(archive.catalog):
+                yield found
+
+
+def _note(catalog: Catalog, kinship: Kinship) -> int:
     now, noted = datetime.now(UTC), 0
-    for kinship in found:
-        if not kinship.is_proven(catalog):
-            continue
-        with catalog.writing() as transaction:
-            for original in catalog.instances(sop_uid=kinship.original):
-                work = Work(original.id, f"derive {kinship.how}")
-                if transaction.ageing.claim([work], _OWNER, now=now, until=now + timedelta(minutes=1)):
-                    made = Tried(Outcome.DONE.value, now + _FOR_EVER, detail=kinship.copy)
-                    transaction.ageing.remember(work, _OWNER, made)
-                    noted += 1
+    with catalog.writing() as transaction:
+        for original in catalog.instances(sop_uid=kinship.original):
+            work = Work(original.id, f"derive {kinship.how}")
+            if transaction.ageing.claim([work], _OWNER, now=now, until=now + timedelta(minutes=1)):
+                made = Tried(Outcome.DONE.value, now + _FOR_EVER, detail=kinship.copy)
+                transaction.ageing.remember(work, _OWNER, made)
+                noted += 1
     return noted

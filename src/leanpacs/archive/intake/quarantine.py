@@ -8,12 +8,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from leanpacs.archive.archive import Archive
+from leanpacs.archive.care.rescue import REBUILD
 from leanpacs.archive.intake.incoming import Incoming, Outcome, Receipt
 from leanpacs.catalog import QuarantineRow
 
 
 def retry(archive: Archive, row: QuarantineRow) -> Receipt:
-    """Try to take in a quarantined file again (after an update, say); it leaves the quarantine when that works."""
+    """Try to take in a quarantined file again (after an update, say); it leaves the quarantine when that works.
+
+    What a rebuilt catalog lacks is left to another run of that.
+    """
+    if row.door == REBUILD:
+        return Receipt(Outcome.QUARANTINED, row.blob.size_bytes, reason="for 'leanpacs rebuild-catalog --continue'")
     incoming = Incoming(_copy(archive, row), row.sender, "import", name=row.name)
     receipt = archive.land(incoming)
     if receipt.outcome not in (Outcome.QUARANTINED, Outcome.REFUSED, Outcome.KEPT_BOTH):

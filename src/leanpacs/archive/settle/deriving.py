@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from leanpacs.transcode.source import OpenInstance
     from leanpacs.transcode.target import Target
 
+UID_ROOT: Final = "2.25."
+"""Of UIDs that are made of UUIDs (PS3.5 B.2)."""
+
 _NAMES: Final = uuid.UUID(int=int(IMPLEMENTATION_CLASS_UID.rpartition(".")[2]))
 
 
@@ -84,7 +87,7 @@ class Derived:
 
 def uid_of(made_of: str, how: str) -> str:
     """UID of a copy: equal for equal originals (a digest, or a UID) that are copied in the same way."""
-    return f"2.25.{uuid.uuid5(_NAMES, f'{made_of}/{how}').int}"
+    return f"{UID_ROOT}{uuid.uuid5(_NAMES, f'{made_of}/{how}').int}"
 
 
 def derive(task: Derive) -> Derived:
