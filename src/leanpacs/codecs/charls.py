@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import numpy as np
 
+from leanpacs.codecs.borrowed import Library, Pointer
 from leanpacs.codecs.codec import Samples
 
 _MAJOR: Final = 2
@@ -25,16 +26,18 @@ _BY_SAMPLE: Final = 2
 _HEADER_BYTES: Final = 4096
 """More than all that stands before and after the samples of a code stream."""
 
-_Pointer: Final = ctypes.c_void_p
+_VERSION: Final = {"get_version_number": ((Pointer, Pointer, Pointer), None)}
 _ENCODER: Final = {
-    "set_frame_info": (_Pointer, _Pointer),
-    "set_near_lossless": (_Pointer, ctypes.c_int),
-    "set_interleave_mode": (_Pointer, ctypes.c_int),
-    "set_destination_buffer": (_Pointer, _Pointer, ctypes.c_size_t),
-    "encode_from_buffer": (_Pointer, _Pointer, ctypes.c_size_t, ctypes.c_uint32),
-    "get_bytes_written": (_Pointer, _Pointer),
+    "create": ((), Pointer),
+    "destroy": ((Pointer,), None),
+    "set_frame_info": ((Pointer, Pointer), ctypes.c_int),
+    "set_near_lossless": ((Pointer, ctypes.c_int), ctypes.c_int),
+    "set_interleave_mode": ((Pointer, ctypes.c_int), ctypes.c_int),
+    "set_destination_buffer": ((Pointer, Pointer, ctypes.c_size_t), ctypes.c_int),
+    "encode_from_buffer": ((Pointer, Pointer, ctypes.c_size_t, ctypes.c_uint32), ctypes.c_int),
+    "get_bytes_written": ((Pointer, Pointer), ctypes.c_int),
 }
-"""Functions that return 0 when all is well, and what they take: the encoder first."""
+"""What functions of charls_jpegls_encoder take and return; where that is a number, 0 says that all is well."""
 
 
 class _FrameInfo(ctypes.Structure):
@@ -98,45 +101,32 @@ class _OfImagecodecs:
     """
 
     def __init__(self) -> None:
-        import imagecodecs._jpegls as extension
-
-        # A symbol is looked for in what a library is linked with, too; the calls let other threads go on.
-        library = ctypes.CDLL(extension.__file__)
+        self._charls = charls = Library("CharLS", "_jpegls")
+        charls.declare("charls_", _VERSION)
         major = ctypes.c_int32()
-        library.charls_get_version_number(ctypes.byref(major), None, None)
+        charls("get_version_number", ctypes.byref(major), None, None)
         if major.value != _MAJOR:
             raise ImportError(f"CharLS {major.value}")
-        self._create: Any = library.charls_jpegls_encoder_create
-        self._create.argtypes, self._create.restype = (), _Pointer
-        self._destroy: Any = library.charls_jpegls_encoder_destroy
-        self._destroy.argtypes, self._destroy.restype = (_Pointer,), None
-        self._functions: dict[str, Any] = {}
-        for name, arguments in _ENCODER.items():
-            self._functions[name] = function = getattr(library, f"charls_jpegls_encoder_{name}")
-            function.argtypes, function.restype = arguments, ctypes.c_int
+        charls.declare("charls_jpegls_encoder_", _ENCODER)
 
     def __call__(self, values: Samples, bits: int, near: int) -> bytes:
         """See :func:`encode`."""
         rows, columns, *others = values.shape
         info = _FrameInfo(columns, rows, bits, others[0] if others else 1)
         room, written = np.empty(2 * values.nbytes + _HEADER_BYTES, np.uint8), ctypes.c_size_t()
-        one = self._create()
+        charls = self._charls
+        one = charls("create")
         try:
-            self._call("set_frame_info", one, ctypes.byref(info))
-            self._call("set_near_lossless", one, near)
+            charls.check("set_frame_info", one, ctypes.byref(info))
+            charls.check("set_near_lossless", one, near)
             if others:
-                self._call("set_interleave_mode", one, _BY_SAMPLE)
-            self._call("set_destination_buffer", one, room.ctypes.data, room.nbytes)
-            self._call("encode_from_buffer", one, values.ctypes.data, values.nbytes, 0)
-            self._call("get_bytes_written", one, ctypes.byref(written))
+                charls.check("set_interleave_mode", one, _BY_SAMPLE)
+            charls.check("set_destination_buffer", one, room.ctypes.data, room.nbytes)
+            charls.check("encode_from_buffer", one, values.ctypes.data, values.nbytes, 0)
+            charls.check("get_bytes_written", one, ctypes.byref(written))
         finally:
-            self._destroy(one)
+            charls("destroy", one)
         return room[: written.value].tobytes()
-
-    def _call(self, name: str, *arguments: object) -> None:
-        error = self._functions[name](*arguments)
-        if error:
-            raise RuntimeError(f"CharLS: {name} fails with {error}")
 
 
 def _of_pyjpegls(values: Samples, bits: int, near: int) -> bytes:

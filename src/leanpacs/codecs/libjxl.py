@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
+from leanpacs.codecs.borrowed import Library, Pointer
 from leanpacs.codecs.codec import Samples
 from leanpacs.codecs.levels import leaves_gaps
 
@@ -42,8 +43,6 @@ _MORE_ROOM: Final = 2
 _LEAST_ROOM: Final = 1 << 16
 _OPAQUE_BYTES: Final = 1024
 """More than a colour encoding takes, which only libjxl looks into."""
-
-_Pointer: Final = ctypes.c_void_p
 
 
 class _BasicInfo(ctypes.Structure):
@@ -73,20 +72,26 @@ class _BitDepth(ctypes.Structure):
 
 
 _FUNCTIONS: Final = {
-    "InitBasicInfo": ((_Pointer,), None),
-    "Create": ((_Pointer,), _Pointer),
-    "Destroy": ((_Pointer,), None),
-    "CloseInput": ((_Pointer,), None),
-    "SetBasicInfo": ((_Pointer, _Pointer), ctypes.c_int),
-    "SetColorEncoding": ((_Pointer, _Pointer), ctypes.c_int),
-    "FrameSettingsCreate": ((_Pointer, _Pointer), _Pointer),
-    "FrameSettingsSetOption": ((_Pointer, ctypes.c_int, ctypes.c_int64), ctypes.c_int),
-    "SetFrameLossless": ((_Pointer, ctypes.c_int), ctypes.c_int),
-    "SetFrameBitDepth": ((_Pointer, _Pointer), ctypes.c_int),
-    "AddImageFrame": ((_Pointer, _Pointer, _Pointer, ctypes.c_size_t), ctypes.c_int),
-    "ProcessOutput": ((_Pointer, _Pointer, _Pointer), ctypes.c_int),
+    "InitBasicInfo": ((Pointer,), None),
+    "Create": ((Pointer,), Pointer),
+    "Destroy": ((Pointer,), None),
+    "CloseInput": ((Pointer,), None),
+    "SetBasicInfo": ((Pointer, Pointer), ctypes.c_int),
+    "SetColorEncoding": ((Pointer, Pointer), ctypes.c_int),
+    "FrameSettingsCreate": ((Pointer, Pointer), Pointer),
+    "FrameSettingsSetOption": ((Pointer, ctypes.c_int, ctypes.c_int64), ctypes.c_int),
+    "SetFrameLossless": ((Pointer, ctypes.c_int), ctypes.c_int),
+    "SetFrameBitDepth": ((Pointer, Pointer), ctypes.c_int),
+    "AddImageFrame": ((Pointer, Pointer, Pointer, ctypes.c_size_t), ctypes.c_int),
+    "ProcessOutput": ((Pointer, Pointer, Pointer), ctypes.c_int),
 }
 """What JxlEncoder's functions take and return; where that is a number, 0 says that all is well."""
+
+_COLOURS: Final = {
+    "SetToLinearSRGB": ((Pointer, ctypes.c_int), None),
+    "SetToSRGB": ((Pointer, ctypes.c_int), None),
+}
+"""The same of JxlColorEncoding's."""
 
 
 def encode(values: Samples, effort: int, precision: int) -> bytes:
@@ -144,65 +149,54 @@ class AsAWhole:
     """
 
     def __init__(self) -> None:
-        import imagecodecs._jpegxl as extension
-
-        # A symbol is looked for in what a library is linked with, too; the calls let other threads go on.
-        library = ctypes.CDLL(extension.__file__)
-        if library.JxlEncoderVersion() < _LEAST_VERSION:
+        self._libjxl = libjxl = Library("libjxl", "_jpegxl")
+        libjxl.declare("JxlEncoder", {"Version": ((), ctypes.c_uint32)})
+        if libjxl("Version") < _LEAST_VERSION:
             raise ImportError("libjxl encodes images as a whole since 0.10")
-        self._functions: dict[str, Any] = {}
-        for name, (arguments, result) in _FUNCTIONS.items():
-            self._functions[name] = function = getattr(library, f"JxlEncoder{name}")
-            function.argtypes, function.restype = arguments, result
-        self._linear: Any = library.JxlColorEncodingSetToLinearSRGB
-        self._gamma: Any = library.JxlColorEncodingSetToSRGB
-        for of_colours in (self._linear, self._gamma):
-            of_colours.argtypes, of_colours.restype = (_Pointer, ctypes.c_int), None
+        libjxl.declare("JxlEncoder", _FUNCTIONS)
+        libjxl.declare("JxlColorEncoding", _COLOURS)
 
     def __call__(self, values: Samples, effort: int, precision: int) -> bytes:
         """See :func:`encode`."""
-        one = self._functions["Create"](None)
+        libjxl = self._libjxl
+        one = libjxl("Create", None)
         try:
             self._describe(one, values, precision)
-            settings = self._functions["FrameSettingsCreate"](one, None)
-            self._call("SetFrameLossless", settings, _TRUE)
-            self._call("FrameSettingsSetOption", settings, _EFFORT, effort)
-            self._call("FrameSettingsSetOption", settings, _BUFFERING, _AS_A_WHOLE)
-            self._call("SetFrameBitDepth", settings, ctypes.byref(_BitDepth(_DEPTH_FROM_IMAGE, precision, 0)))
+            settings = libjxl("FrameSettingsCreate", one, None)
+            libjxl.check("SetFrameLossless", settings, _TRUE)
+            libjxl.check("FrameSettingsSetOption", settings, _EFFORT, effort)
+            libjxl.check("FrameSettingsSetOption", settings, _BUFFERING, _AS_A_WHOLE)
+            libjxl.check("SetFrameBitDepth", settings, ctypes.byref(_BitDepth(_DEPTH_FROM_IMAGE, precision, 0)))
             layout = _PixelFormat(_channels(values), 2 if values.itemsize == 1 else 3, 0, 0)
-            self._call("AddImageFrame", settings, ctypes.byref(layout), values.ctypes.data, values.nbytes)
-            self._functions["CloseInput"](one)
+            libjxl.check("AddImageFrame", settings, ctypes.byref(layout), values.ctypes.data, values.nbytes)
+            libjxl("CloseInput", one)
             return self._written(one, values.nbytes // 4)
         finally:
-            self._functions["Destroy"](one)
+            libjxl("Destroy", one)
 
     def _describe(self, one: int, values: Samples, precision: int) -> None:
         """As imagecodecs does: 8-bit samples with the gamma of sRGB, 16-bit ones as linear light."""
         info, colours = _BasicInfo(), ctypes.create_string_buffer(_OPAQUE_BYTES)
-        self._functions["InitBasicInfo"](ctypes.byref(info))
+        self._libjxl("InitBasicInfo", ctypes.byref(info))
         info.ysize, info.xsize = values.shape[:2]
         info.bits, info.exponent_bits, info.uses_original_profile = precision, 0, _TRUE
         info.colour_channels = _channels(values)
-        self._call("SetBasicInfo", one, ctypes.byref(info))
-        (self._gamma if values.itemsize == 1 else self._linear)(colours, int(values.ndim == 2))
-        self._call("SetColorEncoding", one, colours)
+        self._libjxl.check("SetBasicInfo", one, ctypes.byref(info))
+        gamma = "SetToSRGB" if values.itemsize == 1 else "SetToLinearSRGB"
+        self._libjxl(gamma, colours, int(values.ndim == 2))
+        self._libjxl.check("SetColorEncoding", one, colours)
 
     def _written(self, one: int, expected_bytes: int) -> bytes:
         pieces, size = [], max(_LEAST_ROOM, expected_bytes)
         while True:
             room, left = np.empty(size, np.uint8), ctypes.c_size_t(size)
-            place = _Pointer(room.ctypes.data)
-            status = self._functions["ProcessOutput"](one, ctypes.byref(place), ctypes.byref(left))
+            place = Pointer(room.ctypes.data)
+            status = self._libjxl("ProcessOutput", one, ctypes.byref(place), ctypes.byref(left))
             pieces.append(room[: size - left.value].tobytes())
             if status == 0:
                 return b"".join(pieces)
             if status != _MORE_ROOM:
                 raise RuntimeError(f"libjxl: the image cannot be encoded ({status})")
-
-    def _call(self, name: str, *arguments: object) -> None:
-        error = self._functions[name](*arguments)
-        if error:
-            raise RuntimeError(f"libjxl: {name} fails with {error}")
 
 
 def _channels(values: Samples) -> int:
