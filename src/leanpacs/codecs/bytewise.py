@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from abc import ABC, abstractmethod
-from dataclasses import replace
 
 from leanpacs.codecs.codec import DecodedFrame, EncodeOptions, Samples, decoding, encoding
 from leanpacs.codecs.native import pack, unpack, unpack_subsampled
@@ -39,7 +38,7 @@ class Bytewise(ABC):
         if spec.is_subsampled:
             return self._subsampled(stream, spec)
         samples = self.decode(stream, spec, EncodeOptions(0, spec.bits_allocated))
-        return DecodedFrame(samples, replace(spec, planar_configuration=0))
+        return DecodedFrame(samples, spec.but(planar_configuration=0))
 
     def _subsampled(self, stream: bytes, spec: FrameSpec) -> DecodedFrame:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -145,8 +144,7 @@ def decoded_spec(spec: FrameSpec, photometric_interpretation: str = "") -> Frame
     photometric = photometric_interpretation or spec.photometric_interpretation
     if photometric == "YBR_FULL_422":
         photometric = "YBR_FULL"
-    return replace(
-        spec,
+    return spec.but(
         photometric_interpretation=photometric,
         planar_configuration=0,
         full_chroma=photometric == "YBR_PARTIAL_422",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import BinaryIO, Final, Literal
+from typing import Any, BinaryIO, Final, Literal
 
 from leanpacs.dicom.layout import PixelSpan, RawValue
 from leanpacs.errors import DicomError, MissingAttribute
@@ -60,6 +60,11 @@ class FrameSpec:
     number_of_frames: int
     kind: Literal["integer", "float"] = "integer"
     full_chroma: bool = False
+
+    def but(self, **changes: Any) -> FrameSpec:
+        """With these attributes changed; itself where they are so already, as they mostly are: that takes no time."""
+        is_so = all(getattr(self, name) == value for name, value in changes.items())
+        return self if is_so else replace(self, **changes)
 
     @property
     def is_subsampled(self) -> bool:

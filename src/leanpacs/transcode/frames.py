@@ -99,7 +99,8 @@ def convert(task: FrameTask) -> FrameResult:
     except CodecError as error:
         raise _of_frame(error, task, "written") from error
     result = FrameResult(written.stream, written.spec)
-    return replace(result, checked_by=_checked_by(task, decoded, result))
+    checked_by = _checked_by(task, decoded, result)
+    return replace(result, checked_by=checked_by) if checked_by else result
 
 
 def warm_up() -> None:
@@ -162,10 +163,10 @@ def _rewrapped(task: FrameTask) -> FrameResult:
 
 def _decoded(task: FrameTask) -> DecodedFrame:
     if task.source is None:
-        spec = replace(task.spec, number_of_frames=1)
+        spec = task.spec.but(number_of_frames=1)
         if spec.is_subsampled:
             return DecodedFrame(expand_422(task.data, spec), decoded_spec(spec))
-        return DecodedFrame(unpack(task.data, spec), replace(spec, planar_configuration=0))
+        return DecodedFrame(unpack(task.data, spec), spec.but(planar_configuration=0))
     try:
         return registry.decode_received(task.data, task.source, task.spec)
     except CodecError as error:

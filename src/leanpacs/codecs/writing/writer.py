@@ -127,5 +127,5 @@ def written(stream: bytes, spec: FrameSpec, photometric_interpretation: str = ""
     photometric = photometric_interpretation or spec.photometric_interpretation
     if photometric == "YBR_FULL_422" and not photometric_interpretation:
         photometric = "YBR_FULL"
-    described = replace(spec, photometric_interpretation=photometric, planar_configuration=0, full_chroma=False)
+    described = spec.but(photometric_interpretation=photometric, planar_configuration=0, full_chroma=False)
     return WrittenFrame(stream, described)
