@@ -8,7 +8,10 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,3 +130,26 @@ def retained() -> int:
     """Bytes of this process that are in use."""
     pages = Path("/proc/self/statm").read_text().split()[1]
     return int(pages) * os.sysconf("SC_PAGESIZE")
+
+
+def flipping(folder: Path, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Run a task with a codec that gets one frame wrong, the first time this is asked of it; ``folder`` remembers."""
+    from leanpacs.archive.settle import packer
+
+    encode, wrong = packer.encode_frame, folder / "wrong"
+
+    def flips(codec: Any, frame: bytes, *more: Any, **options: Any) -> bytes:
+        if not wrong.exists():
+            wrong.touch()
+            frame = bytes([frame[0] ^ 1]) + frame[1:]
+        return encode(codec, frame, *more, **options)
+
+    with mock.patch.object(packer, "encode_frame", flips):
+        return function(*arguments)
+
+
+def hanging(folder: Path, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Run a task, or hang; each time one is begun there is a file more in ``folder``."""
+    begun = len(list(folder.iterdir()))
+    (folder / f"{begun}").touch()
+    return hang() if begun == 0 else function(*arguments)

@@ -273,10 +273,14 @@ class WorkerError(LeanPACSError):
 
 
 class WorkerCrashed(WorkerError):
-    """The worker process ended before the task did. Keep the input, it is likely to do that again, and report it."""
+    """The worker process ended before the task did. Keep the input, it is likely to do that again, and report it.
+
+    ``is_stopped`` says that it was told to end from outside, as machines are that are taken away.
+    """
 
     def __init__(self, task: str, how: str) -> None:
         super().__init__(task, f"the worker process crashed ({how}); keep the input as it is and report it")
+        self.is_stopped = "SIGTERM" in how
 
 
 class WorkerTimeout(WorkerError):

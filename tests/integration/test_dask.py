@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,14 @@ from typing import Any
 import pytest
 
 import data
+import hazards
 from ageing import Clock, given_back, taken_in
 from deployment import SCHEDULER
 from leanpacs.archive.archive import Archive, open_archive
 from leanpacs.catalog import RepresentationRow
-from leanpacs.config import Settings
+from leanpacs.config import Settings, WorkerSettings
 from leanpacs.errors import ConfigError
+from leanpacs.lifecycle.executor import DaskExecutor
 from leanpacs.lifecycle.policy import Policy
 from leanpacs.lifecycle.runner import Lifecycle
 
@@ -29,11 +33,19 @@ RECIPES = [data.Recipe(modality="CT", instance=n, seed=n, rows=96, columns=96, s
 POLICY = Policy.model_validate({"name": "x", "rules": [{"name": "all", "then": {"preset": "jpegxl:7"}}]})
 
 
+def knowing_hazards() -> dict[str, str]:
+    """An environment in which tasks of tests are found."""
+    known = [str(Path(hazards.__file__).parent), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, known))}
+
+
 @contextmanager
 def running_scheduler(port: int = 0) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """A scheduler and its address."""
     command = [sys.executable, "-c", SCHEDULER, str(port)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=knowing_hazards()
+    )
     assert process.stdout is not None
     try:
         yield process, json.loads(process.stdout.readline())
@@ -49,9 +61,8 @@ def running_scheduler(port: int = 0) -> Iterator[tuple[subprocess.Popen[bytes], 
 def running_workers(scheduler: str, number: int) -> Iterator[list[subprocess.Popen[str]]]:
     """Workers, started by the installed command."""
     command = [sys.executable, "-m", "leanpacs", "worker", scheduler]
-    started = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for _ in range(number)
-    ]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    started = [subprocess.Popen(command, env=knowing_hazards(), **options) for _ in range(number)]
     try:
         for worker in started:
             assert worker.stdout is not None
@@ -142,3 +153,37 @@ def test_a_lost_scheduler_ends_a_run_and_work_goes_on_with_the_next_one(tmp_path
         assert lifecycle.run().failed == 0
         assert {form.codec for form in forms(archive)} == {"jpegxl"}
         assert given_back(archive) == received
+
+
+class Harmed(DaskExecutor):
+    """A cluster on which tasks are run by what does harm to one of them."""
+
+    def __init__(self, settings: Settings, harm: Callable[..., Any], folder: Path) -> None:
+        super().__init__(settings.executor, settings.workers, 1)
+        self._harm, self._folder = harm, folder
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run a call, and do harm."""
+        return super().submit(self._harm, self._folder, fn, *args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [(hazards.flipping, "VerificationError"), (hazards.hanging, "WorkerTimeout")],
+    ids=["flip", "hang"],
+)
+def test_a_codec_that_is_wrong_once_is_told_of(tmp_path: Path, harm: Callable[..., Any], told: str) -> None:
+    """Dask begins failed tasks anew; nobody would know what a codec got wrong, and who hangs would hang again."""
+    folder = tmp_path / "harm"
+    folder.mkdir()
+    with running_scheduler() as (_, address), running_workers(address, 1):
+        settings = settings_for(address).model_copy(update={"workers": WorkerSettings(instance_seconds=6.0)})
+        with open_archive(tmp_path / "archive", settings) as archive:
+            received = taken_in(archive, [data.make_instance(recipe) for recipe in RECIPES[:4]])
+            executor = Harmed(settings, harm, folder)
+            report = Lifecycle(archive, POLICY, now=Clock(), executor=lambda: (executor, 1)).run()
+            assert report.outcomes == {("recompress jpegxl:7", "failed"): 1, ("recompress jpegxl:7", "done"): 3}
+            ((_, _, tried),) = archive.catalog.ageing.problems()
+            assert told in tried.detail
+            assert given_back(archive) == received
+            assert sorted({form.codec for form in forms(archive)}) == ["jpegxl", "zstd"]

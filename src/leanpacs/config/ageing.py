@@ -97,5 +97,8 @@ class ExecutorSettings(Section):
         default="", description="Address of the Dask scheduler (tcp://HOST:PORT); empty: a cluster on this machine."
     )
     retries: int = Field(
-        default=3, ge=0, le=100, description="How often a task is given to another worker when one is lost."
+        default=3,
+        ge=0,
+        le=100,
+        description="How often a task is given to a worker again when one stops, or a store does not answer it.",
     )

@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 from leanpacs.config import ExecutorKind, ExecutorSettings, Settings, WorkerSettings
-from leanpacs.errors import ConfigError
+from leanpacs.errors import ConfigError, LeanPACSError, WorkerCrashed
 from leanpacs.workers import WorkerPool
 
 T = TypeVar("T")
@@ -101,7 +102,10 @@ class DaskExecutor(Executor):
         """
         if self._client.status != "running":
             raise ConfigError("executor.address", self._address, "the Dask scheduler does not answer any more")
-        return self._executor.submit(run_apart, self._limits, fn, *args, **kwargs)
+        future: Future[T] = Future()
+        there = self._executor.submit(run_apart, self._limits, fn, *args, **kwargs)
+        there.add_done_callback(partial(_hand_on, future))
+        return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Leave the cluster, or end the one that was started here."""
@@ -111,9 +115,41 @@ class DaskExecutor(Executor):
             self._cluster.close()
 
 
-def run_apart(limits: WorkerSettings, fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with a task, wherever it runs. It is not raised on the worker, for Dask would begin it anew, and a
+    codec that is wrong now and then would not be found out.
+    """
+
+    error: LeanPACSError
+
+
+def run_apart(limits: WorkerSettings, fn: Callable[..., T], *args: Any, **kwargs: Any) -> T | Fault:
     """Run a call in a process beside this one, within limits; what a Dask worker does with a task."""
-    return _pool(limits).submit(fn, *args, **kwargs).result()
+    try:
+        return _pool(limits).submit(fn, *args, **kwargs).result()
+    except LeanPACSError as error:
+        is_stopped = isinstance(error, WorkerCrashed) and error.is_stopped
+        if error.transient or is_stopped:
+            raise
+        return Fault(error)
+
+
+def _hand_on(future: Future[T], there: Future[T | Fault]) -> None:
+    """Let a future end as the one on the cluster has ended."""
+    if there.cancelled():
+        future.cancel()
+    if not future.set_running_or_notify_cancel():
+        return
+    error = there.exception()
+    if error is not None:
+        future.set_exception(error)
+        return
+    result = there.result()
+    if isinstance(result, Fault):
+        future.set_exception(result.error)
+    else:
+        future.set_result(result)
 
 
 @lru_cache(maxsize=1)
