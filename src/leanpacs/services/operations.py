@@ -6,16 +6,20 @@ import re
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 if TYPE_CHECKING:
-    from starlette.requests import Request
+    from starlette.types import Receive, Scope, Send
 
-Answer = Callable[["Request"], Coroutine[Any, Any, Response]]
+    from leanpacs.services.threads import Threads
+
+Answer = Callable[[Request], Coroutine[Any, Any, Response]]
 """What answers a request."""
 
 OPERATION: Final = "leanpacs.operation"
@@ -90,6 +94,8 @@ class Operation:
         JSON schema of the request body; {} says nothing of it.
     schemas : mapping
         Status of an answer to the JSON schema of its body.
+    threads : Threads, optional
+        Where it is answered in one go, for what awaits nothing but calls in these threads; on the event loop by default.
     """
 
     name: str
@@ -105,6 +111,7 @@ class Operation:
     refuses: Sequence[int] = ()
     body: Mapping[str, Any] = field(default_factory=dict)
     schemas: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    threads: Threads | None = None
 
     @property
     def path_names(self) -> list[str]:
@@ -121,7 +128,7 @@ class Operation:
         return replace(self, path=root + self.path)
 
 
-Guard = Callable[["Request", Operation], Awaitable[None]]
+Guard = Callable[[Request, Operation], Awaitable[None]]
 """Called before each answer; raises what the client is to be told when it may not have it."""
 
 
@@ -146,20 +153,48 @@ def routes(operations: Iterable[Operation], guard: Guard = _open_door) -> list[R
 
 
 def _route(path: str, operations: Sequence[Operation], guard: Guard) -> Route:
-    by_method = {operation.method: operation for operation in operations}
-    if "GET" in by_method:
-        by_method["HEAD"] = by_method["GET"]
-    allowed = ", ".join(sorted({*by_method, "OPTIONS"}))
+    resource = _Resource(operations, guard)
+    return Route(path, resource, methods=resource.methods, name=operations[0].name)
 
-    async def answer(request: Request) -> Response:
-        operation = by_method.get(request.method)
+
+class _Resource:
+    """Answers what is asked of one path (ASGI)."""
+
+    def __init__(self, operations: Sequence[Operation], guard: Guard) -> None:
+        self._by_method = {operation.method: operation for operation in operations}
+        if "GET" in self._by_method:
+            self._by_method["HEAD"] = self._by_method["GET"]
+        self._guard = guard
+
+    @property
+    def methods(self) -> list[str]:
+        """Those that are answered; OPTIONS tells the others."""
+        return sorted({*self._by_method, "OPTIONS"})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        request = Request(scope, receive)
+        operation = self._by_method.get(request.method)
         if operation is None:
-            return Response(status_code=204, headers={"allow": allowed})
-        request.scope[OPERATION] = operation
-        await guard(request, operation)
-        return await operation.answer(request)
+            await Response(status_code=204, headers={"allow": ", ".join(self.methods)})(scope, receive, send)
+            return
+        scope[OPERATION] = operation
+        await self._guard(request, operation)
+        if operation.threads is None:
+            left: Response | None = await operation.answer(request)
+        else:
+            left = await operation.threads.whole(partial(_sent, operation, request, send))
+        if left is not None:
+            await left(scope, receive, send)
 
-    return Route(path, answer, methods=[*by_method, "OPTIONS"], name=operations[0].name)
+
+async def _sent(operation: Operation, request: Request, send: Send) -> Response | None:
+    """Answer, and send an answer whose body is at hand, for which nothing has to be awaited; another one is returned."""
+    response = await operation.answer(request)
+    if not hasattr(response, "body"):  # Starlette's that are streamed have none, nor do ours
+        return response
+    await response(request.scope, request.receive, send)
+    return None
 
 
 _PROBLEM: Final = "application/problem+json"

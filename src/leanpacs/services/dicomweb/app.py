@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from starlette.responses import Response
@@ -104,20 +103,14 @@ class DicomWeb:
     def operations(self) -> list[Operation]:
         """Return all operations with their full paths."""
         below = [operation.below(self._options.root) for operation in resources.operations(self)]
+        # What needs no more of the request than its header is answered in one thread.
         return [
-            *(self._in_one_thread(operation) for operation in (*below, resources.uri_service(self))),
+            *(
+                replace(operation, threads=self._reading) if operation.method == "GET" else operation
+                for operation in (*below, resources.uri_service(self))
+            ),
             dictionary.operation(self._options.root),
         ]
-
-    def _in_one_thread(self, operation: Operation) -> Operation:
-        """The same; what needs no more of the request than its header is answered in one thread."""
-        if operation.method != "GET":
-            return operation
-
-        async def answer(request: Request) -> Response:
-            return await self._reading.whole(partial(operation.answer, request))
-
-        return replace(operation, answer=answer)
 
     async def capabilities(self, request: Request) -> Response:
         """Answer what the service can do (PS3.18 8.9)."""

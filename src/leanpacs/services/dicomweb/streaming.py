@@ -79,8 +79,6 @@ class ChunkedResponse(Response):
         self._chunks = evened(chunks)
         self._threads = threads
         self._turn = threading.Lock()
-        self._first = _END
-        self._is_whole = False
         self._send_body = True
         fields = dict(headers or {})
         if length is not None:
@@ -107,18 +105,18 @@ class ChunkedResponse(Response):
                 if size > _AT_ONCE_BYTES:
                     self._chunks = evened(chain(made, self._source))
                     return
-            self._first = b"".join(made)
-            self._is_whole = True
+            self.body = b"".join(made)
+            self.headers["content-length"] = str(len(self.body))
         except BaseException:
             close(self._source)
             raise
 
-    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the answer (ASGI)."""
-        if self._is_whole:
-            await self._send_whole(send)
-        else:
-            await self._send_chunks(receive, send)
+        if hasattr(self, "body"):
+            await super().__call__(scope, receive, send)
+            return
+        await self._send_chunks(receive, send)
         if self.background is not None:
             await self.background()
 
@@ -132,12 +130,6 @@ class ChunkedResponse(Response):
             raise group.exceptions[0] from None
         finally:
             await self._finish()
-
-    async def _send_whole(self, send: Send) -> None:
-        headers = [field for field in self.raw_headers if field[0] != b"content-length"]
-        headers.append((b"content-length", b"%d" % len(self._first)))
-        await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
-        await send({"type": "http.response.body", "body": self._first, "more_body": False})
 
     async def _watch(self, receive: Receive, scope: anyio.CancelScope) -> None:
         """Stop the sending when the client has gone."""
