@@ -95,7 +95,7 @@ class Operation:
     schemas : mapping
         Status of an answer to the JSON schema of its body.
     threads : Threads, optional
-        Where it is answered in one go, for what awaits nothing but calls in these threads; on the event loop by default.
+        Where it is answered in one go: for what awaits nothing but calls in them; by default, on the event loop.
     """
 
     name: str
@@ -189,7 +189,7 @@ class _Resource:
 
 
 async def _sent(operation: Operation, request: Request, send: Send) -> Response | None:
-    """Answer, and send an answer whose body is at hand, for which nothing has to be awaited; another one is returned."""
+    """Answer, and send the answer if its body is at hand: that awaits nothing. Another one is returned."""
     response = await operation.answer(request)
     if not hasattr(response, "body"):  # Starlette's that are streamed have none, nor do ours
         return response
