@@ -68,7 +68,7 @@ class _Made:
 @pytest.fixture
 def ahead(monkeypatch: pytest.MonkeyPatch) -> Iterator[Foresight]:
     monkeypatch.setattr(foresight, "is_busy", lambda: False)
-    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    monkeypatch.setattr(foresight, "CORES", 1)
     following = Foresight(lambda _: SERIES, lambda _: None, room_bytes=1000)
     yield following
     following.close()

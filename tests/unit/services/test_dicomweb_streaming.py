@@ -35,7 +35,7 @@ class Client:
         async def asked() -> None:
             request = Request({"type": "http", "method": method})
             response = await ChunkedResponse(chunks, Threads(2)).primed(request)
-            await response({}, self.receive, self.send)
+            await response(request.scope, self.receive, self.send)
 
         asyncio.run(asked())
 
@@ -43,7 +43,8 @@ class Client:
         return b"".join(message["body"] for message in self.messages[1:])
 
     def is_finished(self) -> bool:
-        return not self.messages[-1].get("more_body", True)
+        last = self.messages[-1]
+        return last["type"] == "http.response.body" and not last.get("more_body", False)
 
 
 @pytest.mark.parametrize("sending", [0.0, 0.01])
@@ -73,7 +74,7 @@ def test_whole_bodies_come_whole(pieces: int) -> None:
     client.ask(iter([PIECE] * pieces))
     assert client.body() == PIECE * pieces
     assert client.is_finished()
-    assert [message.get("more_body") for message in client.messages].count(False) == 1
+    assert [message.get("more_body", False) for message in client.messages[1:]].count(False) == 1
 
 
 def test_head_has_no_body() -> None:

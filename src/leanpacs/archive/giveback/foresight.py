@@ -32,7 +32,7 @@ _FAR: Final = 32
 _MOST_TRAILS: Final = 64
 _PLANNED: Final = 4 * MOST_AHEAD
 _SERIES_SECONDS: Final = 30.0
-_CORES: Final = os.cpu_count() or 1
+CORES: Final = os.cpu_count() or 1
 """Each time that this is asked, a file is read."""
 _LOOKED_UP: Final = 32
 """Instances of which is looked up together where they are held."""
@@ -154,7 +154,7 @@ class Foresight:
             if not (self._threads or self._stopped):
                 self._threads = [
                     threading.Thread(target=self._follow, name="foresight", daemon=True)
-                    for _ in range(_CORES)
+                    for _ in range(CORES)
                 ]
                 for thread in self._threads:
                     thread.start()
@@ -288,4 +288,4 @@ def is_busy() -> bool:
         return False
     finally:
         os.close(file)
-    return int(running) > _CORES + 2
+    return int(running) > CORES + 2
