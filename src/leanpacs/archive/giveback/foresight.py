@@ -153,8 +153,7 @@ class Foresight:
             self._waiting.move_to_end(key)
             if not (self._threads or self._stopped):
                 self._threads = [
-                    threading.Thread(target=self._follow, name="foresight", daemon=True)
-                    for _ in range(CORES)
+                    threading.Thread(target=self._follow, name="foresight", daemon=True) for _ in range(CORES)
                 ]
                 for thread in self._threads:
                     thread.start()
