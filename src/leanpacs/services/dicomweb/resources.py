@@ -72,8 +72,7 @@ _RENDERED: Final = (*rendered.IMAGES, _RELATED, "video/*", *documents.FORMS)
 
 def operations(service: DicomWeb) -> list[Operation]:
     """Return all operations, relative to the root of the service, in the order in which paths are tried."""
-    # Frames and instances are asked for most.
-    return [*_retrievals(service), *_searches(service), *_stores(service), *_capabilities(service), *_deletes(service)]
+    return [*_capabilities(service), *_stores(service), *_searches(service), *_retrievals(service), *_deletes(service)]
 
 
 def uri_service(service: DicomWeb) -> Operation:
