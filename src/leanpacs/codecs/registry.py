@@ -68,6 +68,14 @@ _BY_SYNTAX: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
+def warm_up() -> None:
+    """Load the libraries that most frames are decoded with."""
+    import imagecodecs
+
+    for function in ("delta_decode", "jpegls_decode", "jpegxl_decode", "jpeg2k_decode"):
+        getattr(imagecodecs, function)  # each is loaded when it is first named
+
+
 def all_codecs() -> tuple[Codec, ...]:
     """Every codec, those that encode first."""
     return tuple(_BY_NAME.values())

@@ -78,6 +78,11 @@ class DiskCache:
         self._neighbours: list[Path] = []
         self._look_again = 0.0
 
+    def open(self) -> None:
+        """Look what is there."""
+        with self._lock:
+            self._opened()
+
     def get(self, key: str) -> bytes | None:
         """Give what is kept under a key, here or by another process of this host; None when nothing is."""
         with self._lock:

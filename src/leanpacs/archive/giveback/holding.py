@@ -77,6 +77,11 @@ class Holdings:
         self._known: tuple[Dictionary, ...] = ()
         self._ranks = {store.tier: _ORDER.index(store.availability) for store in stores}
 
+    def warm_up(self) -> None:
+        """Have the dictionaries at hand, and the statement of :meth:`expect` compiled."""
+        self._catalog.representations_of([0])
+        self._known = dictionaries_of(self._stores.hot, tuple(self._stores.hot.kept_names()))
+
     def expect(self, instances: Sequence[InstanceRow]) -> None:
         """Look up at once where these instances are, which are about to be opened."""
         unknown = {row.id: row for row in instances if self._places.get(row) is None}
@@ -92,7 +97,11 @@ class Holdings:
     def best(self, instance: InstanceRow, wanted: str) -> tuple[RepresentationRow, float]:
         """The form that :meth:`opened` opens first, and about how many seconds reading and decoding it takes."""
         row = self._best_first(self._held(instance, anew=False), wanted)[0]
-        return row, seconds_to_read(row, wanted, is_hot=row.blob.tier == self._stores.hot.tier)
+        return row, seconds_to_read(row, wanted, is_hot=self.is_hot(row))
+
+    def is_hot(self, row: RepresentationRow) -> bool:
+        """Whether a form is where things come in, from where reading takes next to no time."""
+        return row.blob.tier == self._stores.hot.tier
 
     def first(self, instance: InstanceRow) -> RepresentationRow:
         """The form that :meth:`opened` opens first for one who wants it as received."""
@@ -219,8 +228,8 @@ class Holdings:
             return held
 
         def cost(row: RepresentationRow) -> tuple[int, float]:
-            is_hot = row.blob.tier == self._stores.hot.tier
-            return self._ranks.get(row.blob.tier, len(self._ranks)), seconds_to_read(row, wanted, is_hot=is_hot)
+            rank = self._ranks.get(row.blob.tier, len(self._ranks))
+            return rank, seconds_to_read(row, wanted, is_hot=self.is_hot(row))
 
         return sorted(held, key=cost)
 

@@ -42,8 +42,12 @@ class Kept:
         self._lock = threading.Lock()
         self._making: dict[str, Future[bytes]] = {}
 
-    def fetch(self, key: str, make: Callable[[], bytes]) -> bytes:
-        """Give what is kept, else make it, once for all who ask meanwhile."""
+    def open(self) -> None:
+        """Look what is there, which whoever asks first would wait for."""
+        self._disk.open()
+
+    def fetch(self, key: str, make: Callable[[], bytes], clock: Callable[[], float] = time.perf_counter) -> bytes:
+        """Give what is kept, else make it, once for all who ask meanwhile; ``clock`` says what that took."""
         kept = self._memory.get(key)
         if kept is not None:
             return kept
@@ -53,7 +57,7 @@ class Kept:
         if first is not mine:
             return first.result()
         try:
-            made = self._kept_or_made(key, make)
+            made = self._kept_or_made(key, make, clock)
             mine.set_result(made)
         except BaseException as error:
             mine.set_exception(error)
@@ -63,13 +67,13 @@ class Kept:
                 del self._making[key]
         return made
 
-    def _kept_or_made(self, key: str, make: Callable[[], bytes]) -> bytes:
+    def _kept_or_made(self, key: str, make: Callable[[], bytes], clock: Callable[[], float]) -> bytes:
         kept = self.get(key)  # also by one who was done between our look and our turn
         if kept is not None:
             return kept
-        started = time.perf_counter()
+        started = clock()
         made = make()
-        self.put(key, made, time.perf_counter() - started)
+        self.put(key, made, clock() - started)
         return made
 
     def get(self, key: str) -> bytes | None:

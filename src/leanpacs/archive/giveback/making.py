@@ -24,6 +24,7 @@ from leanpacs.archive.giveback.opened import SettledInstance
 from leanpacs.archive.giveback.passing import CODEC_OF, SYNTAX_OF, syntax_of_held
 from leanpacs.archive.manifest import Form
 from leanpacs.catalog import InstanceRow, Kind
+from leanpacs.codecs import registry
 from leanpacs.dicom.uids import EXPLICIT_LE
 from leanpacs.dicom.uids import transfer_syntax as syntax_of
 from leanpacs.errors import CodecError, DecodeError, DicomError, FrameNotFound, StorageError, UnsupportedTransferSyntax
@@ -105,7 +106,9 @@ class Maker:
         held = self._holdings.first(instance)
         if held.kind is not Kind.PACK or held.form not in (Form.FRAMES, Form.RECODED):
             return None
-        rebuilt = self._cache.fetch(_cache_key(instance, 0, RECEIVED), lambda: self._rebuilt(instance))
+        # Waiting for other threads, which may make the next ones, costs nothing; waiting for a remote store does.
+        clock = time.thread_time if self._holdings.is_hot(held) else time.perf_counter
+        rebuilt = self._cache.fetch(_cache_key(instance, 0, RECEIVED), lambda: self._rebuilt(instance), clock)
         return rebuilt[: held.preface_length], rebuilt[held.preface_length :]
 
     def _rebuilt(self, instance: InstanceRow) -> bytes:
@@ -291,6 +294,12 @@ class Maker:
         ):
             yield made.account.transfer_syntax.encode()
             yield from made.pieces
+
+    def warm_up(self) -> None:
+        """Load the codecs that need no worker, and look what is in the cache."""
+        registry.warm_up()
+        if self._cache is not None:
+            self._cache.open()
 
     def prepare(self) -> None:
         """Start workers, which takes half a second: for one who asks, and one ahead of him."""

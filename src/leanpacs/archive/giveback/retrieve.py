@@ -100,6 +100,11 @@ class Retriever:
         self._foresight.close()
         self.lookahead.close()
 
+    def warm_up(self) -> None:
+        """Load and look up what the first one who asks would wait for, 30 ms: not instances, but all around them."""
+        self._holdings.warm_up()
+        self._maker.warm_up()
+
     def prepare(self, instances: Iterable[InstanceRow]) -> None:
         """Get ready for one who asks for anything of these, and will soon look at them.
 
