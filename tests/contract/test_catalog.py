@@ -27,7 +27,7 @@ from leanpacs.catalog import (
     Span,
     open_catalog,
 )
-from leanpacs.catalog.rows import Totals
+from leanpacs.catalog.found import Totals
 from leanpacs.catalog.schema import METADATA
 from leanpacs.dicom.attributes import InstanceIndex
 from leanpacs.errors import CatalogError, InstanceNotFound

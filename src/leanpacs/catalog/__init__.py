@@ -7,6 +7,17 @@ values alone, and SQLAlchemy would be half of their start.
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
+from leanpacs.catalog.forms import (
+    Evidence,
+    Fidelity,
+    FrameTable,
+    Kind,
+    NewRepresentation,
+    RepresentationRow,
+    RestoreRow,
+    Span,
+)
+from leanpacs.catalog.found import FoundInstance, PatientRow, SeriesRow, StudyRow
 from leanpacs.catalog.matching import AnyOf, Between, Match, Universal, Wildcard, parse_match
 from leanpacs.catalog.rows import (
     DERIVED,
@@ -18,24 +29,12 @@ from leanpacs.catalog.rows import (
     Deleted,
     DictionaryRow,
     DuplicateInstance,
-    Evidence,
-    Fidelity,
-    FoundInstance,
-    FrameTable,
     InstanceRow,
-    Kind,
     Landed,
     LandedWork,
     Landing,
-    NewRepresentation,
-    PatientRow,
     QuarantineRow,
-    RepresentationRow,
-    RestoreRow,
-    SeriesRow,
     Share,
-    Span,
-    StudyRow,
     Summary,
     TombstoneRow,
 )

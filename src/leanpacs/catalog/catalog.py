@@ -17,6 +17,8 @@ from leanpacs.catalog.ageing import AgeingView
 from leanpacs.catalog.arrivals import arrivals
 from leanpacs.catalog.changes import changes_since
 from leanpacs.catalog.engine import Database, Pool, database_url
+from leanpacs.catalog.forms import RepresentationRow, RestoreRow
+from leanpacs.catalog.found import AVAILABILITY, FoundInstance, PatientRow, SeriesRow, StudyRow
 from leanpacs.catalog.keys import KeyRow, all_keys, find_key
 from leanpacs.catalog.lookup import (
     REPRESENTATIONS_OF_INSTANCE,
@@ -35,19 +37,12 @@ from leanpacs.catalog.migrations import bring_up_to_date
 from leanpacs.catalog.outgoing import Outgoing
 from leanpacs.catalog.query import Query
 from leanpacs.catalog.rows import (
-    AVAILABILITY,
     Backlog,
     Change,
     DayOfArrivals,
     DictionaryRow,
-    FoundInstance,
     InstanceRow,
-    PatientRow,
     QuarantineRow,
-    RepresentationRow,
-    RestoreRow,
-    SeriesRow,
-    StudyRow,
     Summary,
     TombstoneRow,
 )

@@ -14,8 +14,9 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from leanpacs.catalog import names, onego
+from leanpacs.catalog.forms import Kind, NewRepresentation
 from leanpacs.catalog.lookup import instance_by_uid
-from leanpacs.catalog.rows import Action, Arrival, DuplicateInstance, Kind, Landed, NewRepresentation
+from leanpacs.catalog.rows import Action, Arrival, DuplicateInstance, Landed
 from leanpacs.catalog.statements import INSTANCE, PATIENT, PERSON_NAMES, SERIES, STUDY, Statements
 from leanpacs.dicom.attributes import InstanceIndex
 from leanpacs.errors import CatalogConflict

@@ -8,18 +8,10 @@ from typing import Any, Final
 
 from sqlalchemy import BindParameter, Connection, Select, bindparam, func, select
 
+from leanpacs.catalog.forms import Evidence, Fidelity, FrameTable, Kind, RepresentationRow, Span
+from leanpacs.catalog.found import SeriesRow, StudyRow
 from leanpacs.catalog.prepared import Prepared
-from leanpacs.catalog.rows import (
-    Evidence,
-    Fidelity,
-    FrameTable,
-    InstanceRow,
-    Kind,
-    RepresentationRow,
-    SeriesRow,
-    Span,
-    StudyRow,
-)
+from leanpacs.catalog.rows import InstanceRow
 from leanpacs.catalog.schema import blobs, instances, representations, series, studies
 from leanpacs.refs import BlobRef, Tier
 

@@ -11,8 +11,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from leanpacs.catalog import onego
+from leanpacs.catalog.forms import Kind, NewRepresentation
 from leanpacs.catalog.landing import discard, form_parameters, keep_blob, keep_representations
-from leanpacs.catalog.rows import Action, Kind, NewRepresentation
+from leanpacs.catalog.rows import Action
 from leanpacs.catalog.statements import Statements
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from typing import Any, Final, Literal
 from sqlalchemy import ColumnElement, Connection, case, delete, func, literal, select, update
 
 from leanpacs.catalog import engine
+from leanpacs.catalog.forms import Kind, RepresentationRow, RestoreRow
+from leanpacs.catalog.found import AVAILABILITY
 from leanpacs.catalog.lookup import SELECT_REPRESENTATIONS, representation_row, select_representations
-from leanpacs.catalog.rows import AVAILABILITY, Kind, RepresentationRow, RestoreRow
 from leanpacs.catalog.schema import UtcTime, blobs, instances, representations, restores, series, studies
 from leanpacs.refs import Tier
 

@@ -10,11 +10,11 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Select, func, select
 
+from leanpacs.catalog.found import AVAILABILITY, FoundInstance, PatientRow, SeriesRow, StudyRow, Totals
 from leanpacs.catalog.lookup import INSTANCE_COLUMNS, LEVELS, instance_row
 from leanpacs.catalog.prepared import Prepared
 from leanpacs.catalog.query import Query, conditions
 from leanpacs.catalog.restores import Level, availability
-from leanpacs.catalog.rows import AVAILABILITY, FoundInstance, PatientRow, SeriesRow, StudyRow, Totals
 from leanpacs.catalog.schema import instances, patients, series, studies
 from leanpacs.catalog.shapes import prepared
 from leanpacs.catalog.statements import INSTANCE, PATIENT, SERIES, STUDY

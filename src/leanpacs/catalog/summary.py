@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Select, case, func, select
 
-from leanpacs.catalog.rows import Backlog, Kind, Share, Summary
+from leanpacs.catalog.forms import Kind
+from leanpacs.catalog.rows import Backlog, Share, Summary
 from leanpacs.catalog.schema import instances, patients, representations, series, studies
 
 _SIZES: Final = ("raw_head_bytes", "raw_frame_bytes", "stored_head_bytes", "stored_frame_bytes")

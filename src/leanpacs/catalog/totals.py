@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, bindparam, func, select
 
+from leanpacs.catalog.found import NO_TOTALS, Totals
 from leanpacs.catalog.prepared import Prepared
-from leanpacs.catalog.rows import NO_TOTALS, Totals
 from leanpacs.catalog.schema import instances, series, studies
 from leanpacs.catalog.views import View
 

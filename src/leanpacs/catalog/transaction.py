@@ -10,6 +10,7 @@ from sqlalchemy import Connection, delete
 
 from leanpacs.catalog import copies, engine, keys, leases, onego, removal, restores, work
 from leanpacs.catalog.ageing import Ageing
+from leanpacs.catalog.forms import Fidelity, Kind, NewRepresentation
 from leanpacs.catalog.keys import KeyRow
 from leanpacs.catalog.landing import (
     Parents,
@@ -23,19 +24,7 @@ from leanpacs.catalog.landing import (
 from leanpacs.catalog.lookup import instance_by_uid
 from leanpacs.catalog.outgoing import Outbound, enqueue
 from leanpacs.catalog.replacing import Swap, replace_all
-from leanpacs.catalog.rows import (
-    Action,
-    Arrival,
-    Deleted,
-    DictionaryRow,
-    Fidelity,
-    InstanceRow,
-    Kind,
-    Landed,
-    LandedWork,
-    Landing,
-    NewRepresentation,
-)
+from leanpacs.catalog.rows import Action, Arrival, Deleted, DictionaryRow, InstanceRow, Landed, LandedWork, Landing
 from leanpacs.catalog.schema import dictionaries, quarantine
 from leanpacs.catalog.statements import Statements
 from leanpacs.catalog.traffic import TrafficKey, Volume, add_traffic

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Update, bindparam, func, select, update
 
+from leanpacs.catalog.forms import Kind
 from leanpacs.catalog.lookup import (
     INSTANCE_COLUMNS,
     LEVELS,
@@ -20,7 +21,7 @@ from leanpacs.catalog.lookup import (
     instance_row,
     select_representations,
 )
-from leanpacs.catalog.rows import Kind, LandedWork
+from leanpacs.catalog.rows import LandedWork
 from leanpacs.catalog.schema import instances, microseconds, representations, series_choices
 
 _LANDED: Final = representations.c.kind == Kind.LANDED.value

@@ -13,21 +13,17 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from datetime import UTC, datetime, timedelta
 from itertools import chain
-from pathlib import Path
 
-from leanpacs.archive.care.delete import sweep, unlink_all
 from leanpacs.archive.manifest import Form, Manifest, Received
+from leanpacs.archive.settle.committing import BATCH_SECONDS, Committer
 from leanpacs.archive.settle.encode import Preferences, SeriesChoice, SeriesChoices
-from leanpacs.archive.settle.representing import codec_name, represent
 from leanpacs.archive.settle.settling import Settled, SettleTask, settle_some, warm_up
-from leanpacs.catalog import Catalog, LandedWork, NewRepresentation, Swap, Transaction
-from leanpacs.catalog.ageing import Done, Outcome
+from leanpacs.catalog import Catalog, LandedWork
 from leanpacs.config import SettleSettings, WorkerSettings
 from leanpacs.errors import LeanPACSError
-from leanpacs.refs import BlobRef
 from leanpacs.storage.store import BlobStore
 from leanpacs.telemetry import Metrics
 from leanpacs.workers import WorkerPool
@@ -43,11 +39,6 @@ CLAIMED_AT_ONCE = 64
 """Instances claimed in one transaction: enough that claiming is rare, for it keeps landing waiting."""
 
 SERIES_REMEMBERED = 1000
-BATCH = 32
-BATCH_SECONDS = 0.25
-"""Packs are committed this many at a time, or this often, or when nothing else is under way."""
-
-MOST_UNCOMMITTED = 4 * BATCH
 AHEAD = 2
 """Tasks for each worker that are under way: enough that none idles while packs are claimed."""
 
@@ -59,11 +50,6 @@ TOGETHER_BYTES = 4 << 20
 CLAIM_BYTES = 1 << 30
 ATTEMPTS = 3
 """After so many failed attempts an instance is packed whole, which no encoder can fail on."""
-
-FAULT = "settle"
-"""Under this name the sums of the lifecycle count what was packed whole because a codec was not exact, or failed."""
-
-_Proven = tuple[LandedWork, Settled]
 
 
 class Settler:
@@ -111,7 +97,6 @@ class Settler:
         self._limits = limits
         self._limit_inflated_bytes = limit_inflated_bytes
         self._workers = settings.workers or os.cpu_count() or 1
-        self._metrics = metrics
         self._make_executor = executor or self._worker_pool
         self._step = step
         self._owner = f"{host}:{uuid.uuid4().hex}"
@@ -122,12 +107,7 @@ class Settler:
         self._choices: dict[int, SeriesChoices] = {}
         self._names: tuple[str, ...] = ()
         self._pressed = False
-        self._proven: list[_Proven] = []
-        self._committer: Executor | None = None
-        self._committing: Future[None] | None = None
-        self._in_commit: list[_Proven] = []
-        self._committed_at = float("-inf")
-        self._dropped = False
+        self._committer = Committer(store, catalog, self._choices, metrics, step)
         self._failures = 0
         self._held_at = datetime.min.replace(tzinfo=UTC)
 
@@ -163,9 +143,7 @@ class Settler:
 
     def close(self) -> None:
         """Stop the workers."""
-        if self._committer is not None:
-            self._committer.shutdown()
-            self._committer = None
+        self._committer.close()
         if self._executor is not None:
             self._executor.shutdown(wait=True, cancel_futures=True)
             self._executor = None
@@ -191,7 +169,7 @@ class Settler:
         if self._running:
             self._finish(wait(self._running, timeout=BATCH_SECONDS, return_when=FIRST_COMPLETED).done)
             return True
-        self._commit_all()
+        self._committer.commit_all()
         return False
 
     def _finish_running(self) -> None:
@@ -199,7 +177,7 @@ class Settler:
         while self._running:
             self._finish(wait(self._running, timeout=BATCH_SECONDS, return_when=FIRST_COMPLETED).done)
         self._give_back_claims()
-        self._commit_all()
+        self._committer.commit_all()
 
     def _give_back_claims(self) -> None:
         """Let others settle what was claimed and not begun."""
@@ -210,18 +188,11 @@ class Settler:
             self._alone.clear()
             self._claimed.clear()
 
-    def _commit_all(self) -> None:
-        """Commit what is proven, and delete what that drops."""
-        self._await_commit()
-        while self._proven or self._dropped:
-            self._start_commit()
-            self._await_commit()
-
     def _claim(self) -> None:
         """Claim a batch when little is left of the last; hold on to what is claimed."""
         now = datetime.now(UTC)
         under_way = sum(map(len, self._running.values()))
-        held = len(self._claimed) + len(self._alone) + under_way + len(self._proven) + len(self._in_commit)
+        held = len(self._claimed) + len(self._alone) + under_way + len(self._committer.works)
         if held and now - self._held_at > LEASE / 4:
             self._hold(now)
         if len(self._claimed) > CLAIMED_AT_ONCE // 2:
@@ -264,9 +235,8 @@ class Settler:
         return together
 
     def _hold(self, now: datetime) -> None:
-        proven = [*self._proven, *self._in_commit]
         under_way = chain.from_iterable(self._running.values())
-        works = [*self._claimed, *self._alone, *under_way, *(work for work, _ in proven)]
+        works = [*self._claimed, *self._alone, *under_way, *self._committer.works]
         mine = [work.representation.id for work in works]
         self._catalog.write(lambda transaction: transaction.extend_claims(self._owner, mine, now + LEASE))
         self._held_at = now
@@ -310,18 +280,13 @@ class Settler:
             for work, one in zip(works, settled, strict=False):
                 if one.encoded.choice is not None:
                     self._learn(work, one.encoded.choice)
-                self._proven.append((work, one))
+                self._committer.add(work, one)
             if error is not None and len(works) == 1:
                 self._failed(works[0], error)
             else:
                 # Which of them is at fault, if not the first, turns out when each has a worker to itself.
                 self._alone.extend(works[len(settled) :])
-        waited = time.monotonic() - self._committed_at
-        if len(self._proven) >= BATCH or (self._proven and (waited > BATCH_SECONDS or not self._running)):
-            if len(self._proven) > MOST_UNCOMMITTED:
-                self._await_commit()
-            if self._committing is None or self._committing.done():
-                self._start_commit()
+        self._committer.commit_when_due(nothing_else=not self._running)
 
     def _learn(self, work: LandedWork, choice: SeriesChoice) -> None:
         series_id = work.instance.series_id
@@ -329,90 +294,6 @@ class Settler:
         self._choices[series_id] = known.having(choice)
         if len(self._choices) > SERIES_REMEMBERED:
             self._choices.pop(next(iter(self._choices)))
-
-    def _start_commit(self) -> None:
-        """Commit what is proven on a thread of its own, so that the workers are fed meanwhile."""
-        self._await_commit()
-        self._in_commit, self._proven = self._proven, []
-        if self._committer is None:
-            self._committer = ThreadPoolExecutor(1, "settler-commit")
-        self._committing = self._committer.submit(self._commit, self._in_commit)
-
-    def _await_commit(self) -> None:
-        """Wait for the commit under way, and raise what it raised."""
-        committing, self._committing = self._committing, None
-        if committing is not None:
-            try:
-                committing.result()
-            finally:
-                self._in_commit = []
-
-    def _commit(self, proven: Sequence[_Proven]) -> None:
-        """Name packs in place of landed files, and delete the files that earlier commits have dropped."""
-        blobs = self._taken_over([settled for _, settled in proven])
-        self._step("stored")
-        now, aside = datetime.now(UTC), list[Path]()
-
-        def swap(transaction: Transaction) -> None:
-            transaction.hold_blobs(blobs, now)
-            if self._dropped:
-                aside.extend(sweep(self._store, transaction, now).files)
-                self._step("landed form set aside")
-            self._swap(transaction, proven, blobs, now)
-            self._step("swapped")
-
-        try:
-            self._catalog.write(swap)
-        except BaseException:
-            unlink_all(aside)
-            raise
-        self._dropped = bool(proven)
-        self._committed_at = time.monotonic()
-        self._step("swap committed")
-        unlink_all(aside)
-        self._step("landed form deleted")
-        for (_, settled), blob in zip(proven, blobs, strict=True):
-            self._count(settled, blob)
-
-    def _swap(
-        self, transaction: Transaction, proven: Sequence[_Proven], blobs: Sequence[BlobRef], now: datetime
-    ) -> None:
-        swaps, learnt = [], dict[int, SeriesChoices]()
-        for (work, settled), blob in zip(proven, blobs, strict=True):
-            if not self._store.exists(blob.digest):
-                # Equal to a blob that was there, unnamed, and has been swept since it was taken over.
-                log.warning("a pack was swept before it was named; the landed form stays")
-                transaction.discard(blob, now=now, due_at=now)
-                continue
-            new = _representation(settled, blob)
-            swaps.append(Swap(work.instance.id, work.representation.id, new, now, now))
-            if settled.fault:
-                done = Done(FAULT, "", Outcome.FAILED, settled.encoded.packed.manifest.length)
-                transaction.ageing.add_up(done, now=now)
-            if settled.encoded.choice is not None:
-                series_id = work.instance.series_id
-                learnt[series_id] = self._choices.get(series_id, SeriesChoices())
-        transaction.settle_all(swaps)
-        for series_id, choices in learnt.items():
-            transaction.remember_choice(series_id, choices.to_json())
-
-    def _taken_over(self, packs: Sequence[Settled]) -> Sequence[BlobRef]:
-        """Make packs durable in the store; what cannot be is removed, to be made again."""
-        try:
-            return self._store.adopt_all([(pack.path, pack.digest) for pack in packs])
-        except BaseException:
-            unlink_all(pack.path for pack in packs)
-            raise
-
-    def _count(self, settled: Settled, blob: BlobRef) -> None:
-        if self._metrics is None:
-            return
-        packed = settled.encoded.packed
-        codec = codec_name(packed.manifest)
-        self._metrics.settled.labels(codec).inc()
-        self._metrics.settled_raw_bytes.labels(codec).inc(packed.manifest.length)
-        self._metrics.settled_stored_bytes.labels(codec).inc(blob.size_bytes)
-        self._metrics.settle_seconds.labels(codec).observe(settled.seconds)
 
     def _failed(self, work: LandedWork, error: BaseException | None) -> None:
         self._failures += 1
@@ -453,19 +334,4 @@ def _facts(work: LandedWork) -> Manifest:
         preface=landed.preface_length,
         file_digest=landed.blob.digest if landed.preface_length else None,
         assigned=instance.assigned,
-    )
-
-
-def _representation(settled: Settled, blob: BlobRef) -> NewRepresentation:
-    packed = settled.encoded.packed
-    return represent(
-        blob,
-        packed.manifest,
-        packed.entries,
-        dictionary_id=packed.dictionary_id,
-        raw_head_bytes=packed.raw_head_bytes,
-        pixel_bytes=packed.pixel_bytes,
-        verified_at=settled.verified_at,
-        decoder=settled.decoder,
-        seconds=settled.seconds,
     )

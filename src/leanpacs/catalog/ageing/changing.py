@@ -12,11 +12,12 @@ from leanpacs.catalog import engine, onego
 from leanpacs.catalog.ageing.rows import Done, Outcome, Swap, Tried, Work
 from leanpacs.catalog.ageing.statements import ADDED, ageing_statements
 from leanpacs.catalog.ageing.tables import erasures, holds, lifecycle_state, lifecycle_work, scrubs, series_reads
+from leanpacs.catalog.forms import Kind
 from leanpacs.catalog.landing import clean_text, discard, keep_blob, keep_representation, note_change
 from leanpacs.catalog.lookup import narrowed
 from leanpacs.catalog.replacing import Swap as Replacement
 from leanpacs.catalog.replacing import replace_all
-from leanpacs.catalog.rows import DERIVED, Action, Kind
+from leanpacs.catalog.rows import DERIVED, Action
 from leanpacs.catalog.schema import UtcTime, blobs, instances, plain, representations, series, studies
 from leanpacs.catalog.statements import Statements
 from leanpacs.errors import InstanceNotFound

@@ -7,7 +7,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from leanpacs.catalog.rows import DERIVED, NewRepresentation
+from leanpacs.catalog.forms import NewRepresentation
+from leanpacs.catalog.rows import DERIVED
 from leanpacs.refs import BlobRef, Digest, Tier
 
 

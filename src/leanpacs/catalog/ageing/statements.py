@@ -10,7 +10,7 @@ from sqlalchemy import Executable, and_, bindparam, delete, or_, select, update
 
 from leanpacs.catalog import engine, onego
 from leanpacs.catalog.ageing.tables import lifecycle_sums, lifecycle_work
-from leanpacs.catalog.rows import Kind
+from leanpacs.catalog.forms import Kind
 from leanpacs.catalog.schema import instances, representations
 
 ADDED: Final = ("tasks", "raw_bytes", "bytes_before", "bytes_after", "seconds")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from leanpacs.archive.status import ArchiveStatus
-    from leanpacs.catalog.rows import Share, StudyRow
+    from leanpacs.catalog.found import StudyRow
+    from leanpacs.catalog.rows import Share
 
 _UNITS: Final = ("bytes", "kB", "MB", "GB", "TB", "PB")
 _MOST_BARS: Final = 16
