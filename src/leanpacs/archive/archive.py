@@ -15,6 +15,7 @@ from leanpacs.archive.care.delete import NAMES, WHOLE, Deleter
 from leanpacs.archive.care.placing import Placer
 from leanpacs.archive.care.verify import Verifier
 from leanpacs.archive.giveback.cache import DiskCache
+from leanpacs.archive.giveback.holding import SHELF_BYTES
 from leanpacs.archive.giveback.kept import Kept
 from leanpacs.archive.giveback.passing import SYNTAX_OF
 from leanpacs.archive.giveback.reads import Reads
@@ -47,6 +48,9 @@ CATALOG_FILE = "catalog.sqlite"
 AUDIT_FOLDER = "audit"
 WORKLIST_FOLDER = "worklist"
 CACHE_FOLDER = "cache"
+_LEAST_SHELF_BYTES = 4 << 20
+UNUSED_SECONDS = 300.0
+"""After how long what nobody asks for leaves the memory: who reads a study has asked for the next image by then."""
 IN_USE_FILE = "in-use.lock"
 AHEAD_SHARE = 4
 """So large a part of what is kept in memory may be made for one reader before it is asked for."""
@@ -135,6 +139,7 @@ class Archive:
             any_syntax=[SYNTAX_OF[codec] for codec in settings.delivery.any_syntax],
             verify_one_in=settings.delivery.verify_one_in,
             ahead_bytes=settings.delivery.memory_bytes // AHEAD_SHARE,
+            shelf_bytes=min(max(settings.delivery.memory_bytes, _LEAST_SHELF_BYTES), SHELF_BYTES),
             on_read=lambda instance: self.reads.note(instance.series_id),
         )
         self.searcher = Searcher(self.catalog, self.retriever, self.cache)
@@ -153,6 +158,11 @@ class Archive:
     def spool_folder(self) -> Path:
         """Where doors write incoming files, on the store's file system."""
         return self.store.spool_folder()
+
+    def forget_unused(self) -> None:
+        """Let go of what is kept in memory for receivers and was not asked for lately."""
+        self.cache.forget_unused(UNUSED_SECONDS)
+        self.retriever.forget_unused(UNUSED_SECONDS)
 
     def land(self, incoming: Incoming) -> Receipt:
         """Take one received file; it is durable and committed when this returns (:meth:`Ingest.land_many`)."""

@@ -54,7 +54,7 @@ def serve_dimse(settings: Settings, listener: socket.socket, lifeline: Connectio
     from leanpacs.archive.archive import open_archive
     from leanpacs.services.dimse import DimseOptions, Timeouts, serve
 
-    stop = _begin(settings, lifeline)
+    stop, rests = _begin(settings, lifeline)
     options = DimseOptions(
         ae_title=settings.dimse.ae_title,
         max_pdu_bytes=settings.dimse.max_pdu_bytes,
@@ -77,6 +77,7 @@ def serve_dimse(settings: Settings, listener: socket.socket, lifeline: Connectio
     with open_archive(settings.storage.data, settings) as archive:
         metrics = telemetry.Metrics()
         counting = ledger(settings, archive, metrics)
+        rests.forget_with(archive.forget_unused)
         _leave_out_of_collections()
         lifeline.send("ready")
         with counting.running(settings.traffic.flush_seconds):
@@ -170,7 +171,7 @@ def serve_http(settings: Settings, listener: socket.socket, lifeline: Connection
     from leanpacs.services.http import AccessOptions, HttpOptions, serve
     from leanpacs.services.server import ServerOptions
 
-    stop = _begin(settings, lifeline)
+    stop, rests = _begin(settings, lifeline)
     options = HttpOptions(
         dicomweb=DicomWebOptions(
             largest_instance_bytes=settings.ingest.largest_instance_bytes,
@@ -195,6 +196,7 @@ def serve_http(settings: Settings, listener: socket.socket, lifeline: Connection
     with open_archive(settings.storage.data, settings) as archive:
         metrics = telemetry.Metrics()
         counting = ledger(settings, archive, metrics)
+        rests.forget_with(archive.forget_unused)
         _leave_out_of_collections()
         lifeline.send("ready")
         with counting.running(settings.traffic.flush_seconds):
@@ -253,8 +255,8 @@ def _leave_out_of_collections() -> None:
     gc.set_threshold(_COLLECTED_OBJECTS, 20, 20)
 
 
-def _begin(settings: Settings, lifeline: Connection) -> threading.Event:
-    """Set up the process; returns the event that is set when the supervisor wants it to stop, or is gone."""
+def _begin(settings: Settings, lifeline: Connection) -> tuple[threading.Event, Rests]:
+    """Set up the process: the event that is set when the supervisor wants it to stop, or is gone; and its rests."""
     # Ctrl-C goes to all processes of the terminal; only the supervisor decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     telemetry.configure_logging(level=settings.log.level, format=settings.log.format)
@@ -272,4 +274,4 @@ def _begin(settings: Settings, lifeline: Connection) -> threading.Event:
             stop.set()
 
     threading.Thread(target=wait_for_the_end, name="lifeline", daemon=True).start()
-    return stop
+    return stop, rests

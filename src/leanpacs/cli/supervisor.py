@@ -194,6 +194,7 @@ class Supervisor:
                 sweeper.round(datetime.now(UTC))
             except LeanPACSError as error:
                 log.error("sweeping waits: %s", error, extra={"action": "sweep"})
+            archive.forget_unused()
             give_back_freed_memory()
             if self._stop.wait(SWEEP_SECONDS):
                 return

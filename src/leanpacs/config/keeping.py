@@ -97,7 +97,8 @@ class DeliverySettings(Section):
     memory_bytes: Bytes = Field(
         default=64 << 20,
         description="Memory, for each process that gives back, for frames and instances that were made lately, so that "
-        "those who ask for the same or the next ones have them at once. 0 keeps none.",
+        "those who ask for the same or the next ones have them at once; what nobody asks for in five minutes is let "
+        "go. 0 keeps none.",
     )
     any_syntax: tuple[Literal["htj2k", "jpegls", "jpeg2000", "jpegxl"], ...] = Field(
         default=("htj2k", "jpegls", "jpeg2000"),

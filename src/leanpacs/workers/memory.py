@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import time
+from collections.abc import Callable
 from typing import Final
 
 # mallopt(3)
@@ -57,12 +58,19 @@ class Rests:
 
     def __init__(self) -> None:
         self._used = time.process_time()
+        self._forgetting: list[Callable[[], object]] = []
+
+    def forget_with(self, forget: Callable[[], object]) -> None:
+        """Have ``forget`` called before each look: it lets go of what is not used any more."""
+        self._forgetting.append(forget)
 
     def look(self) -> None:
         """To be called every few seconds; whoever comes next asks the system for pages again, once.
 
         Each time, not only the first: what a connection holds that nobody reads from is freed long after the last work.
         """
+        for forget in self._forgetting:
+            forget()
         if time.process_time() - self._used < _IDLE_SECONDS:
             give_back_freed_memory()
         self._used = time.process_time()

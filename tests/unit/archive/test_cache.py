@@ -137,3 +137,22 @@ def test_memory_is_bounded_and_what_was_used_last_stays(tmp_path: Path) -> None:
     cache.put(KEYS[5], bytes(2000), 0.0)
     cache.put(KEYS[6], bytes(3000), 0.0)  # more than its share
     assert [number for number, key in enumerate(KEYS[:7]) if cache.has(key)] == [0, 2, 3, 4, 5]
+
+
+def test_what_nobody_asks_for_leaves_the_memory(tmp_path: Path) -> None:
+    clock = [0.0]
+    cache = Kept(_cache(tmp_path), memory_bytes=100_000, now=lambda: clock[0])
+    for key in KEYS[:2]:
+        cache.put(key, b"cheap", 0.0)
+    cache.put(KEYS[2], b"costly", 1.0)
+    clock[0] = 200.0
+    assert cache.get(KEYS[1]) == b"cheap"
+    clock[0] = 301.0
+    cache.forget_unused(300.0)
+    assert [cache.at_hand(key) for key in KEYS[:3]] == [False, True, False]
+    cache.put(KEYS[3], bytes(20_000), 0.0)  # the bound goes by what is there still
+    assert cache.at_hand(KEYS[1])
+    cache.close()
+    again = _kept(tmp_path)
+    assert again.get(KEYS[2]) == b"costly"  # the disk keeps it
+    again.close()

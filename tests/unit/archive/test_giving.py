@@ -232,3 +232,17 @@ def test_lengths_are_known_beforehand(lengths: list[int], with_table: bool) -> N
     frames = [bytes(length) for length in lengths]
     made = b"".join(encapsulate(frames, lengths=lengths, with_table=with_table))
     assert encapsulated_length(lengths, with_table=with_table) == len(made)
+
+
+def test_packs_that_nobody_opens_are_forgotten(archive: Archive) -> None:
+    retriever, rows = archive.retriever, list(archive.catalog.all_instances())
+    expected = [b"".join(retriever.part10(row).chunks) for row in rows]
+    shelf = retriever._holdings._shelf
+    assert len(shelf.held) == len(rows)
+    retriever.forget_unused(3600.0)
+    assert len(shelf.held) == len(rows)
+    retriever.forget_unused(-1.0)
+    assert len(shelf.held) == 0
+    archive.cache.forget_unused(-1.0)
+    assert [b"".join(retriever.part10(row).chunks) for row in rows] == expected
+    assert len(shelf.held) == len(rows)

@@ -66,13 +66,17 @@ class Holdings:
         Which blobs hold an instance.
     limit_inflated_bytes : int
         Deflated data sets that inflate to more are only given as received.
+    shelf_bytes : int
+        Memory for what is known of packs that were opened lately.
     """
 
-    def __init__(self, stores: Stores, catalog: Catalog, *, limit_inflated_bytes: int) -> None:
+    def __init__(
+        self, stores: Stores, catalog: Catalog, *, limit_inflated_bytes: int, shelf_bytes: int = SHELF_BYTES
+    ) -> None:
         self._stores = stores
         self._catalog = catalog
         self._limit_inflated_bytes = limit_inflated_bytes
-        self._shelf = Shelf(SHELF_BYTES)
+        self._shelf = Shelf(shelf_bytes)
         self._places = _Places()
         self._known: tuple[Dictionary, ...] = ()
         self._ranks = {store.tier: _ORDER.index(store.availability) for store in stores}
@@ -88,6 +92,11 @@ class Holdings:
         if len(unknown) > 1:
             for key, held in self._catalog.representations_of(list(unknown)).items():
                 self._places.put(unknown[key], held)
+
+    def forget_unused(self, seconds: float) -> None:
+        """Forget packs that nobody has opened for so long, and places that are to be looked up again anyway."""
+        self._shelf.forget(time.monotonic() - seconds)
+        self._places.forget_old()
 
     def known(self, instance: InstanceRow, wanted: str | None = None) -> Opened | None:
         """What is known of the form that :meth:`opened` opens, if it is at hand."""
@@ -273,4 +282,9 @@ class _Places:
             self._known[instance.id, instance.data_set_digest] = time.monotonic() + PLACES_SECONDS, held
             self._known.move_to_end((instance.id, instance.data_set_digest))
             if len(self._known) > MOST_PLACES:
+                self._known.popitem(last=False)
+
+    def forget_old(self) -> None:
+        with self._lock:
+            while self._known and next(iter(self._known.values()))[0] < time.monotonic():
                 self._known.popitem(last=False)

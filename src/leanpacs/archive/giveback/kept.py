@@ -33,11 +33,14 @@ class Kept:
         For what was costly; closed with this.
     memory_bytes : int
         Bound of what is kept in memory; 0 keeps nothing there.
+    now : callable
+        Seconds, from any start.
     """
 
-    def __init__(self, disk: DiskCache, *, memory_bytes: int) -> None:
+    def __init__(self, disk: DiskCache, *, memory_bytes: int, now: Callable[[], float] = time.monotonic) -> None:
         self._disk = disk
-        self._memory = _Memory(memory_bytes)
+        self._memory = _Memory(memory_bytes, now)
+        self._now = now
         self._writer = _Writer(disk)
         self._lock = threading.Lock()
         self._making: dict[str, Future[bytes]] = {}
@@ -99,6 +102,10 @@ class Kept:
         if self._disk.takes(len(data), seconds):
             self._writer.put(key, data, seconds)
 
+    def forget_unused(self, seconds: float) -> None:
+        """Let go of what nobody has asked memory for so long; what is on disk stays."""
+        self._memory.forget(self._now() - seconds)
+
     def close(self) -> None:
         """Write what waits, and let others have the folder on disk."""
         self._writer.close()
@@ -108,27 +115,42 @@ class Kept:
 class _Memory:
     """What was used last, within a bound."""
 
-    def __init__(self, limit_bytes: int) -> None:
+    def __init__(self, limit_bytes: int, now: Callable[[], float]) -> None:
         self._limit_bytes = limit_bytes
+        self._now = now
         self._lock = threading.Lock()
-        self._held: OrderedDict[str, bytes] = OrderedDict()
+        self._held: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
         self._size = 0
 
     def get(self, key: str) -> bytes | None:
         with self._lock:
-            data = self._held.get(key)
+            _, data = self._held.get(key, (0.0, None))
             if data is not None:
-                self._held.move_to_end(key)
+                self._use(key, data)
             return data
 
     def put(self, key: str, data: bytes) -> None:
         if len(data) * _LARGEST_SHARE > self._limit_bytes:
             return
         with self._lock:
-            self._size += len(data) - len(self._held.pop(key, b""))
-            self._held[key] = data
+            self._size += len(data) - len(self._held.pop(key, (0.0, b""))[1])
+            self._use(key, data)
             while self._size > self._limit_bytes:
-                self._size -= len(self._held.popitem(last=False)[1])
+                self._forget_first()
+
+    def forget(self, before: float) -> None:
+        """Let go of what was not used since then."""
+        with self._lock:
+            while self._held and next(iter(self._held.values()))[0] < before:
+                self._forget_first()
+
+    def _use(self, key: str, data: bytes) -> None:
+        self._held[key] = self._now(), data
+        self._held.move_to_end(key)
+
+    def _forget_first(self) -> None:
+        _, (_, data) = self._held.popitem(last=False)
+        self._size -= len(data)
 
 
 class _Writer:

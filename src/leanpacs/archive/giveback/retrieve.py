@@ -14,7 +14,7 @@ from leanpacs.archive.giveback.checks import SpotChecks
 from leanpacs.archive.giveback.choosing import Estimate, estimate, soonest
 from leanpacs.archive.giveback.foresight import Foresight
 from leanpacs.archive.giveback.given import FrameBytes, Part10
-from leanpacs.archive.giveback.holding import Holdings
+from leanpacs.archive.giveback.holding import SHELF_BYTES, Holdings
 from leanpacs.archive.giveback.kept import Kept
 from leanpacs.archive.giveback.making import Maker
 from leanpacs.archive.giveback.opened import SettledInstance
@@ -57,6 +57,8 @@ class Retriever:
         How many of the instances that are written anew are read back (:class:`SpotChecks`).
     ahead_bytes : int
         What may be made and put into the cache for each reader before it is asked for (:class:`Foresight`).
+    shelf_bytes : int
+        Memory for what is known of packs that were opened lately.
     on_read : callable, optional
         Told of each instance of which pixels, or all, are given to somebody.
 
@@ -77,10 +79,11 @@ class Retriever:
         any_syntax: Collection[str] = (),
         verify_one_in: int = 1,
         ahead_bytes: int = 0,
+        shelf_bytes: int = SHELF_BYTES,
         on_read: Callable[[InstanceRow], None] = lambda _: None,
     ) -> None:
         self._on_read = on_read
-        self._holdings = Holdings(stores, catalog, limit_inflated_bytes=limit_inflated_bytes)
+        self._holdings = Holdings(stores, catalog, limit_inflated_bytes=limit_inflated_bytes, shelf_bytes=shelf_bytes)
         checks = SpotChecks(verify_one_in)
         self._maker = Maker(self._holdings, checks, stores.hot.spool_folder(), workers, cache)
         self._foresight = Foresight(
@@ -104,6 +107,10 @@ class Retriever:
         """Load and look up what the first one who asks would wait for, 30 ms: not instances, but all around them."""
         self._holdings.warm_up()
         self._maker.warm_up()
+
+    def forget_unused(self, seconds: float) -> None:
+        """Forget what is known of instances that nobody has asked for so long."""
+        self._holdings.forget_unused(seconds)
 
     def prepare(self, instances: Iterable[InstanceRow]) -> None:
         """Get ready for one who asks for anything of these, and will soon look at them.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -62,30 +63,42 @@ class Shelf:
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
         self._lock = threading.Lock()
-        self._opened: OrderedDict[Digest, Opened] = OrderedDict()
+        self._opened: OrderedDict[Digest, tuple[float, Opened]] = OrderedDict()
         self._size = 0
 
     def get(self, digest: Digest) -> Opened | None:
         """What is known of a pack."""
         with self._lock:
-            found = self._opened.get(digest)
+            _, found = self._opened.get(digest, (0.0, None))
             if found is not None:
-                self._opened.move_to_end(digest)
+                self._use(digest, found)
             return found
 
     def put(self, digest: Digest, opened: Opened) -> None:
         """Remember a pack; those that were not used for longest are forgotten."""
         with self._lock:
-            known = self._opened.pop(digest, None)
-            self._size -= known.size_bytes if known else 0
-            self._opened[digest] = opened
-            self._size += opened.size_bytes
+            _, known = self._opened.pop(digest, (0.0, None))
+            self._size += opened.size_bytes - (known.size_bytes if known else 0)
+            self._use(digest, opened)
             while self._size > self._limit_bytes:
-                _, last = self._opened.popitem(last=False)
-                self._size -= last.size_bytes
+                self._forget_first()
+
+    def forget(self, before: float) -> None:
+        """Forget what was not used since then (`time.monotonic`)."""
+        with self._lock:
+            while self._opened and next(iter(self._opened.values()))[0] < before:
+                self._forget_first()
+
+    def _use(self, digest: Digest, opened: Opened) -> None:
+        self._opened[digest] = time.monotonic(), opened
+        self._opened.move_to_end(digest)
+
+    def _forget_first(self) -> None:
+        _, (_, opened) = self._opened.popitem(last=False)
+        self._size -= opened.size_bytes
 
     @property
     def held(self) -> Mapping[Digest, Opened]:
         """All that is remembered now."""
         with self._lock:
-            return dict(self._opened)
+            return {digest: opened for digest, (_, opened) in self._opened.items()}
