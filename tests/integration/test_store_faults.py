@@ -6,13 +6,16 @@ import hashlib
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 import data
+from dimse_peer import CT, Peer
 from leanpacs.archive.archive import Archive, open_archive
 from leanpacs.archive.intake.incoming import Incoming
 from leanpacs.config import Settings
@@ -20,6 +23,7 @@ from leanpacs.errors import CatalogUnavailable, StorageError, StoreFull, StoreUn
 from leanpacs.refs import Tier
 from s3_proxy import Answer, FaultProxy, error
 from s3_server import S3Server
+from serving import Server
 from tiered import forms, given_back, settle, take_in, tiers
 
 WARM = Tier("warm")
@@ -292,3 +296,33 @@ def test_a_tier_that_is_away_does_not_keep_the_others_from_starting(
         archive.deleter().sweep(datetime.now(UTC))
         archive.deleter().sweep_orphans(datetime.now(UTC))
         assert given_back(archive, uid) == content
+
+
+def test_doors_stay_open_on_a_full_disk(tmp_path: Path, disk: Disk) -> None:
+    """They refuse what comes, and give what is there; nothing that a process writes for itself ends it."""
+    (disk.path / "archive").mkdir()
+    (tmp_path / "archive").symlink_to(disk.path / "archive")
+    recipes = [data.Recipe(instance=n, rows=256, columns=256, content="noise") for n in range(4)]
+    uids = [recipe.sop_uid for recipe in recipes]
+    sets = [data.make_data_set_bytes(recipe) for recipe in recipes]
+    with Server(tmp_path / "archive", processes=1) as server, httpx.Client(base_url=server.http) as client:
+
+        def sent(number: int) -> int:
+            with Peer((server.host, server.port)) as peer:
+                peer.associate([(3, CT, [data.EXPLICIT_LE])])
+                status: int = peer.store(sets[number], uids[number]).Status
+                peer.release()
+                return status
+
+        url = f"dicom-web/studies/{recipes[0].study_uid}/series/{recipes[0].series_uid}/instances/{uids[0]}"
+        assert sent(0) == 0
+        with suppress(OSError):  # the server may take some of the room meanwhile
+            disk.fill()
+        assert 0 not in [sent(number) for number in (1, 2)]
+        assert client.get(f"{url}/nothing").status_code == 404
+        assert sets[0][-1000:] in client.get(url).raise_for_status().content
+        assert b"leanpacs_dimse_seconds" in client.get("metrics").raise_for_status().content
+        disk.make_room()
+        assert [sent(number) for number in (1, 2, 3)] == [0, 0, 0]
+        assert len(client.get("dicom-web/instances").raise_for_status().json()) == len(uids)
+    assert "a door has ended" not in (tmp_path / "archive.log").read_text()

@@ -32,7 +32,7 @@ from leanpacs.lifecycle.policy import Policy, load_policy
 from leanpacs.lifecycle.runner import Lifecycle
 from leanpacs.services.dimse.transport import defer_accept
 from leanpacs.storage.store import Availability
-from leanpacs.telemetry import Metrics, share_metrics
+from leanpacs.telemetry import Metrics, folder_for_metrics, share_metrics
 from leanpacs.workers.memory import give_back_freed_memory, share_arenas
 
 log = logging.getLogger(__name__)
@@ -94,9 +94,10 @@ class Supervisor:
             _listen("http", settings.http.host, settings.http.port) as http,
             open_archive(settings.storage.data, _gives_nothing_back(settings)) as archive,
             audit.passed_on(settings, archive.audit),
+            folder_for_metrics(settings.storage.data) as metrics,
         ):
             defer_accept(dimse)
-            share_metrics(settings.storage.data / "run" / "metrics")
+            share_metrics(metrics)
             self._handle_signals()
             os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # doors and workers do no linear algebra
             self._sockets = {"dimse": dimse, "http": http}
