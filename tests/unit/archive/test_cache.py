@@ -119,23 +119,24 @@ def test_failure_is_told_to_all_and_not_kept(tmp_path: Path) -> None:
 
 def test_what_was_costly_is_on_disk_and_the_rest_in_memory(tmp_path: Path) -> None:
     cache = _kept(tmp_path)
-    cache.put(KEYS[0], b"costly", 1.0)
-    cache.put(KEYS[1], b"cheap", 0.0)
-    assert [cache.get(key) for key in KEYS[:3]] == [b"costly", b"cheap", None]
+    cache.put(KEYS[0], (b"cost", memoryview(b"ly")), 1.0)
+    cache.put(KEYS[1], (b"cheap",), 0.0)
+    assert [cache.get(key) for key in KEYS[:3]] == [(b"cost", b"ly"), (b"cheap",), None]
+    assert cache.fetch(KEYS[0], bytes) == b"costly"
     assert [cache.has(key) for key in KEYS[:3]] == [True, True, False]
     cache.close()
     again = _kept(tmp_path)
-    assert [again.get(key) for key in KEYS[:2]] == [b"costly", None]
+    assert [again.get(key) for key in KEYS[:2]] == [(b"costly",), None]
     again.close()
 
 
 def test_memory_is_bounded_and_what_was_used_last_stays(tmp_path: Path) -> None:
     cache = _kept(tmp_path, memory=10_000)
     for key in KEYS[:5]:
-        cache.put(key, bytes(2000), 0.0)
+        cache.put(key, (bytes(1000), bytes(1000)), 0.0)
     assert cache.get(KEYS[0]) is not None
-    cache.put(KEYS[5], bytes(2000), 0.0)
-    cache.put(KEYS[6], bytes(3000), 0.0)  # more than its share
+    cache.put(KEYS[5], (bytes(2000),), 0.0)
+    cache.put(KEYS[6], (bytes(3000),), 0.0)  # more than its share
     assert [number for number, key in enumerate(KEYS[:7]) if cache.has(key)] == [0, 2, 3, 4, 5]
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
-    from leanpacs.archive.giveback.given import Part10
+    from leanpacs.archive.giveback.given import Bytes, Part10
 
 LARGEST_BYTES: Final = 32 << 20
 """What is longer is made as it is sent, a piece at a time: it must not fill the memory."""
@@ -74,7 +74,7 @@ def _made(make: Making) -> Part10:
     return replace(part, chunks=iter(pieces))
 
 
-def _closable(chunks: Iterator[bytes]) -> Generator[bytes]:
+def _closable(chunks: Iterator[Bytes]) -> Generator[Bytes]:
     try:
         yield from chunks
     finally:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import TypeAlias
+
+Bytes: TypeAlias = bytes | memoryview
+"""Samples that a decoder has written are not copied to be sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +17,7 @@ class Part10:
 
     transfer_syntax: str
     length: int | None
-    chunks: Iterator[bytes]
+    chunks: Iterator[Bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,17 +25,17 @@ class FrameBytes:
     """One frame: the transfer syntax UID that its bytes are in, and the bytes."""
 
     transfer_syntax: str
-    data: bytes
+    data: Bytes
 
 
-class Held(Iterator[bytes]):
+class Held(Iterator[Bytes]):
     """Pieces of what stays open until the last of them is taken, or :meth:`close` is called."""
 
-    def __init__(self, pieces: Iterator[bytes], stack: ExitStack) -> None:
+    def __init__(self, pieces: Iterator[Bytes], stack: ExitStack) -> None:
         self._pieces = pieces
         self._stack = stack
 
-    def __next__(self) -> bytes:
+    def __next__(self) -> Bytes:
         try:
             return next(self._pieces)
         except BaseException:

@@ -7,9 +7,13 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Final
+from typing import Final, TypeAlias
 
 from leanpacs.archive.giveback.cache import DiskCache
+from leanpacs.archive.giveback.given import Bytes
+
+Pieces: TypeAlias = tuple[Bytes, ...]
+"""A result as it was made: joining half a megabyte takes longer than finding it."""
 
 _LARGEST_SHARE: Final = 4
 """Nothing larger than this part of the bound is kept in memory."""
@@ -43,18 +47,22 @@ class Kept:
         self._now = now
         self._writer = _Writer(disk)
         self._lock = threading.Lock()
-        self._making: dict[str, Future[bytes]] = {}
+        self._making: dict[str, Future[Pieces]] = {}
 
     def open(self) -> None:
         """Look what is there, which whoever asks first would wait for."""
         self._disk.open()
 
-    def fetch(self, key: str, make: Callable[[], bytes], clock: Callable[[], float] = time.perf_counter) -> bytes:
-        """Give what is kept, else make it, once for all who ask meanwhile; ``clock`` says what that took."""
+    def fetch(self, key: str, make: Callable[[], bytes]) -> bytes:
+        """Give what is kept, else make it, once for all who ask meanwhile."""
+        return _joined(self.pieces(key, lambda: (make(),)))
+
+    def pieces(self, key: str, make: Callable[[], Pieces], clock: Callable[[], float] = time.perf_counter) -> Pieces:
+        """As :meth:`fetch`, in the pieces that it was made in, or in one; ``clock`` says what making it took."""
         kept = self._memory.get(key)
         if kept is not None:
             return kept
-        mine: Future[bytes] = Future()
+        mine: Future[Pieces] = Future()
         with self._lock:
             first = self._making.setdefault(key, mine)
         if first is not mine:
@@ -70,7 +78,7 @@ class Kept:
                 del self._making[key]
         return made
 
-    def _kept_or_made(self, key: str, make: Callable[[], bytes], clock: Callable[[], float]) -> bytes:
+    def _kept_or_made(self, key: str, make: Callable[[], Pieces], clock: Callable[[], float]) -> Pieces:
         kept = self.get(key)  # also by one who was done between our look and our turn
         if kept is not None:
             return kept
@@ -79,14 +87,16 @@ class Kept:
         self.put(key, made, clock() - started)
         return made
 
-    def get(self, key: str) -> bytes | None:
+    def get(self, key: str) -> Pieces | None:
         """Give what is kept; None when nothing is."""
         kept = self._memory.get(key)
-        if kept is None:
-            kept = self._disk.get(key)
-            if kept is not None:
-                self._memory.put(key, kept)
-        return kept
+        if kept is not None:
+            return kept
+        data = self._disk.get(key)
+        if data is None:
+            return None
+        self._memory.put(key, (data,))
+        return (data,)
 
     def has(self, key: str) -> bool:
         """Whether something is kept, or being made."""
@@ -96,11 +106,11 @@ class Kept:
         """Whether something is in memory."""
         return self._memory.get(key) is not None
 
-    def put(self, key: str, data: bytes, seconds: float) -> None:
+    def put(self, key: str, made: Pieces, seconds: float) -> None:
         """Keep what took ``seconds`` to make."""
-        self._memory.put(key, data)
-        if self._disk.takes(len(data), seconds):
-            self._writer.put(key, data, seconds)
+        self._memory.put(key, made)
+        if self._disk.takes(_size(made), seconds):
+            self._writer.put(key, made, seconds)
 
     def forget_unused(self, seconds: float) -> None:
         """Let go of what nobody has asked memory for so long; what is on disk stays."""
@@ -119,22 +129,23 @@ class _Memory:
         self._limit_bytes = limit_bytes
         self._now = now
         self._lock = threading.Lock()
-        self._held: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
+        self._held: OrderedDict[str, tuple[float, Pieces]] = OrderedDict()
         self._size = 0
 
-    def get(self, key: str) -> bytes | None:
+    def get(self, key: str) -> Pieces | None:
         with self._lock:
-            _, data = self._held.get(key, (0.0, None))
-            if data is not None:
-                self._use(key, data)
-            return data
+            _, kept = self._held.get(key, (0.0, None))
+            if kept is not None:
+                self._use(key, kept)
+            return kept
 
-    def put(self, key: str, data: bytes) -> None:
-        if len(data) * _LARGEST_SHARE > self._limit_bytes:
+    def put(self, key: str, made: Pieces) -> None:
+        size = _size(made)
+        if size * _LARGEST_SHARE > self._limit_bytes:
             return
         with self._lock:
-            self._size += len(data) - len(self._held.pop(key, (0.0, b""))[1])
-            self._use(key, data)
+            self._size += size - _size(self._held.pop(key, (0.0, ()))[1])
+            self._use(key, made)
             while self._size > self._limit_bytes:
                 self._forget_first()
 
@@ -144,13 +155,13 @@ class _Memory:
             while self._held and next(iter(self._held.values()))[0] < before:
                 self._forget_first()
 
-    def _use(self, key: str, data: bytes) -> None:
-        self._held[key] = self._now(), data
+    def _use(self, key: str, made: Pieces) -> None:
+        self._held[key] = self._now(), made
         self._held.move_to_end(key)
 
     def _forget_first(self) -> None:
-        _, (_, data) = self._held.popitem(last=False)
-        self._size -= len(data)
+        _, (_, made) = self._held.popitem(last=False)
+        self._size -= _size(made)
 
 
 class _Writer:
@@ -159,17 +170,17 @@ class _Writer:
     def __init__(self, disk: DiskCache) -> None:
         self._disk = disk
         self._changed = threading.Condition()
-        self._waiting: deque[tuple[str, bytes, float]] = deque()
+        self._waiting: deque[tuple[str, Pieces, float]] = deque()
         self._size = 0
         self._is_closed = False
         self._thread: threading.Thread | None = None
 
-    def put(self, key: str, data: bytes, seconds: float) -> None:
+    def put(self, key: str, made: Pieces, seconds: float) -> None:
         with self._changed:
-            if self._size + len(data) > _WAITING_BYTES:
+            if self._size + _size(made) > _WAITING_BYTES:
                 return
-            self._waiting.append((key, data, seconds))
-            self._size += len(data)
+            self._waiting.append((key, made, seconds))
+            self._size += _size(made)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._write, name="cache", daemon=True)
                 self._thread.start()
@@ -199,7 +210,16 @@ class _Writer:
             with self._changed:
                 if not self._waiting:
                     return count
-                key, data, seconds = self._waiting.popleft()
-                self._size -= len(data)
-            self._disk.put(key, data, seconds)
+                key, made, seconds = self._waiting.popleft()
+                self._size -= _size(made)
+            self._disk.put(key, _joined(made), seconds)
             count += 1
+
+
+def _size(made: Pieces) -> int:
+    return sum(map(len, made))
+
+
+def _joined(made: Pieces) -> bytes:
+    first = made[0]
+    return first if len(made) == 1 and isinstance(first, bytes) else b"".join(made)

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Final
 from leanpacs import __version__
 from leanpacs.archive.giveback.checks import SpotChecks
 from leanpacs.archive.giveback.choosing import Origin, noise_of
-from leanpacs.archive.giveback.given import FrameBytes, Held, Part10
+from leanpacs.archive.giveback.given import Bytes, FrameBytes, Held, Part10
 from leanpacs.archive.giveback.holding import Damaged, Holdings
-from leanpacs.archive.giveback.kept import Kept
+from leanpacs.archive.giveback.kept import Kept, Pieces
 from leanpacs.archive.giveback.opened import SettledInstance
 from leanpacs.archive.giveback.passing import CODEC_OF, SYNTAX_OF, syntax_of_held
 from leanpacs.archive.manifest import Form
@@ -99,7 +99,7 @@ class Maker:
         meta = file_meta(instance.sop_class, instance.sop_uid, uid) if with_meta else b""
         return Part10(uid, len(meta) + len(data_set), iter([meta, data_set]))
 
-    def received(self, instance: InstanceRow) -> tuple[bytes, bytes] | None:
+    def received(self, instance: InstanceRow) -> tuple[bytes, Pieces] | None:
         """What came before the data set, and the data set, kept or to be kept; None where decoding is not needed."""
         if self._cache is None or instance.data_set_length > KEPT_BYTES:
             return None
@@ -108,14 +108,14 @@ class Maker:
             return None
         # Waiting for other threads, which may make the next ones, costs nothing; waiting for a remote store does.
         clock = time.thread_time if self._holdings.is_hot(held) else time.perf_counter
-        rebuilt = self._cache.fetch(_cache_key(instance, 0, RECEIVED), lambda: self._rebuilt(instance), clock)
-        return rebuilt[: held.preface_length], rebuilt[held.preface_length :]
+        first, *rest = self._cache.pieces(_cache_key(instance, 0, RECEIVED), lambda: self._rebuilt(instance), clock)
+        return bytes(first[: held.preface_length]), (first[held.preface_length :], *rest)
 
-    def _rebuilt(self, instance: InstanceRow) -> bytes:
-        def whole(opened: OpenInstance) -> bytes:
+    def _rebuilt(self, instance: InstanceRow) -> Pieces:
+        def whole(opened: OpenInstance) -> Pieces:
             if isinstance(opened, SettledInstance):
                 return opened.received()
-            return b"".join([opened.preface(), *opened.data_set()])
+            return (b"".join([opened.preface(), *opened.data_set()]),)
 
         return self._holdings.work_on(instance, None, whole)
 
@@ -177,7 +177,7 @@ class Maker:
         key = _cache_key(instance, number, wanted, effort)
         if self._cache is None or self._cache.has(key) or (wanted != EXPLICIT_LE and self.is_held(instance, wanted)):
             return None
-        return partial(self._cache.fetch, key, partial(self._one, instance, number, wanted, effort))
+        return partial(self._cache.pieces, key, partial(self._alone, instance, number, wanted, effort))
 
     def instance_ahead(self, instance: InstanceRow, wanted: str) -> Callable[[], object] | None:
         """As :meth:`frame_ahead`, for an instance."""
@@ -335,7 +335,8 @@ class Maker:
             yield from self._made(instance, numbers, wanted, effort)
         elif len(numbers) == 1:
             key = _cache_key(instance, numbers[0], wanted, effort)
-            yield FrameBytes(wanted, self._cache.fetch(key, lambda: self._one(instance, numbers[0], wanted, effort)))
+            (frame,) = self._cache.pieces(key, partial(self._alone, instance, numbers[0], wanted, effort))
+            yield FrameBytes(wanted, frame)
         else:
             yield from self._kept_or_made(self._cache, instance, numbers, wanted, effort)
 
@@ -353,18 +354,19 @@ class Maker:
                 if number in left:
                     frame = next(made)
                     count += 1  # several are made at a time: the mean says what one took
-                    cache.put(keys[number], frame.data, (time.perf_counter() - started) / count)
+                    cache.put(keys[number], (frame.data,), (time.perf_counter() - started) / count)
                     yield frame
                 else:
-                    yield FrameBytes(wanted, self._one(instance, number, wanted, effort) if kept is None else kept)
+                    (data,) = self._alone(instance, number, wanted, effort) if kept is None else kept
+                    yield FrameBytes(wanted, data)
         finally:
             made.close()
 
-    def _one(self, instance: InstanceRow, number: int, wanted: str, effort: int) -> bytes:
+    def _alone(self, instance: InstanceRow, number: int, wanted: str, effort: int) -> tuple[Bytes]:
         made = self._made(instance, [number], wanted, effort)
         try:
             with self._patient if effort >= _PATIENT_EFFORT else nullcontext():
-                return next(made).data
+                return (next(made).data,)
         finally:
             made.close()
 
@@ -401,7 +403,7 @@ class Maker:
         self, instance: InstanceRow, opened: OpenInstance, numbers: Sequence[int], wanted: str, effort: int
     ) -> Iterator[FrameBytes]:
         if wanted == EXPLICIT_LE and isinstance(opened, SettledInstance) and opened.is_native_in_little_endian:
-            yield from (FrameBytes(wanted, opened.frame(number)) for number in numbers)
+            yield from (FrameBytes(wanted, opened.frame_view(number)) for number in numbers)
             return
         transcoder, target = self.transcoder(), _target(wanted, self._checks.are_due(instance, wanted), effort)
         if not (isinstance(opened, SettledInstance) and opened.passes(wanted)):

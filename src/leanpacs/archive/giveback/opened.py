@@ -94,8 +94,8 @@ class SettledInstance:
         """See `OpenInstance`."""
         return self._packed.data_set(self.head())
 
-    def received(self) -> bytes:
-        """Preamble, file meta and data set as received, in memory."""
+    def received(self) -> tuple[bytes | memoryview, ...]:
+        """Preamble, file meta and data set as received, in memory; the first piece ends with the head."""
         return self._packed.received(self._start())
 
     def head(self) -> bytes:
@@ -126,6 +126,10 @@ class SettledInstance:
 
     def frame(self, number: int) -> bytes:
         """See `OpenInstance`."""
+        return bytes(self.frame_view(number))
+
+    def frame_view(self, number: int) -> bytes | memoryview:
+        """As :meth:`frame`, without a copy where that can be."""
         if self._packed.manifest.form is Form.FRAMES:
             return self._packed.native_frame(number)
         return self._packed.received_stream(number)

@@ -120,9 +120,9 @@ class PackedInstance:
         for piece in self._decoded(None if is_whole else b""):
             file.write(piece)
 
-    def received(self, start: bytes) -> bytes:
-        """Preamble, file meta and data set as received; ``start`` is :meth:`start`."""
-        return b"".join([start, *islice(self._decoded(b""), 1, None)])
+    def received(self, start: bytes) -> tuple[bytes | memoryview, ...]:
+        """Preamble, file meta and data set as received, in pieces; ``start``, which is :meth:`start`, is the first."""
+        return (start, *islice(self._decoded(b""), 1, None))
 
     def _decoded(self, head: bytes | None = None) -> Iterator[bytes | memoryview]:
         match self.manifest.form:
@@ -138,9 +138,9 @@ class PackedInstance:
                 yield from weave(self.unpacked(SKELETON), self._received_streams())
                 yield self.unpacked(TAIL)
 
-    def native_frame(self, number: int) -> bytes:
+    def native_frame(self, number: int) -> bytes | memoryview:
         """Bytes of frame ``number`` (from 1) as they were laid out and ordered when received (form ``frames``)."""
-        return decode_native(self.manifest, self.stream(number))
+        return view_native(self.manifest, self.stream(number))
 
     def stream(self, number: int) -> bytes:
         """The code stream of frame ``number`` (from 1) as it is in the pack."""

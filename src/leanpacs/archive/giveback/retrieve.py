@@ -13,7 +13,7 @@ from leanpacs.archive.giveback.ahead import Lookahead
 from leanpacs.archive.giveback.checks import SpotChecks
 from leanpacs.archive.giveback.choosing import Estimate, estimate, soonest
 from leanpacs.archive.giveback.foresight import Foresight
-from leanpacs.archive.giveback.given import FrameBytes, Part10
+from leanpacs.archive.giveback.given import Bytes, FrameBytes, Part10
 from leanpacs.archive.giveback.holding import SHELF_BYTES, Holdings
 from leanpacs.archive.giveback.kept import Kept
 from leanpacs.archive.giveback.making import Maker
@@ -349,8 +349,11 @@ class Retriever:
     def _file(self, instance: InstanceRow, preface_of: Callable[[bytes], bytes]) -> Part10:
         """As received; ``preface_of`` makes what is in front of the data set of what was there."""
         kept = self._maker.received(instance)
-        chunks = self._streamed(instance, preface_of) if kept is None else iter([preface_of(kept[0]), kept[1]])
-        first = next(chunks)  # what is in front of the data set, perhaps b''
+        if kept is None:
+            chunks: Iterator[Bytes] = self._streamed(instance, preface_of)
+            first = next(chunks)  # what is in front of the data set, perhaps b''
+        else:
+            first, chunks = preface_of(kept[0]), iter(kept[1])
         return Part10(instance.transfer_syntax, len(first) + instance.data_set_length, _rejoined(first, chunks))
 
     def _streamed(self, instance: InstanceRow, preface_of: Callable[[bytes], bytes]) -> Iterator[bytes]:
@@ -386,6 +389,6 @@ def _file_meta_of(preface: bytes, instance: InstanceRow) -> bytes:
     return file_meta(instance.sop_class, instance.sop_uid, instance.transfer_syntax, instance.sender)
 
 
-def _rejoined(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+def _rejoined(first: Bytes, rest: Iterator[Bytes]) -> Iterator[Bytes]:
     yield first
     yield from rest

@@ -22,6 +22,8 @@ from leanpacs.services.links import link_of
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from leanpacs.archive.giveback.given import Bytes
+
 _LEAST_BYTES: Final = 500
 _NATIVE: Final = frozenset({IMPLICIT_LE, EXPLICIT_LE, EXPLICIT_BE})
 _CODING: Final = re.compile(r"\s*(zstd|\*)\s*(?:;\s*q\s*=\s*([01](?:\.\d{0,3})?))?\s*", re.IGNORECASE)
@@ -57,7 +59,7 @@ def pixel_level(request: Request, syntaxes: Iterable[str], length: int | None) -
     return coding_for(link_of(request.scope)).level
 
 
-def in_zstd(chunks: Iterator[bytes], level: int) -> Iterator[bytes]:
+def in_zstd(chunks: Iterator[Bytes], level: int) -> Iterator[bytes]:
     """Compress a body on its way."""
     compressor = zstandard.ZstdCompressor(level=level).compressobj()
     try:

@@ -33,6 +33,7 @@ from leanpacs.services.dicomweb.streaming import ChunkedResponse, afterwards, wh
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from leanpacs.archive.giveback.given import Bytes
     from leanpacs.archive.giveback.retrieve import FrameBytes, Retriever
     from leanpacs.catalog import InstanceRow
     from leanpacs.services.dicomweb.forms import FrameForm
@@ -219,13 +220,13 @@ class _Begun:
 
     form: FrameForm
     etag: str
-    first: bytes
+    first: Bytes
     others: Iterator[FrameBytes]
     has_ranges: bool = True
     follow: Callable[[], object] | None = None
     """What is to be called when the answer has gone, so that the next ones are at hand."""
 
-    def data(self) -> Iterator[bytes]:
+    def data(self) -> Iterator[Bytes]:
         try:
             yield self.first
             yield from (frame.data for frame in self.others)
@@ -243,7 +244,7 @@ class _Begun:
         if length == len(self.first) and span is None and not level:  # all is at hand: no thread has to make it
             await source.threads.run(multipart.close, self.others)
             ranges = {"accept-ranges": "bytes"} if self.has_ranges else {}
-            return whole(request, self.first, headers | ranges, _content_type(self.form))
+            return whole(request, bytes(self.first), headers | ranges, _content_type(self.form))
         chunks = self.data()
         if length is not None and self.has_ranges:
             headers["accept-ranges"] = "bytes"
@@ -330,7 +331,7 @@ def _is_multipart(request: Request, accepted: MediaRange) -> bool:
     return forms.is_multipart(accepted, ranged="range" in request.headers)
 
 
-def _length_of_all(first: bytes, source: Source) -> int | None:
+def _length_of_all(first: Bytes, source: Source) -> int | None:
     """Bytes of all frames; None where they need not end with a byte, so that their lengths do not add up."""
     pixels = (source.row.rows or 0) * (source.row.columns or 0)
     count = source.number_of_frames

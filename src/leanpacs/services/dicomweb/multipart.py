@@ -12,7 +12,10 @@ import itertools
 import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from leanpacs.archive.giveback.given import Bytes
 
 _CHUNK_BYTES: Final = 1 << 20
 
@@ -34,7 +37,7 @@ class BodyPart:
     """
 
     content_type: str
-    chunks: Iterator[bytes]
+    chunks: Iterator[Bytes]
     location: str = ""
     length: int | None = None
 
@@ -63,7 +66,7 @@ def content_type(part_type: str, boundary: str) -> str:
     return f'multipart/related; type="{part_type}"; boundary={boundary}'
 
 
-def body(parts: Iterable[BodyPart], boundary: str) -> Iterator[bytes]:
+def body(parts: Iterable[BodyPart], boundary: str) -> Iterator[Bytes]:
     """Join parts to a body; ``parts`` is advanced only when the one before is through."""
     for part in parts:
         try:
@@ -82,13 +85,13 @@ def body_length(part: BodyPart, boundary: str) -> int | None:
     return len(part.preface(boundary)) + part.length + len("\r\n") + len(f"--{boundary}--\r\n")
 
 
-def evened(chunks: Iterator[bytes], chunk_bytes: int = _CHUNK_BYTES) -> Iterator[bytes]:
+def evened(chunks: Iterator[Bytes], chunk_bytes: int = _CHUNK_BYTES) -> Iterator[bytes]:
     """Yield the same bytes in chunks of this size to twice of it, but for the last.
 
     Small chunks are joined, because each costs the event loop a turn; large ones are cut, because the server
     holds a few for each client that reads slowly.
     """
-    held: list[bytes] = []
+    held: list[Bytes] = []
     size = 0
     try:
         for chunk in chunks:
@@ -96,7 +99,8 @@ def evened(chunks: Iterator[bytes], chunk_bytes: int = _CHUNK_BYTES) -> Iterator
             size += len(chunk)
             if size < chunk_bytes:
                 continue
-            joined, start = held[0] if len(held) == 1 else b"".join(held), 0
+            only = held[0] if len(held) == 1 else None
+            joined, start = only if isinstance(only, bytes) else b"".join(held), 0
             while size - start >= 2 * chunk_bytes:
                 yield joined[start : start + chunk_bytes]
                 start += chunk_bytes

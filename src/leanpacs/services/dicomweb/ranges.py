@@ -18,6 +18,8 @@ from leanpacs.services.dicomweb.problems import Problem
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from leanpacs.archive.giveback.given import Bytes
+
 _RANGE: Final = re.compile(r"bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.IGNORECASE)
 
 
@@ -73,7 +75,7 @@ def wanted_range(request: Request, length: int | None, etag: str) -> ByteRange |
     return ByteRange(start, stop, length)
 
 
-def cut(chunks: Iterator[bytes], start: int, stop: int) -> Iterator[bytes]:
+def cut(chunks: Iterator[Bytes], start: int, stop: int) -> Iterator[Bytes]:
     """Yield bytes ``start`` up to ``stop`` of what the chunks hold together."""
     position = 0
     try:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
+    from leanpacs.archive.giveback.given import Bytes
     from leanpacs.services.threads import Threads
 
 _END: Final = b""
@@ -64,7 +65,7 @@ class ChunkedResponse(Response):
 
     def __init__(
         self,
-        chunks: Iterator[bytes],
+        chunks: Iterator[Bytes],
         threads: Threads,
         *,
         status: int = 200,

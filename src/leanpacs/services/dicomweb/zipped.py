@@ -11,16 +11,19 @@ import io
 import re
 import zipfile
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from leanpacs.services.dicomweb.multipart import close
+
+if TYPE_CHECKING:
+    from leanpacs.archive.giveback.given import Bytes
 
 MEDIA_TYPE: Final = "application/zip"
 _DATE: Final = (1980, 1, 1, 0, 0, 0)
 """The earliest that the format knows, so that equal content makes equal bytes."""
 
 
-def zipped(files: Iterable[tuple[str, Iterator[bytes]]]) -> Iterator[bytes]:
+def zipped(files: Iterable[tuple[str, Iterator[Bytes]]]) -> Iterator[bytes]:
     """Write a ZIP; each file is begun only when the one before is through. Nothing is compressed again.
 
     Parameters

@@ -26,7 +26,7 @@ def announce(ledger: Ledger, party: Party, instances: Iterable[InstanceRow]) -> 
 @dataclass(frozen=True, slots=True)
 class _DataSet:
     transfer_syntax: str
-    chunks: Iterator[bytes]
+    chunks: Iterator[bytes | memoryview]
 
 
 class _Counted:
@@ -64,7 +64,7 @@ class _Counted:
     def _counted(self, instance: InstanceRow, given: DataSet) -> DataSet:
         return _DataSet(given.transfer_syntax, self._counting(instance, given))
 
-    def _counting(self, instance: InstanceRow, given: DataSet) -> Iterator[bytes]:
+    def _counting(self, instance: InstanceRow, given: DataSet) -> Iterator[bytes | memoryview]:
         sent_bytes, whole = 0, False
         try:
             for chunk in given.chunks:

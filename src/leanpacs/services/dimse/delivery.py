@@ -239,7 +239,9 @@ class Courier:
             return begun()
         return parcel.data_set(transfer_syntax_uid)
 
-    def _transfer(self, parcel: Parcel, context: Context, chunks: Iterator[bytes], more: dict[int, int | str]) -> Sent:
+    def _transfer(
+        self, parcel: Parcel, context: Context, chunks: Iterator[bytes | memoryview], more: dict[int, int | str]
+    ) -> Sent:
         self._message_id = self._message_id % 0xFFFF + 1
         elements: dict[int, int | str] = {
             Element.AFFECTED_SOP_CLASS_UID: parcel.sop_class,
@@ -274,7 +276,7 @@ def _unexpected(received: Command) -> None:
     raise Violation(AbortReason.UNEXPECTED_PDU, f"command field {received.field:#06x} instead of a response")
 
 
-def _closable(chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
+def _closable(chunks: Iterator[bytes | memoryview]) -> Generator[bytes | memoryview, None, None]:
     """The same chunks as a generator, which lets go of what they are read from when it is closed."""
     try:
         yield from chunks

@@ -21,7 +21,7 @@ LIMIT_INFLATED_BYTES: Final = 4 << 30
 @dataclass(frozen=True, slots=True)
 class _Pieces:
     transfer_syntax: str
-    chunks: Iterator[bytes]
+    chunks: Iterator[bytes | memoryview]
 
 
 def parcel_of(path: Path, transcoder: Transcoder, spool: Path) -> Parcel:

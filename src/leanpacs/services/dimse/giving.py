@@ -17,7 +17,7 @@ class DataSet(Protocol):
         ...
 
     @property
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self) -> Iterator[bytes | memoryview]:
         """The data set in pieces, made as they are taken."""
         ...
 
