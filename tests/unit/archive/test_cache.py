@@ -144,16 +144,16 @@ def test_what_nobody_asks_for_leaves_the_memory(tmp_path: Path) -> None:
     clock = [0.0]
     cache = Kept(_cache(tmp_path), memory_bytes=100_000, now=lambda: clock[0])
     for key in KEYS[:2]:
-        cache.put(key, b"cheap", 0.0)
-    cache.put(KEYS[2], b"costly", 1.0)
+        cache.put(key, (b"cheap",), 0.0)
+    cache.put(KEYS[2], (b"costly",), 1.0)
     clock[0] = 200.0
-    assert cache.get(KEYS[1]) == b"cheap"
+    assert cache.get(KEYS[1]) == (b"cheap",)
     clock[0] = 301.0
     cache.forget_unused(300.0)
     assert [cache.at_hand(key) for key in KEYS[:3]] == [False, True, False]
-    cache.put(KEYS[3], bytes(20_000), 0.0)  # the bound goes by what is there still
+    cache.put(KEYS[3], (bytes(20_000),), 0.0)  # the bound goes by what is there still
     assert cache.at_hand(KEYS[1])
     cache.close()
     again = _kept(tmp_path)
-    assert again.get(KEYS[2]) == b"costly"  # the disk keeps it
+    assert again.get(KEYS[2]) == (b"costly",)  # the disk keeps it
     again.close()
