@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -18,7 +19,7 @@ from leanpacs import telemetry
 from leanpacs.cli import exposure
 from leanpacs.cli.leftout import OF_TERMINALS, UNUSED, leave_out
 from leanpacs.config import Settings
-from leanpacs.errors import ConfigError, UnsupportedTransferSyntax
+from leanpacs.errors import ConfigError, LeanPACSError, UnsupportedTransferSyntax
 from leanpacs.workers.memory import Rests, keep_freed_memory
 
 if TYPE_CHECKING:
@@ -197,6 +198,8 @@ def serve_http(settings: Settings, listener: socket.socket, lifeline: Connection
         metrics = telemetry.Metrics()
         counting = ledger(settings, archive, metrics)
         rests.forget_with(archive.forget_unused)
+        with suppress(LeanPACSError):  # whoever asks is told
+            archive.retriever.warm_up()
         _leave_out_of_collections()
         lifeline.send("ready")
         with counting.running(settings.traffic.flush_seconds):
