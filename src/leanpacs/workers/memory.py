@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import time
 from collections.abc import Callable
 from typing import Final
@@ -54,7 +55,11 @@ def give_back_freed_memory() -> None:
 
 
 class Rests:
-    """Gives back what a process keeps free, as long as it has nothing to do."""
+    """Gives back what a process keeps free, as long as it has nothing to do.
+
+    What a request that was broken off leaves in cycles, its header and pieces of the answer with it, is collected then,
+    too: by itself Python would wait for some hundred more of them.
+    """
 
     def __init__(self) -> None:
         self._used = time.process_time()
@@ -72,5 +77,6 @@ class Rests:
         for forget in self._forgetting:
             forget()
         if time.process_time() - self._used < _IDLE_SECONDS:
+            gc.collect()
             give_back_freed_memory()
         self._used = time.process_time()
