@@ -121,6 +121,42 @@ def test_get_in_what_was_agreed(tmp_path: Path, syntaxes: list[str], expected: s
     assert [status.NumberOfRemainingSuboperations for status, _ in responses[:-1]] == [3, 2, 1]
 
 
+@pytest.mark.parametrize(
+    ("syntaxes", "expected"),
+    [
+        ([data.JPEG_LS, EXPLICIT_LE], data.JPEG_LS),
+        ([EXPLICIT_LE, data.JPEG_LS], EXPLICIT_LE),
+        ([data.JPEG_BASELINE, data.JPEG_2000, EXPLICIT_LE], data.JPEG_2000),
+        ([data.JPEG_BASELINE, EXPLICIT_LE, data.JPEG_LS], EXPLICIT_LE),
+    ],
+)
+def test_get_goes_by_the_order_of_contexts(tmp_path: Path, syntaxes: list[str], expected: str) -> None:
+    """What is lossless and offered before anything native; never what may lose something."""
+    content = made(data.Recipe(bits_allocated=8, bits_stored=8))
+    with served(tmp_path / "archive", content) as (_, address):
+        received: list[Dataset] = []
+
+        def store(event: Any) -> int:
+            received.append(event.dataset)
+            received[-1].file_meta = event.file_meta
+            return 0
+
+        ae = AE("GETTER")
+        ae.requested_contexts = [
+            build_context(StudyRootQueryRetrieveInformationModelGet),
+            *each_alone(CTImageStorage, syntaxes),
+        ]
+        association = ae.associate(
+            *address, ext_neg=[build_role(CTImageStorage, scp_role=True)], evt_handlers=[(evt.EVT_C_STORE, store)]
+        )
+        assert association.is_established
+        query = identifier("STUDY", StudyInstanceUID=study_of(content))
+        list(association.send_c_get(query, StudyRootQueryRetrieveInformationModelGet))
+        association.release()
+    assert [str(ds.file_meta.TransferSyntaxUID) for ds in received] == [expected]
+    same(received, samples(iter([content])))
+
+
 def test_get_in_what_a_known_destination_prefers(tmp_path: Path) -> None:
     """A peer that offers each transfer syntax in a context of its own gets native images in the one it prefers."""
     content = made(data.Recipe())
