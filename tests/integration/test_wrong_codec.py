@@ -19,6 +19,7 @@ from leanpacs.archive.settle import packer
 from leanpacs.config import Settings
 from leanpacs.lifecycle.policy import Policy
 from leanpacs.services.figures import gauges
+from leanpacs.storage.dictionary import Compressor
 from soundness import is_at_rest, is_consistent, is_whole
 
 ONE_IN = 500
@@ -128,3 +129,53 @@ def test_while_made_dense(archive: Archive) -> None:
     assert archive.catalog.ageing.problems() == []
     is_at_rest(archive, clock())
     assert given_back(archive) == received
+
+
+class WrongHeads:
+    """Gets a byte of the File Meta Information wrong, before Zstandard does, the first time it is given a head."""
+
+    def __init__(self) -> None:
+        self.seen: set[bytes] = set()
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """For as long as this lasts."""
+        compress = Compressor.compress
+
+        def wrong(compressor: Compressor, content: bytes, *more: Any, **options: Any) -> bytes:
+            start = bytes(content[:300])
+            at = start.find(data.EXPLICIT_LE.encode())
+            if at > 0 and start not in self.seen:
+                self.seen.add(start)
+                content = content[:at] + b"7" + content[at + 1 :]
+            return compress(compressor, content, *more, **options)
+
+        with mock.patch.object(Compressor, "compress", wrong):
+            yield
+
+
+def test_file_meta_that_is_compressed_wrongly_on_arrival(archive: Archive) -> None:
+    """What stands before the data set is compared, too."""
+    faults = WrongHeads()
+    with faults.at_work():
+        received = taken_in(archive, [data.make_instance(recipe) for recipe in RECIPES[:3]])
+    assert len(faults.seen) == len(whole(archive)) == 3
+    assert given_back(archive) == received
+
+
+@pytest.mark.parametrize(
+    ("step", "then"), [("gather series", {"pack": "series"}), ("recompress jpegxl:3", {"preset": "jpegxl:3"})]
+)
+def test_file_meta_that_is_compressed_wrongly_later(archive: Archive, step: str, then: dict[str, str]) -> None:
+    received = taken_in(archive, [data.make_instance(recipe) for recipe in RECIPES[:3]])
+    policy = Policy.model_validate({"name": "x", "rules": [{"name": "all", "then": {"preset": "jpegxl:1", **then}}]})
+    clock, faults = Clock(), WrongHeads()
+    with faults.at_work():
+        report = aged(archive, policy, clock)
+    tasks = 1 if step.startswith("gather") else 3
+    assert report.outcomes == {(step, "failed"): tasks}
+    assert given_back(archive) == received
+    clock.turn_to(2)
+    assert aged(archive, policy, clock).failed == 0
+    assert given_back(archive) == received
+    is_whole(archive)

@@ -12,7 +12,7 @@ from leanpacs.archive.manifest import AS_RECEIVED, HEAD, MANIFEST, SKELETON, TAI
 from leanpacs.codecs import legacy, registry
 from leanpacs.codecs.codec import EncodeOptions
 from leanpacs.dicom.encapsulation import weave
-from leanpacs.errors import FrameNotFound, PackError
+from leanpacs.errors import FrameNotFound, PackError, VerificationError
 from leanpacs.refs import Digest
 from leanpacs.storage.dictionary import Dictionary, decompress, decompress_chunks, dictionary_id
 from leanpacs.storage.pack import Entry, PackReader
@@ -168,11 +168,25 @@ class PackedInstance:
         return legacy.rebuild(stream, recipe, manifest.pixel.codec, manifest.pixel.spec)
 
     def digest(self) -> Digest:
-        """SHA-256 of the rebuilt data set, decoding everything."""
-        sha = hashlib.sha256()
+        """SHA-256 of the rebuilt data set, decoding everything.
+
+        Raises
+        ------
+        VerificationError
+            It is the one that the pack names, and preamble and file meta before it are not those that were received.
+        """
+        data_set, received = hashlib.sha256(), self.manifest.file_digest
+        file = hashlib.sha256(self.preface()) if received is not None else None
         for chunk in self._decoded():
-            sha.update(chunk)
-        return Digest(sha.digest())
+            data_set.update(chunk)
+            if file is not None:
+                file.update(chunk)
+        digest = Digest(data_set.digest())
+        if file is not None and received is not None and digest == self.manifest.digest:
+            rebuilt = Digest(file.digest())
+            if rebuilt != received:
+                raise VerificationError("the rebuilt file differs from what was received", received.hex, rebuilt.hex)
+        return digest
 
     def _received_streams(self) -> Iterator[bytes]:
         return (self.received_stream(number) for number in range(1, self.manifest.frames + 1))
