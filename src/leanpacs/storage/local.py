@@ -268,8 +268,13 @@ class LocalStore:
             size = os.fstat(descriptor).st_size
             if size > _SMALL_BYTES:
                 return os.fdopen(descriptor, "rb")
-            with os.fdopen(descriptor, "rb", buffering=0) as file:
-                return BytesIO(file.readall())
+            try:
+                data = os.read(descriptor, size)  # a file object takes half of the time that all of this takes
+                while len(data) < size and (more := os.read(descriptor, size - len(data))):
+                    data += more
+            finally:
+                os.close(descriptor)
+            return BytesIO(data)
 
     def chunks(
         self, digest: Digest, offset: int = 0, length: int | None = None, *, size: int = CHUNK_BYTES
