@@ -11,6 +11,7 @@ import pytest
 
 import data
 from ageing import Clock, aged
+from commands import run
 from leanpacs.archive.archive import Archive, open_archive
 from leanpacs.archive.care import holds
 from leanpacs.archive.care.rescue import Finding, Rescued, rebuild_catalog
@@ -152,7 +153,9 @@ def test_nothing_is_swept_when_the_catalog_is_lost_and_nobody_has_noticed(tmp_pa
         other = take_in(archive, data.make_instance(data.Recipe(instance=2)))
         archive.deleter().sweep(datetime.now(UTC) + LATER)
         assert archive.deleter().sweep_orphans(datetime.now(UTC) + LATER) == 0
+        assert run("status", "--data", folder, "--json")["catalog"] == "was empty when there were blobs"
         assert found(archive) == {Rescued.PACK: 1}
+        assert run("status", "--data", folder, "--json")["catalog"] == "whole"
         assert {row.sop_uid for row in archive.catalog.all_instances()} == {uid, other}
         archive.store.put(b"left by a crash")
         assert archive.deleter().sweep_orphans(datetime.now(UTC) + LATER) == 1

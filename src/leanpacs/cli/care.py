@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from leanpacs.archive.archive import CATALOG_FILE, catalog_of, open_archive
+from leanpacs.archive.care.delete import NAMES, WHOLE
 from leanpacs.archive.care.rescue import WAITING, Finding, Rescued
 from leanpacs.archive.care.rescue import rebuild_catalog as rebuild
 from leanpacs.archive.intake.quarantine import drop, retry
@@ -30,9 +31,12 @@ def status(data: Data = None, config: Config = None, json: Json = False) -> None
     settings = settings_of(data, config)
     with open_archive(settings.storage.data, settings) as archive:
         found = archive.status()
+        names = archive.catalog.ageing.state(NAMES) or WHOLE
     if json:
-        print_json(_status_record(found))
+        print_json({**_status_record(found), "catalog": names})
         return
+    if names != WHOLE:
+        print(f"the catalog {names}; run 'leanpacs rebuild-catalog --continue'")
     summary, total = found.summary, found.summary.total
     print(
         f"{summary.patients} patients, {summary.studies} studies, {summary.series} series, {total.instances} instances"
