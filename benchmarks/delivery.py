@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -88,18 +88,25 @@ def measure(load: Load, work: Path, *, repeats: int, console: Console) -> list[L
     shutil.rmtree(work, ignore_errors=True)
     port = free_ports(1)[0]
     lines: list[Line] = []
-    for peer in _peers(port):
-        if missing := peer.missing():
-            console.print(f"[yellow]{missing}[/yellow]")
-            continue
-        with _filled(peer, work / peer.name, load, port, console) as server, _receiver(port):
-            for case, count, call in _cases(server, load, repeats):
+    with ExitStack() as stack:
+        servers = []
+        for peer in _peers(port):
+            if missing := peer.missing():
+                console.print(f"[yellow]{missing}[/yellow]")
+            else:
+                servers.append(stack.enter_context(_filled(peer, work / peer.name, load, port, console)))
+        stack.enter_context(_receiver(port))
+        # Each case of all servers, one right after the other: a machine is not as fast in one minute as in the next.
+        for of_servers in zip(*(_cases(server, load, repeats) for server in servers), strict=True):
+            for server, (case, count, call) in zip(servers, of_servers, strict=True):
+                name = server.peer.name
                 try:
-                    line = Line(case, peer.name, *_timed(server, call, count))
+                    line = Line(case, name, *_timed(server, call, count))
                 except _FAILURES as error:
-                    console.print(f"  {case:44} [yellow]failed: {error!r}[/yellow]", highlight=False)
+                    console.print(f"  {case:52} {name:10} [yellow]failed: {error!r}[/yellow]", highlight=False)
                     continue
-                console.print(f"  {case:44} {line.median_ms:9.2f} ms  {line.answer_bytes:12,} bytes", highlight=False)
+                taken = f"{line.median_ms:9.2f} ms {line.answer_bytes:12,} bytes"
+                console.print(f"  {case:52} {name:10} {taken}", highlight=False)
                 lines.append(line)
     return lines
 
