@@ -23,7 +23,8 @@ from serving import Server
 CLIENTS = int(os.environ.get("LEANPACS_TEST_RUDE_CLIENTS", "450"))
 WARM_UP = 150
 IDLE = 500
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 150.0
+"""A worker process that a request has started ends after a minute without work."""
 REST_SECONDS = 12.0
 """After which processes that have nothing to do have given back what they keep free."""
 SLICES = 24
