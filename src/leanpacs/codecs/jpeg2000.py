@@ -31,9 +31,10 @@ _LEAST_BITS = 8
 MOST_BITS = 24
 """Beyond them OpenJPEG gives other samples without saying so: its wavelet transform overflows 32 bits."""
 
-_THREADS = 2
+THREADS = 2
+"""In which OpenJPEG codes blocks while somebody waits: it is the slowest of all."""
 _LARGE_PIXELS = 1 << 20
-"""From so many on, OpenJPEG decodes blocks in parallel: half a second of a radiograph becomes a quarter."""
+"""From so many on it decodes so, too: half a second of a radiograph becomes a quarter."""
 
 _FIRST_DEPTH = 42
 """Where the number of bits of the first component stands: SOC, SIZ, its length and 36 bytes before it."""
@@ -195,7 +196,7 @@ def _decoded(codec: str, stream: bytes, spec: FrameSpec) -> tuple[Samples, Jpeg2
         if codec == HTJ2K.name:
             samples = _to_the_end(stream, header)
         else:
-            threads = 1 if spec.rows * spec.columns < _LARGE_PIXELS else _THREADS
+            threads = 1 if spec.rows * spec.columns < _LARGE_PIXELS else THREADS
             samples = imagecodecs.jpeg2k_decode(stream, planar=False, numthreads=threads)
     return fitting(codec, samples, spec), header
 

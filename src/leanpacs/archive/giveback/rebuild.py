@@ -210,19 +210,14 @@ class PackedInstance:
         return decompress(self._pack.read(name), self._dictionaries, LARGEST_HEAD)
 
 
-def decode_native(manifest: Manifest, stream: bytes) -> bytes:
-    """Turn one code stream of a pack back into the frame's bytes as received.
+def view_native(manifest: Manifest, stream: bytes) -> bytes | memoryview:
+    """Turn one code stream of a pack back into the frame's bytes as received, without a copy where that can be.
 
     Raises
     ------
     DecodeError
         If the stream does not decode to a frame of the manifest's shape.
     """
-    return bytes(view_native(manifest, stream))
-
-
-def view_native(manifest: Manifest, stream: bytes) -> bytes | memoryview:
-    """As :func:`decode_native`, without a copy where that can be."""
     coding = manifest.pixel
     if coding is None or manifest.form is not Form.FRAMES:
         raise PackError("the pack holds no native frames")

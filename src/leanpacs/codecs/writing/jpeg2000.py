@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from leanpacs.codecs.codec import Samples, encoding
-from leanpacs.codecs.jpeg2000 import HTJ2K, Jpeg2000, centred, with_depth
+from leanpacs.codecs.jpeg2000 import HTJ2K, THREADS, Jpeg2000, centred, with_depth
 from leanpacs.codecs.samples import image_refusal
 from leanpacs.codecs.writing.fitting import largest_within
 from leanpacs.codecs.writing.options import WriteOptions, WrittenFrame
@@ -29,8 +29,6 @@ _THUMBNAIL: Final = 64
 """Rows or columns that the lowest resolution of the RPCL syntax has at most."""
 
 _MOST_LEVELS: Final = 32
-_THREADS: Final = 2
-"""OpenJPEG codes blocks in parallel. It is the slowest of all, and somebody waits; settling has one for each frame."""
 _LEAST_PSNR: Final = 10.0
 _LEAST_STEP_EXPONENT: Final = 0.0
 """Poor quality: in dB for OpenJPEG, the step size as a power of 2 for OpenJPH."""
@@ -44,7 +42,7 @@ def _write_jpeg2000(samples: Samples, spec: FrameSpec, options: WriteOptions) ->
     import imagecodecs
 
     values = require_frame(samples, spec)
-    common: dict[str, Any] = {"codecformat": "j2k", "mct": _is_rgb(spec), "planar": False, "numthreads": _THREADS}
+    common: dict[str, Any] = {"codecformat": "j2k", "mct": _is_rgb(spec), "planar": False, "numthreads": THREADS}
     with encoding(Jpeg2000.name):
         if options.lossy is None:
             precision = needed_bits(values, spec)
