@@ -74,18 +74,19 @@ def test_what_was_uploaded_just_before_the_catalog_went_away(tmp_path: Path, s3_
         with archive.catalog.writing() as transaction:
             transaction.release_claims_of(archive.host)
         received = taken_in(archive, contents)
+        left = unnamed(archive)  # fewer than three if some came out the same this time, to the second
         clock = Clock()
         with pytest.raises(CatalogUnavailable):
             Lifecycle(archive, policy, now=clock, executor=inline, step=away("recompress: proven")).run()
         postgres.start()
-        assert unnamed(archive) > 3
+        assert unnamed(archive) > left
 
         now = datetime.now(UTC)
         sweeper = Sweeper(archive, now)
         assert sweeper.round(now) == 0, "they are young: somebody might be about to name them"
         assert sweeper.round(now + timedelta(hours=23)) == 0
         left = unnamed(archive)
-        assert sweeper.round(now + DAY) == left > 3
+        assert sweeper.round(now + DAY) == left > 0
         assert unnamed(archive) == 0
         assert {one.sop_uid for one in archive.catalog.all_instances()} == set(received)
         is_whole(archive)

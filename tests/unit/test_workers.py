@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 import hazards
 from leanpacs.errors import WorkerCrashed, WorkerError, WorkerOutOfMemory, WorkerTimeout
 from leanpacs.workers import WorkerPool
+from leanpacs.workers.process import exit_code
 
 MB = 1_000_000
 
@@ -250,6 +252,7 @@ import sys, time
 from pathlib import Path
 import hazards
 from leanpacs.workers import WorkerPool
+from leanpacs.workers.process import exit_code
 
 if __name__ == "__main__":
     pool = WorkerPool(2, memory_limit_bytes=10**9, time_limit_seconds=1)
@@ -315,3 +318,25 @@ def test_a_process_keeps_freed_memory_while_it_is_busy_and_gives_it_back_when_it
     busy, still, resting = map(int, said.split())
     assert still > busy - 20 * MB
     assert resting < busy - 150 * MB
+
+
+def test_how_a_process_ended_is_known_although_another_thread_saw_it_first() -> None:
+    context, stop = multiprocessing.get_context("spawn"), threading.Event()
+
+    def look_after_all() -> None:
+        while not stop.is_set():
+            multiprocessing.active_children()
+
+    others = [threading.Thread(target=look_after_all) for _ in range(2)]
+    for other in others:
+        other.start()
+    codes = []
+    for _ in range(40):
+        process = context.Process(target=time.sleep, args=(100,))
+        process.start()
+        process.kill()
+        codes.append(exit_code(process, 30))
+    stop.set()
+    for other in others:
+        other.join()
+    assert codes == [-signal.SIGKILL] * 40

@@ -34,11 +34,14 @@ from leanpacs.services.dimse.transport import defer_accept
 from leanpacs.storage.store import Availability
 from leanpacs.telemetry import Metrics, folder_for_metrics, share_metrics
 from leanpacs.workers.memory import give_back_freed_memory, share_arenas
+from leanpacs.workers.process import exit_code
 
 log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 60.0
 RESTART_SECONDS = 1.0
+STOP_SECONDS = 30.0
+"""For a door that ends."""
 SLOW_START_SECONDS = 60.0
 """After which it is said that a door is still starting."""
 MOST_DIMSE_PROCESSES = 4
@@ -235,8 +238,7 @@ class Supervisor:
             try:
                 door.lifeline.recv()
             except EOFError:  # its end is closed: it has ended
-                door.process.join()
-                code = f"exit code {door.process.exitcode}"
+                code = f"exit code {exit_code(door.process, STOP_SECONDS)}"
                 raise ConfigError(f"{door.kind} door", code, "it did not start; the log says why") from None
         return True
 
@@ -248,7 +250,7 @@ class Supervisor:
                 door = sentinels[int(ended)]  # type: ignore[arg-type]
                 log.error(
                     "a door has ended; starting it again",
-                    extra={"action": "restart", "door": door.kind, "exit_code": door.process.exitcode},
+                    extra={"action": "restart", "door": door.kind, "exit_code": exit_code(door.process, STOP_SECONDS)},
                 )
                 self._doors.remove(door)
                 door.lifeline.close()
@@ -259,7 +261,7 @@ class Supervisor:
         for door in self._doors:
             door.lifeline.close()
         for door in self._doors:
-            door.process.join(30)
+            door.process.join(STOP_SECONDS)
             if door.process.is_alive():
                 door.process.kill()
                 door.process.join()

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from leanpacs.workers.exchange import Exchange
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 5.0
+_LOOK_SECONDS = 0.005
 _WATCH_SECONDS = 0.05
 """How often the memory of a busy worker is looked at."""
 
@@ -130,8 +132,7 @@ class Worker:
             raise WorkerCrashed(name, f"its answer cannot be read: {error!r}") from error
 
     def _crashed(self, name: str) -> WorkerCrashed:
-        self._process.join(_STOP_SECONDS)
-        code = self._process.exitcode
+        code = exit_code(self._process, _STOP_SECONDS)
         self.kill()
         return WorkerCrashed(name, _how(code))
 
@@ -142,6 +143,20 @@ class Worker:
         except OSError:
             return 0
         return int(pages[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def exit_code(process: BaseProcess, within_seconds: float) -> int | None:
+    """Wait for the end of a process, and say how it ended: negative for a signal; None when it goes on.
+
+    When one thread waits for a process while another starts one, which looks after all of them, the system tells only
+    one of the two how it ended, and ``join`` returns in the other before that is known
+    (https://docs.python.org/3/library/multiprocessing.html, active_children).
+    """
+    deadline = time.monotonic() + within_seconds
+    process.join(within_seconds)
+    while process.exitcode is None and time.monotonic() < deadline:
+        time.sleep(_LOOK_SECONDS)
+    return process.exitcode
 
 
 def _how(code: int | None) -> str:
