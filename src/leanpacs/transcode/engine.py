@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from leanpacs.dicom import uids
-from leanpacs.dicom.tree import Encoding
 from leanpacs.dicom.write import file_meta
 from leanpacs.errors import DicomError, UnsupportedTransferSyntax
 from leanpacs.transcode.account import Account
@@ -187,14 +186,14 @@ class Transcoder:
         UnsupportedTransferSyntax, UnsupportedFrame
             If it cannot be decoded, or the data set does not say how to show it.
         """
-        target = Target(uids.EXPLICIT_LE)
-        _require_readable(source, target)
-        pixels = SourcePixels(source, target.transfer_syntax)
-        layout = source.layout
-        encoding = Encoding(layout.implicit_vr, layout.little_endian)
-        task = pixels.task(number, target)
+        target, known = Target(uids.EXPLICIT_LE), source.native_spec
+        if known is not None:
+            task = FramePixels(source, known).task(number, target)
+        else:
+            _require_readable(source, target)
+            task = SourcePixels(source, target.transfer_syntax).task(number, target)
         call = render if self._is_quick(task, view) else partial(self._call, render)
-        rendered: bytes = call(task, source.head(), encoding, view)
+        rendered: bytes = call(task, source.head(), source.encoding, view)
         return rendered
 
     def _is_quick(self, task: FrameTask, view: View) -> bool:

@@ -88,18 +88,18 @@ def convert(task: FrameTask) -> FrameResult:
     """
     if is_rewrapped(task.source, task.target):
         return _rewrapped(task)
-    decoded = _decoded(task)
+    frame = decoded(task)
     if task.target is None:
         checked_by: tuple[str, ...] = ()
         if task.source is not None and transfer_syntax(task.source).lossless:
-            checked_by = _read_by_another(task, FrameResult(task.data, task.spec), task.source, decoded)
-        return FrameResult(pack(decoded.samples, decoded.spec), decoded.spec, checked_by)
+            checked_by = _read_by_another(task, FrameResult(task.data, task.spec), task.source, frame)
+        return FrameResult(pack(frame.samples, frame.spec), frame.spec, checked_by)
     try:
-        written = write_frame(decoded.samples, decoded.spec, task.target, task.options)
+        written = write_frame(frame.samples, frame.spec, task.target, task.options)
     except CodecError as error:
         raise _of_frame(error, task, "written") from error
     result = FrameResult(written.stream, written.spec)
-    checked_by = _checked_by(task, decoded, result)
+    checked_by = _checked_by(task, frame, result)
     return replace(result, checked_by=checked_by) if checked_by else result
 
 
@@ -161,7 +161,14 @@ def _rewrapped(task: FrameTask) -> FrameResult:
     return FrameResult(stream, task.spec, (registry.by_name(JpegXL.name).library(),))
 
 
-def _decoded(task: FrameTask) -> DecodedFrame:
+def decoded(task: FrameTask) -> DecodedFrame:
+    """Samples of one frame, whatever is to become of it.
+
+    Raises
+    ------
+    UnsupportedTransferSyntax, DecodeError
+        As :func:`convert`.
+    """
     if task.source is None:
         spec = task.spec.but(number_of_frames=1)
         if spec.is_subsampled:

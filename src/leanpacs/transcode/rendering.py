@@ -2,18 +2,17 @@
 
 References
 ----------
-PS3.3 C.11.1 (modality LUT), C.11.2 (VOI LUT), C.7.6.3.1.5 (palettes); PS3.18 8.3.5 (rendering parameters).
+PS3.3 C.7.6.3.1.5 (palettes), C.7.6.16.2 (functional groups); PS3.18 8.3.5 (rendering parameters).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from leanpacs.codecs.codec import Samples
-from leanpacs.codecs.native import unpack
 from leanpacs.dicom.frames import FrameSpec
 from leanpacs.dicom.tree import Encoding
 from leanpacs.dicom.write import read_head
@@ -21,23 +20,15 @@ from leanpacs.errors import UnsupportedFrame
 from leanpacs.transcode import frames
 from leanpacs.transcode.annotating import annotated
 from leanpacs.transcode.colour import coloured, profile_of
-from leanpacs.transcode.frames import FrameTask, convert
+from leanpacs.transcode.frames import FrameTask, decoded
+from leanpacs.transcode.greyscale import Window, shown, window_of
 from leanpacs.transcode.pictures import PROFILED, written
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-_MOST_BITS_AS_THEY_ARE: Final = 8
-"""Of samples that are shown over the range of their bits when the data set says nothing of a window."""
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """Which values are shown, darkest to brightest: centre, width (of output of the modality LUT), function."""
-
-    center: float
-    width: float
-    function: str = "LINEAR"
+_SHOWING: Final = frozenset({0x0028, 0x2050, 0x5200})
+"""Groups that say how an image is to be shown: the image itself, presentation, functional groups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,26 +99,27 @@ def render(task: FrameTask, head: bytes, encoding: Encoding, view: View) -> byte
     Raises
     ------
     DecodeError, UnsupportedTransferSyntax
-        As :func:`leanpacs.transcode.frames.convert`.
+        As :func:`leanpacs.transcode.frames.decoded`.
     UnsupportedFrame
         If the data set does not say how to show it.
     """
-    frame = convert(task)
-    ds = read_head(head, implicit_vr=encoding.implicit_vr, little_endian=encoding.little_endian)
+    frame = decoded(task)
+    groups = None if view.annotation or view.profile else _SHOWING
+    ds = read_head(head, implicit_vr=encoding.implicit_vr, little_endian=encoding.little_endian, groups=groups)
     try:
-        shown = np.ascontiguousarray(_seen(unpack(frame.data, frame.spec), frame.spec, ds, task.number, view))
+        image = np.ascontiguousarray(_seen(frame.samples, frame.spec, ds, task.number, view))
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise UnsupportedFrame(f"what the data set says of showing it makes no sense: {error}") from error
     if view.annotation:
-        shown = annotated(shown, ds, view.annotation)
+        image = annotated(image, ds, view.annotation)
     profile = None
     if view.profile:
-        shown, profile = coloured(shown, ds, view.profile)
+        image, profile = coloured(image, ds, view.profile)
         if view.media_type not in PROFILED:
             if profile != profile_of("srgb"):  # which is what its files say of themselves
                 raise UnsupportedFrame("this media type has no place for the ICC profile of the image")
             profile = None
-    return written(np.ascontiguousarray(shown), view.media_type, view.quality, profile)
+    return written(np.ascontiguousarray(image), view.media_type, view.quality, profile)
 
 
 def _seen(samples: Samples, spec: FrameSpec, ds: Dataset, number: int, view: View) -> Samples:
@@ -148,7 +140,7 @@ def _seen(samples: Samples, spec: FrameSpec, ds: Dataset, number: int, view: Vie
 def _is_windowed(spec: FrameSpec, ds: Dataset, window: Window | None) -> bool:
     """Whether what is shown of grey samples is a smooth function of their values."""
     is_grey = spec.samples_per_pixel == 1 and spec.photometric_interpretation in ("MONOCHROME1", "MONOCHROME2")
-    return is_grey and not ds.get("ModalityLUTSequence") and (window or _window_of(ds)) is not None
+    return is_grey and not ds.get("ModalityLUTSequence") and (window or window_of(ds)) is not None
 
 
 def displayed(samples: Samples, spec: FrameSpec, ds: Dataset, number: int, window: Window | None) -> Samples:
@@ -159,12 +151,10 @@ def displayed(samples: Samples, spec: FrameSpec, ds: Dataset, number: int, windo
         return _through_palette(samples, ds)
     if spec.samples_per_pixel != 1:
         raise UnsupportedFrame(f"{spec.samples_per_pixel} samples per pixel are not shown")
-    grey = _windowed(samples, spec, _of_frame(ds, number), window)
     is_inverse = (spec.photometric_interpretation == "MONOCHROME1") != (
         ds.get("PresentationLUTShape", "") == "INVERSE" and spec.photometric_interpretation != "MONOCHROME1"
     )
-    shown: Samples = (255.0 * (1 - grey if is_inverse else grey) + 0.5).astype(np.uint8)
-    return shown
+    return shown(samples, spec, _of_frame(ds, number), window, is_inverse=is_inverse)
 
 
 def seen_through(image: Samples, port: Viewport) -> Samples:
@@ -226,65 +216,6 @@ def _of_frame(ds: Dataset, number: int) -> Dataset:
             for item in group.get(keyword, [])[:1]:
                 made.update(item)
     return made
-
-
-def _windowed(samples: Samples, spec: FrameSpec, ds: Dataset, window: Window | None) -> Samples:
-    """Values from 0 to 1."""
-    from pydicom.pixels.processing import apply_modality_lut
-
-    values = apply_modality_lut(samples, ds)
-    if window is None:
-        window = _window_of(ds)
-    if window is None and ds.get("VOILUTSequence"):
-        return _looked_up(np.asarray(values), ds.VOILUTSequence[0])
-    if window is not None:
-        return _through(np.asarray(values, np.float32), window)
-    if spec.bits_stored <= _MOST_BITS_AS_THEY_ARE and values is samples and not spec.pixel_representation:
-        return _normal(values, 0.0, float((1 << spec.bits_stored) - 1))
-    counted = values if (padding := ds.get("PixelPaddingValue")) is None else values[samples != padding]
-    if counted.size == 0:
-        counted = values
-    return _normal(values, float(counted.min()), float(counted.max()))
-
-
-def _looked_up(values: Samples, item: Dataset) -> Samples:
-    """Through a VOI LUT (PS3.3 C.11.2.1.1); that of pydicom wraps around where entries have 8 bits and are many."""
-    entries, first, bits = (int(number) for number in item.LUTDescriptor)
-    data = item.LUTData
-    table = np.frombuffer(data, "<u2") if isinstance(data, bytes) else np.asarray(data)
-    places = np.clip(values.astype(np.int64) - first, 0, min(entries or 1 << 16, table.size) - 1)
-    return _normal(table[places], 0.0, float((1 << bits) - 1))
-
-
-def _window_of(ds: Dataset) -> Window | None:
-    center, width = _first(ds.get("WindowCenter")), _first(ds.get("WindowWidth"))
-    if center is None or width is None or width <= 0:
-        return None
-    return Window(center, width, str(ds.get("VOILUTFunction") or "LINEAR"))
-
-
-def _first(value: Any) -> float | None:
-    if isinstance(value, str | int | float):
-        return float(value) if value != "" else None
-    return None if not value else float(value[0])
-
-
-def _through(values: Samples, window: Window) -> Samples:
-    """PS3.3 C.11.2.1.2 and C.11.2.1.3."""
-    if window.function == "SIGMOID":
-        shown: Samples = 1 / (1 + np.exp(np.clip(-4 * (values - window.center) / window.width, -80, 80)))
-        return shown
-    if window.function == "LINEAR_EXACT":
-        return _normal(values, window.center - window.width / 2, window.center + window.width / 2)
-    low = window.center - 0.5 - (window.width - 1) / 2
-    return _normal(values, low, low + window.width - 1)
-
-
-def _normal(values: Samples, low: float, high: float) -> Samples:
-    if high <= low:
-        return (np.asarray(values) > low).astype(np.float32)
-    scaled: Samples = np.clip((np.asarray(values, np.float32) - np.float32(low)) / np.float32(high - low), 0, 1)
-    return scaled
 
 
 def _scaled(image: Samples, rows: int, columns: int) -> Samples:

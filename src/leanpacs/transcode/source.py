@@ -8,6 +8,7 @@ from typing import BinaryIO, Protocol
 from leanpacs.dicom.encapsulation import Fragment, parse
 from leanpacs.dicom.frames import FrameSpec
 from leanpacs.dicom.layout import Layout
+from leanpacs.dicom.tree import Encoding
 from leanpacs.errors import FrameNotFound, UnsupportedTransferSyntax
 from leanpacs.transcode.content import Content, Native, Streams, parts
 
@@ -20,6 +21,11 @@ class OpenInstance(Protocol):
     @property
     def layout(self) -> Layout:
         """Encoding, elements and kind of Pixel Data; its offsets are of no use to others."""
+        ...
+
+    @property
+    def encoding(self) -> Encoding:
+        """Of the data set: what `layout` says, perhaps known sooner."""
         ...
 
     @property
@@ -83,6 +89,7 @@ class OpenFile:
         self._content = content
         self._parts = parts(content)
         self.layout: Layout = content.layout
+        self.encoding = Encoding(self.layout.implicit_vr, self.layout.little_endian)
         self.native_spec: FrameSpec | None = None
 
     def preface(self) -> bytes:

@@ -48,3 +48,16 @@ def test_a_head_is_read_without_its_pixel_data(encoding: encoded.Encoding) -> No
     head = encoding.element(0x00280010, "US", encoding.pack("H", 515)) + encoding.header(0x7FE00010, "OW", 512)
     ds = read_head(head, implicit_vr=encoding.implicit, little_endian=encoding.little)
     assert (list(ds.keys()), ds.Rows) == ([0x00280010], 515)
+
+
+@_ENCODINGS
+def test_of_a_head_only_some_groups_are_read(encoding: encoded.Encoding) -> None:
+    name = encoding.element(0x00100010, "PN", b"NAME")
+    head = name + encoding.element(0x00280010, "US", encoding.pack("H", 515)) + encoding.header(0x7FE00010, "OW", 512)
+    ds = read_head(head, implicit_vr=encoding.implicit, little_endian=encoding.little, groups={0x0028})
+    assert (list(ds.keys()), ds.Rows) == ([0x00280010], 515)
+
+
+def test_all_of_a_head_is_read_that_is_damaged() -> None:
+    head = EXPLICIT.element(0x00100010, "PN", b"NAME") + EXPLICIT.header(0x00280010, "US", 2)
+    assert read_head(head, implicit_vr=False, little_endian=True, groups={0x0028}).PatientName == "NAME"

@@ -18,6 +18,7 @@ from leanpacs.archive.manifest import Form
 from leanpacs.dicom.frames import FrameSpec
 from leanpacs.dicom.instance import encoding_of, scan
 from leanpacs.dicom.layout import Layout
+from leanpacs.dicom.tree import Encoding
 from leanpacs.dicom.uids import transfer_syntax as syntax_of
 from leanpacs.errors import UnsupportedTransferSyntax
 from leanpacs.refs import Digest
@@ -55,12 +56,12 @@ class SettledInstance:
         return self.known.layout
 
     @property
-    def encoding(self) -> tuple[bool, bool]:
-        """Whether VRs are implicit, and whether the order is little endian: what `layout` says, known sooner."""
+    def encoding(self) -> Encoding:
+        """See `OpenInstance`."""
         uid = self._packed.manifest.transfer_syntax
         if self.known.layout is None and not syntax_of(uid).deflated:
-            return encoding_of(self.head(), uid)
-        return self.layout.implicit_vr, self.layout.little_endian
+            return Encoding(*encoding_of(self.head(), uid))
+        return Encoding(self.layout.implicit_vr, self.layout.little_endian)
 
     @property
     def codec(self) -> str:

@@ -17,7 +17,6 @@ from leanpacs.archive.giveback.given import Bytes, FrameBytes, Part10
 from leanpacs.archive.giveback.holding import SHELF_BYTES, Holdings
 from leanpacs.archive.giveback.kept import Kept
 from leanpacs.archive.giveback.making import Maker
-from leanpacs.archive.giveback.opened import SettledInstance
 from leanpacs.catalog import Catalog, InstanceRow
 from leanpacs.dicom.uids import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE
 from leanpacs.dicom.uids import transfer_syntax as syntax_of
@@ -312,12 +311,12 @@ class Retriever:
         from leanpacs.dicom.jsonmodel import data_set_json
 
         with self.opened(instance) as opened:
-            implicit_vr, little_endian = _encoding(opened)
+            encoding = opened.encoding
             return data_set_json(
                 opened.head(),
                 tail=opened.tail(),
-                implicit_vr=implicit_vr,
-                little_endian=little_endian,
+                implicit_vr=encoding.implicit_vr,
+                little_endian=encoding.little_endian,
                 bulk_uri=bulk_uri,
             )
 
@@ -326,8 +325,8 @@ class Retriever:
         from leanpacs.dicom.write import read_head
 
         with self.opened(instance) as opened:
-            implicit_vr, little_endian = _encoding(opened)
-            return read_head(opened.head(), implicit_vr=implicit_vr, little_endian=little_endian)
+            encoding = opened.encoding
+            return read_head(opened.head(), implicit_vr=encoding.implicit_vr, little_endian=encoding.little_endian)
 
     def bulk_value(self, instance: InstanceRow, path: str) -> bytes:
         """The value at a path that `metadata` gave to ``bulk_uri``, except top-level Pixel Data.
@@ -340,9 +339,13 @@ class Retriever:
         from leanpacs.dicom.jsonmodel import bulk_value
 
         with self.opened(instance) as opened:
-            implicit_vr, little_endian = _encoding(opened)
+            encoding = opened.encoding
             value = bulk_value(
-                opened.head(), path, tail=opened.tail(), implicit_vr=implicit_vr, little_endian=little_endian
+                opened.head(),
+                path,
+                tail=opened.tail(),
+                implicit_vr=encoding.implicit_vr,
+                little_endian=encoding.little_endian,
             )
         return value.data
 
@@ -366,13 +369,6 @@ class Retriever:
     def opened(self, instance: InstanceRow) -> AbstractContextManager[OpenInstance]:
         """Open an instance in whichever form it is kept."""
         return self._holdings.opened(instance)
-
-
-def _encoding(opened: OpenInstance) -> tuple[bool, bool]:
-    """Whether VRs are implicit, and whether the order is little endian."""
-    if isinstance(opened, SettledInstance):
-        return opened.encoding
-    return opened.layout.implicit_vr, opened.layout.little_endian
 
 
 def _frame_bytes(instance: InstanceRow) -> int:

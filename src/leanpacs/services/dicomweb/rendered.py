@@ -21,8 +21,9 @@ from leanpacs.services.dicomweb.problems import Problem
 from leanpacs.services.dicomweb.streaming import ChunkedResponse, afterwards, whole
 from leanpacs.transcode.annotating import KINDS
 from leanpacs.transcode.colour import OWN, SPACES
+from leanpacs.transcode.greyscale import Window
 from leanpacs.transcode.pictures import PROFILED, WRITERS, animated
-from leanpacs.transcode.rendering import View, Viewport, Window
+from leanpacs.transcode.rendering import View, Viewport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

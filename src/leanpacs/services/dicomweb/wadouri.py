@@ -15,7 +15,8 @@ from leanpacs.services.dicomweb import documents, media, rendered, wado
 from leanpacs.services.dicomweb.media import MediaRange
 from leanpacs.services.dicomweb.problems import Problem
 from leanpacs.services.operations import Parameter
-from leanpacs.transcode.rendering import View, Viewport, Window
+from leanpacs.transcode.greyscale import Window
+from leanpacs.transcode.rendering import View, Viewport
 
 if TYPE_CHECKING:
     from starlette.requests import Request
