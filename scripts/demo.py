@@ -10,9 +10,9 @@ import importlib.util
 import json
 import logging
 import os
+import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -36,7 +36,9 @@ from rich.table import Table
 AE_TITLE = "LEANPACS"
 IMPLICIT_LE, EXPLICIT_LE, RLE = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.5"
 MARKER = ".leanpacs-demo"
-READY_SECONDS = 60
+READY = re.compile(r"ready: http=(\S+)/ dimse=\S+:(\d+) ")
+"""What the archive says once its doors are open."""
+READY_SECONDS = 120
 STOP_SECONDS = 60
 SETTLE_SECONDS = 600
 BATCH = 16
@@ -147,18 +149,16 @@ def _sample(path: Path) -> Sample | None:
 def serving(folder: Path) -> Iterator[Running]:
     """Run the installed command on free ports; stop it cleanly in the end, whatever happens."""
     data, log = folder / "archive", folder / "serve.log"
-    http_port, dimse_port = _free_ports(2)
-    command = [_leanpacs(), "serve", "--data", str(data), "--http", f"127.0.0.1:{http_port}"]
-    command += ["--dimse", f"127.0.0.1:{dimse_port}", "--ae-title", AE_TITLE]
+    command = [_leanpacs(), "serve", "--data", str(data), "--http", "127.0.0.1:0"]
+    command += ["--dimse", "127.0.0.1:0", "--ae-title", AE_TITLE]
     with log.open("wb") as output:
         # In a process group of its own, so that Ctrl-C reaches this script alone, which then stops it in order.
         # All at once is a burst, for which the archive chooses faster codecs; here it has the time of a quiet day.
         unhurried = os.environ | {"LEANPACS_SETTLE__PRESSED_BACKLOG_BYTES": str(1 << 40)}
         process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True, env=unhurried)
-    running = Running(process, data, f"http://127.0.0.1:{http_port}", dimse_port)
     try:
-        _wait_until_ready(running, log)
-        yield running
+        http, dimse_port = _doors(process, log)
+        yield Running(process, data, http, dimse_port)
     finally:
         process.terminate()
         try:
@@ -168,18 +168,13 @@ def serving(folder: Path) -> Iterator[Running]:
             process.wait()
 
 
-def _wait_until_ready(running: Running, log: Path) -> None:
+def _doors(process: subprocess.Popen[bytes], log: Path) -> tuple[str, int]:
+    """Wait until the archive says where its doors are: the URL of the web, and the port of DIMSE."""
     deadline = time.monotonic() + READY_SECONDS
-    while time.monotonic() < deadline:
-        if running.process.poll() is not None:
-            break
-        try:
-            httpx.get(f"{running.http}/health", timeout=5).raise_for_status()
-            if b"ready: " in log.read_bytes():
-                return
-        except httpx.HTTPError:
-            pass
-        time.sleep(0.2)
+    while time.monotonic() < deadline and process.poll() is None:
+        if found := READY.search(log.read_text(errors="replace")):
+            return found[1], int(found[2])
+        time.sleep(0.1)
     raise SystemExit(f"The archive did not start:\n{log.read_text(errors='replace')}")
 
 
@@ -362,14 +357,6 @@ def _fresh(folder: Path) -> Path:
     folder.mkdir(parents=True)
     (folder / MARKER).touch()
     return folder
-
-
-def _free_ports(count: int) -> list[int]:
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports: list[int] = [listener.getsockname()[1] for listener in listeners]
-    for listener in listeners:
-        listener.close()
-    return ports
 
 
 def _leanpacs() -> str:

@@ -86,7 +86,11 @@ def fetch_ohif(folder: Path, place: Place) -> Path:
     """
     made_for = json.dumps({"package": PACKAGE, "sha512": SHA512, "recipe": RECIPE, **asdict(place)})
     marker = folder / ".leanpacs-viewer.json"
-    if marker.is_file() and marker.read_text(encoding="utf-8") == made_for:
+
+    def is_there() -> bool:
+        return marker.is_file() and marker.read_text(encoding="utf-8") == made_for
+
+    if is_there():
         return folder
     if folder.exists() and not marker.is_file() and any(folder.iterdir()):
         raise FetchError(f"{folder} holds something else; name a new folder, or an empty one")
@@ -98,8 +102,14 @@ def fetch_ohif(folder: Path, place: Place) -> Path:
         _mend(made)
         (made / "app-config.js").write_text(configuration(place), encoding="utf-8")
         (made / marker.name).write_text(made_for, encoding="utf-8")
+        if is_there():  # somebody else was faster
+            return folder
         shutil.rmtree(folder, ignore_errors=True)
-        made.rename(folder)
+        try:
+            made.rename(folder)
+        except OSError:
+            if not is_there():
+                raise
     return folder
 
 

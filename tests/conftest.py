@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterator
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, settings
 from sqlalchemy import URL
@@ -21,6 +23,10 @@ settings.register_profile(
 # The same examples in every run of CI: what fails there fails here too.
 settings.register_profile("ci", settings.get_profile("default"), derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+# httpx gives up after five seconds of silence, which a server that has just started on a busy machine may need.
+_patience: httpx.Timeout = inspect.signature(httpx.Client).parameters["timeout"].default
+_patience.connect = _patience.read = _patience.write = _patience.pool = 60.0
 
 _READ_BY_TESTS = ("LEANPACS_TEST_", "LEANPACS_BENCH_")
 

@@ -22,6 +22,7 @@ import httpx
 import psutil
 
 from leanpacs.config import Settings
+from ports import free_port
 from postgres_server import PostgresServer
 from s3_server import S3Server
 from serving import Server
@@ -165,11 +166,6 @@ class Clients:
         if answer.status_code == 500:  # what is away for a while is told of as such
             self.wrong.append(f"{what}: {answer.text}")
 
-    def _noted(self, what: str, answer: httpx.Response) -> None:
-        self.answers[f"{what}: {answer.status_code}"] += 1
-        if answer.status_code == 500:  # what is away for a while is told of as such
-            self.wrong.append(f"{what}: {answer.text}")
-
 
 def data_set(file: bytes) -> bytes:
     """What follows preamble and file meta information (PS3.10 7.1)."""
@@ -181,16 +177,16 @@ class Cluster:
 
     def __init__(self, folder: Path, workers: int = 2) -> None:
         self._log = (folder / "dask.log").open("ab")
-        self.address = ""
+        self._port = free_port()
         self._schedule()
         self.workers = [self._started() for _ in range(workers)]
 
     def _schedule(self) -> None:
-        """Start a scheduler, at the address of the last one if there was one."""
-        command = [sys.executable, "-c", SCHEDULER, self.address.rpartition(":")[2] or "0"]
+        """Start a scheduler, each at the same address."""
+        command = [sys.executable, "-c", SCHEDULER, str(self._port)]
         self._scheduler = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log)
         assert self._scheduler.stdout is not None
-        self.address = json.loads(self._scheduler.stdout.readline())
+        self.address: str = json.loads(self._scheduler.stdout.readline())
 
     @contextmanager
     def without_scheduler(self) -> Iterator[None]:

@@ -39,7 +39,7 @@ P_DATA, RELEASE_RQ, RELEASE_RP, ABORT = 4, 5, 6, 7
 Offer = tuple[int, str, Sequence[str]]
 DEFAULT_OFFERS: Sequence[Offer] = ((1, VERIFICATION, [IMPLICIT_LE]), (3, CT, [EXPLICIT_LE]))
 SENT_AT_ONCE = 1000
-SHORT = Timeouts(request=5.0, idle=5.0, network=5.0, linger=0.5)
+TIMEOUTS = Timeouts(request=30.0, idle=30.0, network=30.0, linger=0.5)
 
 
 @dataclass
@@ -90,7 +90,7 @@ def door(
 ) -> Iterator[tuple[str, int]]:
     """Serve ``archive`` in a thread; yields the address."""
     stop = threading.Event()
-    settings = DimseOptions(**{"timeouts": SHORT, "stop_seconds": 5.0, **options})  # type: ignore[arg-type]
+    settings = DimseOptions(**{"timeouts": TIMEOUTS, "stop_seconds": 5.0, **options})  # type: ignore[arg-type]
     with bind("127.0.0.1", 0) as listener:
         arguments = (listener, archive, settings, stop)
         thread = threading.Thread(target=serve, args=arguments, kwargs={"holdings": holdings, "metrics": metrics})
@@ -99,7 +99,7 @@ def door(
             yield listener.getsockname()
         finally:
             stop.set()
-            thread.join(20)
+            thread.join(60)
             assert not thread.is_alive()
 
 
@@ -119,7 +119,7 @@ def serve_process(listener: socket.socket, folder: Path, ready: Connection) -> N
 
     threading.Thread(target=wait_for_the_end, daemon=True).start()
     ready.send(os.getpid())
-    serve(listener, FakeArchive(folder / "spool", answer=land), DimseOptions(timeouts=SHORT), stop)
+    serve(listener, FakeArchive(folder / "spool", answer=land), DimseOptions(timeouts=TIMEOUTS), stop)
 
 
 @cache
@@ -174,13 +174,18 @@ def pdv(context_id: int, data: bytes, *, command: bool = False, last: bool = Tru
 
 def command_set(**elements: object) -> bytes:
     """A command set by DICOM keywords, encoded by pydicom."""
+    body = data_set(**elements)
+    return struct.pack("<HHLL", 0, 0, 4, len(body)) + body
+
+
+def data_set(**elements: object) -> bytes:
+    """A data set by DICOM keywords in Implicit VR Little Endian, encoded by pydicom."""
     ds = Dataset()
     for keyword, value in elements.items():
         setattr(ds, keyword, value)
     body = io.BytesIO()
     write_dataset(_writer(body), ds)
-    length = struct.pack("<HHLL", 0, 0, 4, len(body.getvalue()))
-    return length + body.getvalue()
+    return body.getvalue()
 
 
 def store_command(sop_uid: str = "1.2.3", *, message_id: int = 1, sop_class: str = CT) -> bytes:
@@ -273,7 +278,7 @@ class Peer:
     """A connection to the door; a context manager that closes it."""
 
     def __init__(self, address: tuple[str, int]) -> None:
-        self._socket = socket.create_connection(address, timeout=10)
+        self._socket = socket.create_connection(address, timeout=60)
         self._unread = b""
 
     def send(self, *data: bytes) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 PROGRAM = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 NEEDED = pytest.mark.skipif(PROGRAM is None, reason="nginx is not installed (scripts/bootstrap.sh installs it)")
-_SECONDS = 30.0
+_SECONDS = 60.0
 
 _CONFIGURATION = """
 {user}

@@ -23,6 +23,8 @@ import httpx
 import pytest
 from benchmarks import orthanc as debian
 
+from ports import free_ports
+
 HOST = "127.0.0.1"
 READY_SECONDS = 90.0
 STOP_SECONDS = 60.0
@@ -119,7 +121,7 @@ def running_orthanc(folder: Path, *, ae_title: str = "ORTHANC", **options: Any) 
     storage, worklists, log = folder / "storage", folder / "worklists", folder / "orthanc.log"
     for one in (storage, worklists):
         one.mkdir(parents=True, exist_ok=True)
-    http_port, dimse_port = _free_ports(2)
+    http_port, dimse_port = free_ports(2)
     configuration = debian.configuration(
         storage,
         name="Orthanc of the tests",
@@ -181,11 +183,3 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 def _end_of(log: Path) -> str:
     return log.read_text(encoding="utf-8", errors="replace")[-2000:]
-
-
-def _free_ports(number: int) -> list[int]:
-    listeners = [socket.create_server((HOST, 0)) for _ in range(number)]
-    ports = [listener.getsockname()[1] for listener in listeners]
-    for listener in listeners:
-        listener.close()
-    return ports

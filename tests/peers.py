@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 import data
 from dimse_archive import made
 from dimse_peer import dcmtk
+from ports import free_port
 from transcoding import read_elsewhere
 
 STUDY = data.uid("study", 0)
@@ -77,7 +78,7 @@ def syntaxes(received: Sequence[bytes]) -> dict[str, str]:
 
 def run(*command: object, cwd: Path | None = None) -> str:
     """Run a program to its end; what it says. Fails when it does."""
-    done = subprocess.run([*map(str, command)], cwd=cwd, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*map(str, command)], cwd=cwd, capture_output=True, text=True, timeout=300)
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
     return said
@@ -86,12 +87,6 @@ def run(*command: object, cwd: Path | None = None) -> str:
 def app_of_pynetdicom(name: str) -> list[str]:
     """The words that run one of pynetdicom's applications."""
     return [sys.executable, "-m", "pynetdicom", name]
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server((HOST, 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @contextmanager
@@ -112,7 +107,7 @@ def listening(command: Sequence[object], port: int, log: Path, cwd: Path | None 
             yield
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(60)
 
 
 @contextmanager

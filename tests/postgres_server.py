@@ -10,7 +10,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -23,6 +22,8 @@ from typing import Self
 
 import psycopg
 from sqlalchemy import URL, make_url
+
+from ports import free_port
 
 START_SECONDS = 60.0
 DATABASE = "archive"
@@ -81,7 +82,7 @@ class PostgresServer:
             "UTF8",
         ]
         subprocess.run(self._as_user([*map(str, made), "--locale=C.UTF-8"]), check=True, capture_output=True)
-        self.port = _free_port()
+        self.port = free_port()
         self.start()
         with closing(self.connect("postgres")) as connection:
             connection.execute(f"CREATE DATABASE {DATABASE}")
@@ -187,9 +188,3 @@ def _unprivileged_user() -> str:
         except KeyError:
             continue
     raise AssertionError("root cannot run PostgreSQL, and there is no other user")
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,8 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from ports import free_ports
 
 ACCESS_KEY = "tester"
 SECRET_KEY = "secret-of-the-tester"
@@ -45,7 +46,7 @@ class S3Server:
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         names = ("master", "volume", "filer", "s3", "master.grpc", "volume.grpc", "filer.grpc", "s3.grpc")
-        self._ports = dict(zip(names, _free_ports(len(names)), strict=True))
+        self._ports = dict(zip(names, free_ports(len(names)), strict=True))
 
     @property
     def endpoint(self) -> str:
@@ -155,15 +156,3 @@ def _answers(endpoint: str) -> bool:
     except urllib.error.HTTPError:
         return True  # without a signature it is refused, which is an answer
     return True
-
-
-def _free_ports(number: int) -> list[int]:
-    """Ports that nobody listens on; held together so that they differ."""
-    sockets = [socket.socket() for _ in range(number)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()

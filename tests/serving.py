@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from processes import await_end_of_group
+
 READY = re.compile(r"ready: http=(\S+) dimse=(\S+):(\d+) ae=(\S+)")
 
 
@@ -66,15 +68,16 @@ class Server:
         return self
 
     def kill(self) -> None:
-        """Kill all processes of the server, as a power failure would."""
+        """Kill all processes of the server, as a power failure would; they have ended when this returns."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        await_end_of_group(self.process.pid)
 
     def stop(self) -> int:
         """Ask the server to stop, as Ctrl-C does; its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
-        return self.process.wait(90)
+        return self.process.wait(180)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -17,7 +17,7 @@ from leanpacs.errors import BeingRestored
 from leanpacs.lifecycle.policy import Policy
 from leanpacs.lifecycle.runner import Lifecycle
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 MOST_ROUNDS = 30
 
 

@@ -45,6 +45,8 @@ WORK = {"recompress", "gather", "place", "derive", "retrain"}
 LARGEST_REAL_BYTES = 300_000
 MODALITIES = ("CT", "US", "MR", "SR")
 PER_SERIES = 5
+LEAST_ACKNOWLEDGED = 2 * PER_SERIES
+"""So that there is work of each kind, however slow the machine is."""
 
 
 def synthetic() -> Iterator[Instance]:
@@ -147,6 +149,8 @@ def lived(deployment: Deployment, killed: Counter[str], kills: int, chance: rand
             harms[name](chance)
             killed[name] += 1
             assert not clients.wrong, clients.wrong
+        while len(clients.acknowledged) < LEAST_ACKNOWLEDGED:
+            time.sleep(0.1)
         time.sleep(1.0)
     assert not clients.wrong, clients.wrong
     print(dict(clients.answers), dict(deployment.planner.codes), flush=True)
@@ -156,7 +160,7 @@ def lived(deployment: Deployment, killed: Counter[str], kills: int, chance: rand
 @contextmanager
 def opened_alone(deployment: Deployment) -> Iterator[Archive]:
     """Open the archive once the last process that was killed has let go of it."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while True:
         with open_archive(deployment.data, deployment.settings) as archive:
             if archive.was_alone:

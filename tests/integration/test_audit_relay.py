@@ -21,6 +21,7 @@ from leanpacs.audit import AuditAction, AuditEvent, AuditOutcome, AuditTrail
 from leanpacs.audit.message import Source
 from leanpacs.audit.relay import MessageFile, MessageSender, Relay
 from leanpacs.audit.syslog import Collector, SyslogSender
+from ports import free_port
 from serving import Server
 
 SOURCE = Source("ARCHIVE")
@@ -78,7 +79,7 @@ class Stream:
     def close(self) -> None:
         self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
-        self.thread.join(10)
+        self.thread.join(60)
         assert not self.thread.is_alive()
 
     def messages(self) -> list[bytes]:
@@ -125,7 +126,7 @@ def test_lines_that_are_no_events_are_passed_over(trail: AuditTrail, tmp_path: P
 def test_udp(trail: AuditTrail) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as collector:
         collector.bind(("127.0.0.1", 0))
-        collector.settimeout(10)
+        collector.settimeout(60)
         passing, sender = relay(trail, f"udp://127.0.0.1:{collector.getsockname()[1]}")
         trail.record(*events(3))
         assert passing.pass_on() == 3
@@ -136,8 +137,8 @@ def test_udp(trail: AuditTrail) -> None:
 
 
 def test_tcp_while_the_collector_comes_and_goes(trail: AuditTrail) -> None:
-    collector = Stream()
-    port, received = collector.port, []
+    port, received = free_port(), []
+    collector = Stream(port)
     passing, sender = relay(trail, f"tcp://127.0.0.1:{port}")
     trail.record(*events(5))
     assert passing.pass_on() == 5

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -31,6 +30,7 @@ from leanpacs.lifecycle.policy import Policy
 from leanpacs.lifecycle.runner import Lifecycle
 from leanpacs.services.figures import gauges
 from soundness import is_whole
+from tiered import RESTORE_SECONDS, time_passes
 
 RECIPES = [data.Recipe(modality="CT", instance=n, seed=n, frames=3, rows=64, columns=64, signed=True) for n in range(6)]
 
@@ -45,7 +45,7 @@ def archive(tmp_path: Path) -> Iterator[Archive]:
         lifecycle={"replaced_grace_seconds": 0},
         tiers={
             "warm": {"kind": "local", "url": str(tmp_path / "warm")},
-            "cold": {"kind": "archive", "url": str(tmp_path / "cold"), "restore_seconds": 0.5},
+            "cold": {"kind": "archive", "url": str(tmp_path / "cold"), "restore_seconds": RESTORE_SECONDS},
         },
     )
     with open_archive(tmp_path / "archive", settings) as opened:
@@ -122,7 +122,7 @@ def test_an_instance_that_is_damaged_goes_on_from_another_copy_or_breaks_off(
             assert len(b"".join(given)) < len(whole)
 
 
-def test_a_repair_waits_for_a_copy_in_an_archive_class(archive: Archive) -> None:
+def test_a_repair_waits_for_a_copy_in_an_archive_class(archive: Archive, tmp_path: Path) -> None:
     clock = Clock()
     received = taken_in(archive, [data.make_instance(RECIPES[0])])
     rules = policy(tier="hot", copies="cold")
@@ -132,7 +132,7 @@ def test_a_repair_waits_for_a_copy_in_an_archive_class(archive: Archive) -> None
     lifecycle = Lifecycle(archive, rules, now=clock, executor=inline)
     found = lifecycle.scrub(older_than=timedelta(), decode_percent=0)
     assert (found.waiting, found.repaired, found.damaged) == (1, 0, 0)
-    time.sleep(0.6)
+    time_passes(tmp_path / "archive")
     found = lifecycle.scrub(older_than=timedelta(days=1), decode_percent=0)
     assert (found.waiting, found.repaired) == (0, 1)
     archive.store.check(form.blob.digest)

@@ -70,7 +70,7 @@ def archive(tmp_path: Path) -> FakeArchive:
 def run(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Run a program of dcmtk to its end."""
     return subprocess.run(
-        [dcmtk(program), *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False
+        [dcmtk(program), *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False
     )
 
 
@@ -83,7 +83,7 @@ def storescu(address: tuple[str, int], *arguments: object) -> str:
 
 def eventually(condition: Callable[[], bool]) -> bool:
     """Wait for something that another thread or process is about to do."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.005)
     return condition()
@@ -289,16 +289,17 @@ def test_peer_that_fails_in_the_middle(archive: FakeArchive, how: str) -> None:
     with door(archive, timeouts=timeouts) as address, Peer(address) as peer:
         peer.associate()
         peer.send(pdu(P_DATA, pdv(3, store_command(), command=True)), pdu(P_DATA, pdv(3, bytes(9999), last=False)))
-        assert eventually(lambda: bool(archive.spooled) and archive.spooled[0].stat().st_size >= 9999)
+        if how != "silence":  # then what has come may be gone again before anybody looks
+            assert eventually(lambda: [path.stat().st_size >= 9999 for path in archive.spooled] == [True])
         if how in ("reset", "close"):
             peer.close(reset=how == "reset")
         elif how != "silence":
             peer.send(pdu(ABORT, bytes(4)) if how == "abort" else b"\xee" * 100)
-        assert eventually(lambda: not archive.spooled)
         if how in ("garbage", "silence"):
             answer = peer.read_pdu()
             assert answer is not None
             assert answer[0] == ABORT
+        assert eventually(lambda: not archive.spooled)
         with Peer(address) as other:
             other.associate()
             assert other.store(b"x").Status == 0
@@ -315,7 +316,7 @@ def test_peer_that_never_asks(archive: FakeArchive, begun: bytes) -> None:
 
 
 def test_idle_association_is_aborted(archive: FakeArchive) -> None:
-    with door(archive, timeouts=Timeouts(idle=0.2, linger=0.1)) as address, Peer(address) as peer:
+    with door(archive, timeouts=Timeouts(idle=1.0, linger=0.1)) as address, Peer(address) as peer:
         peer.associate()
         assert peer.echo().Status == 0
         assert peer.read_pdu() == (ABORT, bytes([0, 0, 2, 0]))
@@ -377,7 +378,7 @@ def test_stop_lets_the_current_message_finish(archive: FakeArchive) -> None:
 
     def slowly(incoming: Incoming) -> Receipt:
         landing.set()
-        assert go_on.wait(20)
+        assert go_on.wait(60)
         archive.answer = None
         return land(incoming)
 
@@ -392,14 +393,14 @@ def test_stop_lets_the_current_message_finish(archive: FakeArchive) -> None:
             sender = threading.Thread(target=lambda: replies.append(busy.store(b"x").Status))
             replies: list[int] = []
             sender.start()
-            assert landing.wait(20)
+            assert landing.wait(60)
             stop.set()
             assert idle.read_pdu() == (ABORT, bytes(4))
             go_on.set()
-            sender.join(20)
+            sender.join(60)
             assert replies == [0]
             assert busy.read_pdu() == (ABORT, bytes(4))
-        server.join(20)
+        server.join(60)
         assert not server.is_alive()
         # The socket belongs to the caller, and is as it was.
         assert listener.fileno() >= 0
@@ -453,7 +454,7 @@ class Doors:
     def close(self) -> None:
         for process, ours in self.processes.values():
             ours.close()
-            process.join(20)
+            process.join(60)
             assert not process.is_alive()
             process.close()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import socket
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +20,7 @@ from leanpacs.archive.archive import open_archive
 from leanpacs.services.dimse import Peer
 from leanpacs.services.dimse.directory import Directory
 from leanpacs.services.dimse.dispatch import Dispatcher, DispatchOptions
+from ports import free_port
 
 WELL_KNOWN = "1.2.840.10008.1.20.1.1"
 
@@ -63,7 +63,7 @@ class Modality:
         try:
             status, _ = association.send_n_action(ds, action_type, StorageCommitmentPushModel, instance)
             if status.Status == 0 and stays:
-                self.last = self.reports.get(timeout=20)
+                self.last = self.reports.get(timeout=60)
             return int(status.Status)
         finally:
             association.release()
@@ -105,11 +105,11 @@ def test_a_report_on_a_new_association_outlives_a_restart(tmp_path: Path) -> Non
             assert modality.ask(address, action(references, "2.25.7"), stays=False) == 0
         with open_archive(tmp_path / "archive", settings()) as archive:
             assert [row.destination for row in archive.catalog.outgoing.commitments()] == ["MODALITY"]
-            options = DispatchOptions("LEANPACS", "tests", timeout_seconds=10)
+            options = DispatchOptions("LEANPACS", "tests", timeout_seconds=60)
             known = Directory((peer,), archive.catalog.outgoing)
             Dispatcher(archive.catalog, archive.retriever, known, options).send_due()
             assert archive.catalog.outgoing.commitments() == []
-        event_type, ds = modality.reports.get(timeout=20)
+        event_type, ds = modality.reports.get(timeout=60)
         assert (event_type, ds.TransactionUID) == (2, "2.25.7")
         assert [item.ReferencedSOPInstanceUID for item in ds.ReferencedSOPSequence] == [held[0][1]]
     finally:
@@ -117,12 +117,11 @@ def test_a_report_on_a_new_association_outlives_a_restart(tmp_path: Path) -> Non
 
 
 def test_a_report_that_cannot_be_delivered_is_tried_again(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as nobody:
-        peer = Peer("MODALITY", "127.0.0.1", nobody.getsockname()[1], reports_apart=True)
+    peer = Peer("MODALITY", "127.0.0.1", free_port(), reports_apart=True)
     with served(tmp_path / "archive", made(), destinations=(peer,)) as (archive, address):
         assert Modality().ask(address, action([(CTImageStorage, "1.2.3")]), stays=False) == 0
         now = datetime.now(UTC)
-        options = DispatchOptions("LEANPACS", "tests", timeout_seconds=10)
+        options = DispatchOptions("LEANPACS", "tests", timeout_seconds=60)
         known = Directory((peer,), archive.catalog.outgoing)
 
         def send_at(moment: datetime) -> None:

@@ -398,7 +398,7 @@ def test_findscu(address: tuple[str, int]) -> None:
         [dcmtk("findscu"), "-S", "-v", "-aec", "LEANPACS", *options, *map(str, address)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
     said = done.stdout + done.stderr
     assert done.returncode == 0, said

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,8 +24,11 @@ from pynetdicom.sop_class import (
 
 import data
 from dimse_archive import made, served
-from dimse_peer import dcmtk
+from dimse_peer import P_DATA, command_set, data_set, dcmtk, pdu, pdv
+from dimse_peer import Peer as Connection
 from leanpacs.services.dimse import Peer
+from peers import listening
+from ports import free_port
 
 EXPLICIT_LE, IMPLICIT_LE, EXPLICIT_BE = data.EXPLICIT_LE, data.IMPLICIT_LE, data.EXPLICIT_BE
 STUDY = data.uid("study", 0)
@@ -374,9 +375,8 @@ def test_move_in_what_the_destination_takes(
 def test_move_to_unknown_or_unreachable_destinations(tmp_path: Path) -> None:
     sent = list(contents())
     query = identifier("STUDY", StudyInstanceUID=study_of(sent[0]))
-    with socket.create_server(("127.0.0.1", 0)) as nobody:
-        port = nobody.getsockname()[1]
-    with served(tmp_path / "archive", *sent, destinations=(Peer("GONE", "127.0.0.1", port),)) as (_, address):
+    gone = Peer("GONE", "127.0.0.1", free_port())
+    with served(tmp_path / "archive", *sent, destinations=(gone,)) as (_, address):
         assert [status.Status for status, _ in move(address, query, "NOBODY")] == [0xA801]
         status, failed = move(address, query, "GONE")[-1]
         assert (status.Status, status.NumberOfFailedSuboperations) == (0xA702, IMAGES)
@@ -407,50 +407,43 @@ def test_move_goes_on_after_an_association_broke(tmp_path: Path) -> None:
 def test_move_cancelled(tmp_path: Path) -> None:
     sent = list(contents(8))
     first, go_on = threading.Event(), threading.Event()
+    model = StudyRootQueryRetrieveInformationModelMove
+    wanted = command_set(
+        AffectedSOPClassUID=model,
+        CommandField=0x0021,
+        MessageID=3,
+        Priority=0,
+        MoveDestination="VIEWER",
+        CommandDataSetType=1,
+    )
+    query = data_set(QueryRetrieveLevel="STUDY", StudyInstanceUID=study_of(sent[0]))
+    cancel = command_set(CommandField=0x0FFF, MessageIDBeingRespondedTo=3, CommandDataSetType=0x0101)
 
     def wait(_: Any) -> int:
         first.set()
-        go_on.wait(20)
+        go_on.wait(60)
         return 0
 
     with Destination([EXPLICIT_LE], wait) as viewer:
         peer = Peer("VIEWER", "127.0.0.1", viewer.port)
-        with served(tmp_path / "archive", *sent, destinations=(peer,)) as (_, address):
-            ae = AE("MOVER")
-            model = StudyRootQueryRetrieveInformationModelMove
-            ae.add_requested_context(model)
-            association = ae.associate(*address)
-            query = identifier("STUDY", StudyInstanceUID=study_of(sent[0]))
-            responses = association.send_c_move(query, "VIEWER", model, msg_id=3)
-            assert first.wait(20)
-            association.send_c_cancel(3, None, model)
-            time.sleep(0.2)  # until it has arrived; an early one is not what is tested
+        with served(tmp_path / "archive", *sent, destinations=(peer,)) as (_, address), Connection(address) as mover:
+            mover.associate([(1, model, [IMPLICIT_LE])])
+            mover.send(pdu(P_DATA, pdv(1, wanted, command=True)), pdu(P_DATA, pdv(1, query)))
+            assert first.wait(60)
+            mover.send(pdu(P_DATA, pdv(1, cancel, command=True)))  # it has arrived when this returns
             go_on.set()
-            status = [answer for answer, _ in responses][-1]
-            association.release()
+            while (status := mover.response()).Status == 0xFF00:
+                pass
+            mover.release()
     assert (status.Status, status.NumberOfRemainingSuboperations) == (0xFE00, 7)
 
 
 @contextmanager
 def storescp(folder: Path, option: str) -> Iterator[int]:
     """dcmtk's storescp on a free port."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [dcmtk("storescp"), option, "-od", str(folder), str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                time.sleep(0.02)
+    port = free_port()
+    with listening([dcmtk("storescp"), option, "-od", folder, port], port, folder.with_suffix(".log")):
         yield port
-    finally:
-        process.terminate()
-        process.wait()
 
 
 @pytest.mark.external

@@ -23,7 +23,7 @@ def said(program: str, calling: str, address: tuple[str, int], *arguments: str) 
     """What a program of dcmtk prints."""
     host, port = address
     command = [dcmtk(program), "-v", "-aet", calling, "-aec", "LEANPACS", host, str(port), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     return done.stdout + done.stderr
 
 

@@ -94,7 +94,7 @@ def test_old_versions_are_refused(archive: FakeArchive, pem: Path) -> None:
             context.maximum_version = ssl.TLSVersion.TLSv1_2
             context.set_ciphers(weak)
             with (
-                socket.create_connection(address, 10) as plain,
+                socket.create_connection(address, 60) as plain,
                 pytest.raises(OSError, match=r"(?i)handshake|closed|EOF|reset"),
             ):
                 context.wrap_socket(plain)
@@ -125,7 +125,7 @@ def test_dcmtk_sends_over_tls(archive: FakeArchive, pem: Path, tmp_path: Path) -
             ],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
         )
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(archive.kept) == 1
@@ -147,7 +147,7 @@ def test_peers_that_are_gone_before_they_are_let_in_leave_nothing_open(archive: 
     stop = threading.Event()
     with bind("127.0.0.1", 0) as listener, nothing_left_open():
         for _ in range(5):
-            with socket.create_connection(listener.getsockname(), 10) as connection:
+            with socket.create_connection(listener.getsockname(), 60) as connection:
                 reset(connection)
         serving = threading.Thread(target=serve, args=(listener, archive, options, stop))
         serving.start()
@@ -155,7 +155,7 @@ def test_peers_that_are_gone_before_they_are_let_in_leave_nothing_open(archive: 
             assert echo(listener.getsockname(), client_tls(pem / "cert.pem"))  # they came before it
         finally:
             stop.set()
-            serving.join(20)
+            serving.join(60)
     # What the log has of an error keeps its sockets from being collected: they are looked for themselves.
     assert not [one for one in gc.get_objects() if isinstance(one, ssl.SSLSocket) and one.fileno() != -1]
 
@@ -206,7 +206,7 @@ def rude(behaviour: Callable[[socket.socket], None]) -> Iterator[int]:
             yield listener.getsockname()[1]
         finally:
             listener.shutdown(socket.SHUT_RDWR)
-            thread.join(20)
+            thread.join(60)
 
 
 def reset(connection: socket.socket) -> None:
@@ -246,7 +246,7 @@ def test_who_asked_for_a_move_is_gone(archive: FakeArchive, pem: Path, tmp_path:
 
     def wait(incoming: Incoming) -> Receipt:
         begun.set()
-        gone.wait(20)
+        gone.wait(60)
         return Receipt(Outcome.STORED, 1)
 
     archive.answer = wait
@@ -260,7 +260,7 @@ def test_who_asked_for_a_move_is_gone(archive: FakeArchive, pem: Path, tmp_path:
             query.QueryRetrieveLevel = "STUDY"
             query.StudyInstanceUID = pydicom.dcmread(io.BytesIO(contents[0])).StudyInstanceUID
             responses = association.send_c_move(query, "VIEWER", StudyRootQueryRetrieveInformationModelMove)
-            assert begun.wait(20)
+            assert begun.wait(60)
             association.abort()
             gone.set()
             del responses

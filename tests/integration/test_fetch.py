@@ -24,7 +24,8 @@ from leanpacs.services.dimse.fetching import Refused, Remote, Source, requests
 from leanpacs.services.dimse.requester import Peer
 from leanpacs.services.dimse.status import Reply, Status
 from orthanc import running_orthanc
-from peers import HOST, RECIPES, STUDY, assert_same, contents, dcmqrscp, free_port, samples, syntaxes
+from peers import HOST, RECIPES, STUDY, assert_same, contents, dcmqrscp, samples, syntaxes
+from ports import free_port
 
 OTHER = data.Recipe(modality="MR", study=3, instance=40)
 

@@ -41,7 +41,7 @@ def door(folder: Path, tls: TlsFiles) -> Iterator[str]:
             yield f"https://localhost:{listener.getsockname()[1]}"
         finally:
             stop.set()
-            thread.join(30)
+            thread.join(60)
             assert not thread.is_alive()
 
 

@@ -25,12 +25,12 @@ from peers import (
     contents,
     dcmqrscp,
     files_in,
-    free_port,
     listening,
     run,
     samples,
     syntaxes,
 )
+from ports import free_port
 
 pytestmark = pytest.mark.external
 

@@ -25,12 +25,12 @@ from peers import (
     assert_same,
     contents,
     files_in,
-    free_port,
     listening,
     run,
     samples,
     syntaxes,
 )
+from ports import free_port
 
 KEYS = ("-k", "QueryRetrieveLevel=STUDY", "-k", f"StudyInstanceUID={STUDY}")
 

@@ -7,7 +7,6 @@ import hashlib
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -27,6 +26,7 @@ from leanpacs.lifecycle.runner import Lifecycle
 from postgres_server import schema_of_its_own
 from s3_server import S3Server
 from soundness import come_to_rest, holds_all, is_at_rest, is_consistent, is_whole
+from tiered import RESTORE_SECONDS, time_passes
 
 ROOT = Path(__file__).parent.parent.parent
 POLICY = Policy.model_validate(
@@ -205,7 +205,7 @@ def test_reads_count_and_what_is_in_an_archive_class_is_asked_for(tmp_path: Path
         delete={"grace_seconds": 0},
         settle={"preset": "zstd:1"},
         lifecycle={"replaced_grace_seconds": 0},
-        tiers={"cold": {"kind": "archive", "url": str(tmp_path / "cold"), "restore_seconds": 0.5}},
+        tiers={"cold": {"kind": "archive", "url": str(tmp_path / "cold"), "restore_seconds": RESTORE_SECONDS}},
     )
     policy = Policy.model_validate(
         {
@@ -234,8 +234,8 @@ def test_reads_count_and_what_is_in_an_archive_class_is_asked_for(tmp_path: Path
             transaction.ageing.note_reads({series[0].series_id: (1, clock())})
         report = aged(archive, policy, clock)
         assert set(report.outcomes) == {("warm fast", "waiting")}
-        time.sleep(0.6)
-        clock.turn_to(0.001)
+        time_passes(tmp_path / "archive")
+        clock.turn_to(0.05)
         report = aged(archive, policy, clock)
         assert report.outcomes == {("warm fast", "done"): 3}
         assert stored(archive)["hot"] > 0

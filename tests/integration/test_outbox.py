@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,9 +26,10 @@ from leanpacs.errors import ConfigError
 from leanpacs.services.dimse.directory import Directory
 from leanpacs.services.dimse.dispatch import Dispatcher, DispatchOptions
 from leanpacs.services.figures import gauges
+from ports import free_port
 from serving import Server
 
-OPTIONS = DispatchOptions("LEANPACS", "tests", timeout_seconds=10)
+OPTIONS = DispatchOptions("LEANPACS", "tests", timeout_seconds=60)
 
 
 class Clock:
@@ -65,11 +65,6 @@ def receiver(port: int = 0, *statuses: int, wanted: int = 0) -> Iterator[tuple[i
         yield server.server_address[1], received, complete
     finally:
         server.shutdown()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def know(archive: Archive, port: int, title: str = "RECEIVER") -> None:

@@ -140,7 +140,7 @@ def test_reading_sees_one_state_and_writes_nothing(catalog: Catalog) -> None:
 def test_a_writer_that_lost_a_race_does_it_again(catalog: Catalog) -> None:
     """Two transactions lock two patients in opposite order: PostgreSQL ends one of them, and it is done again."""
     first, second = make_index(1, patient_id="A"), make_index(2, patient_id="B")
-    both_hold = threading.Barrier(2, timeout=20)
+    both_hold = threading.Barrier(2, timeout=60)
     tries: list[str] = []
 
     def write(one: str, *indexes: object) -> None:
@@ -180,7 +180,7 @@ def test_deleting_waits_for_a_swap_and_forgets_no_blob(catalog: Catalog) -> None
         index = make_index(number, 1, 1)
         [landed] = land(catalog, index)
         pack = make_pack(f"pack {number}")
-        start = threading.Barrier(2, timeout=20)
+        start = threading.Barrier(2, timeout=60)
 
         def settle(landed: object = landed, pack: object = pack, start: threading.Barrier = start) -> None:
             start.wait()
@@ -227,7 +227,7 @@ def test_a_blob_that_is_held_is_not_collected(catalog: Catalog) -> None:
         collector.join(0.3)
         assert collector.is_alive()
         tx.land(index, landing)
-    collector.join(30)
+    collector.join(60)
     assert collected == []
     assert list(catalog.all_blob_refs()) == [landing.blob]
 
@@ -326,7 +326,7 @@ def test_two_who_each_drop_one_of_two_forms_leave_one(catalog: Catalog) -> None:
             assert tx.ageing.swap(swap, now=NOW, due_at=NOW)
         forms = [one.id for one in catalog.representations(landed.instance_id)]
         assert len(forms) == 2
-        start = threading.Barrier(2, timeout=20)
+        start = threading.Barrier(2, timeout=60)
 
         def drop(form: int, instance: int = landed.instance_id, start: threading.Barrier = start) -> bool:
             start.wait()
@@ -345,7 +345,7 @@ def test_of_two_who_each_add_a_form_one_does(catalog: Catalog) -> None:
         with catalog.writing() as tx:
             tx.settle(landed.instance_id, landed.representation_id, make_pack(number, "a"), now=NOW, due_at=NOW)
         [first] = catalog.representations(landed.instance_id)
-        start = threading.Barrier(2, timeout=20)
+        start = threading.Barrier(2, timeout=60)
 
         swaps = [
             Swap(landed.instance_id, first.id, make_pack(number, name), frozenset({first.id})) for name in ("b", "c")
@@ -384,7 +384,7 @@ def test_asking_for_a_study_begins_anew_after_a_deadlock(catalog: Catalog) -> No
         while not waits(catalog):
             time.sleep(0.01)
         connection.execute(text(held), {"key": first})
-    assert asked.result(30) == 2
+    assert asked.result(60) == 2
 
 
 def test_of_a_hold_and_a_deletion_one_is_refused(catalog: Catalog) -> None:
@@ -392,7 +392,7 @@ def test_of_a_hold_and_a_deletion_one_is_refused(catalog: Catalog) -> None:
     for number in range(6):
         index = make_index(number)
         land(catalog, index)
-        start = threading.Barrier(2, timeout=20)
+        start = threading.Barrier(2, timeout=60)
 
         def hold(study: str = index.study_uid, start: threading.Barrier = start) -> bool:
             def work(tx: Transaction) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -15,6 +14,7 @@ import pytest
 
 import nginx
 from data import Recipe, make_instance
+from ports import free_port
 from serving import Server
 
 CLIENT, STRANGER = "127.0.0.2", "127.0.0.3"
@@ -35,8 +35,7 @@ pytestmark = [
 @contextmanager
 def proxied(folder: Path, origin: str) -> Iterator[str]:
     """Run nginx before a server; the URL at which it is asked."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     with nginx.running(folder, port, LOCATION.format(origin=origin)):
         yield f"http://127.0.0.1:{port}"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from leanpacs.lifecycle.policy import Policy
 from leanpacs.refs import Tier
 from leanpacs.storage.dictionary import save, train
 from soundness import is_consistent, is_whole
-from tiered import forms, given_back, settle, take_in, tiers
+from tiered import RESTORE_SECONDS, forms, given_back, settle, take_in, tiers, time_passes
 
 COLD = Tier("cold")
 HOW = "JPEG2000 ratio=12"
@@ -37,7 +36,7 @@ LATER = timedelta(days=400)
 def settings_of(folder: Path, kind: str = "archive", **changes: object) -> Settings:
     tier = {"kind": kind, "url": str(folder / "cold")}
     if kind == "archive":
-        tier |= {"restore_seconds": 0.3, "restore_days": 3}
+        tier |= {"restore_seconds": RESTORE_SECONDS, "restore_days": 3}
     return Settings(storage={"minimum_free_bytes": 0}, tiers={"cold": tier}, **changes)
 
 
@@ -89,7 +88,7 @@ def test_a_copy_is_tied_to_an_original_that_sleeps(tmp_path: Path, is_settled: b
         waiting = archive.catalog.quarantined()
         assert len(waiting) == (1 if is_settled else 2)
         assert {quarantine.retry(archive, row).outcome for row in waiting} == {Outcome.QUARANTINED}
-        time.sleep(0.4)
+        time_passes(folder)
         assert found(archive) == ({Rescued.PACK: 1} if is_settled else {Rescued.PACK: 1, Rescued.LANDED: 1})
         assert archive.catalog.quarantined() == []
         settle(archive)

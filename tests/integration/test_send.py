@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from leanpacs.cli.main import app
 from leanpacs.services.dimse.delivery import Parcel, Sent
 from leanpacs.services.dimse.requester import Peer
 from leanpacs.services.dimse.sending import deliver_with_retries, may_help
+from ports import free_port
 
 EXPLICIT_LE, IMPLICIT_LE = data.EXPLICIT_LE, data.IMPLICIT_LE
 
@@ -102,9 +102,7 @@ def test_what_cannot_be_sent_is_told(files: Path) -> None:
 
 
 def test_nobody_there(files: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as nobody:
-        port = nobody.getsockname()[1]
-    code, said = run("--to", f"GONE@127.0.0.1:{port}", files, "--attempts", "2", "--pause", "0")
+    code, said = run("--to", f"GONE@127.0.0.1:{free_port()}", files, "--attempts", "2", "--pause", "0")
     assert (code, said["sent"], len(said["failed"])) == (1, 0, 3)
 
 

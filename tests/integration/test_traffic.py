@@ -101,7 +101,7 @@ def test_all_that_goes_over_the_lines(tmp_path: Path) -> None:
         assert get(server, CT.study_uid) == 1
         assert find(server) == 2
         exposed = ""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while COUNTED not in exposed and time.monotonic() < deadline:
             exposed = httpx.get(f"{server.http}metrics").text
             time.sleep(0.1)

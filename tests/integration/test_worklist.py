@@ -203,7 +203,7 @@ def test_dcmtk(door: tuple[WorklistFolder, tuple[str, int]], tmp_path: Path) -> 
         [dcmtk("findscu"), "-W", *asked, "-X", "-od", str(tmp_path), "127.0.0.1", str(door[1][1])],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     found = [pydicom.dcmread(path) for path in tmp_path.glob("rsp*.dcm")]

@@ -108,7 +108,7 @@ def test_half_of_the_settings() -> None:
 
 def test_serve_says_what_to_do(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "leanpacs", "serve", "--data", str(tmp_path / "data"), "--http", f"{OUTSIDE}:0"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 3
     assert "http.tls_certificate" in done.stderr
     assert "--insecure" in done.stderr

@@ -111,7 +111,7 @@ def _run(program: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         env=environment,
-        timeout=60,
+        timeout=120,
     )
 
 

@@ -62,7 +62,7 @@ class _Made:
 
     def wait_for(self, count: int) -> None:
         with self._changed:
-            assert self._changed.wait_for(lambda: len(self.made) >= count, 20)
+            assert self._changed.wait_for(lambda: len(self.made) >= count, 60)
 
 
 @pytest.fixture
@@ -98,12 +98,12 @@ def test_who_goes_elsewhere_is_not_waited_for(ahead: Foresight) -> None:
 
     def slow(row: Any, number: int) -> None:
         at_work.set()
-        assert go_on.wait(20)
+        assert go_on.wait(60)
         made.make(row, number)
 
     for position in (1, 2):
         ahead.saw(SERIES[position], 0, "slow", lambda row, number: lambda: slow(row, number), 1)
-    assert at_work.wait(20)
+    assert at_work.wait(60)
     for number in (1, 2):
         ahead.saw(LONG, number, "form", made.plan, 1)
     go_on.set()
@@ -123,7 +123,7 @@ def test_nothing_is_made_while_the_machine_is_busy(ahead: Foresight, monkeypatch
     made = _Made()
     for position in (1, 2):
         ahead.saw(SERIES[position], 0, "form", made.plan, 1)
-    assert asked.wait(20)
+    assert asked.wait(60)
     ahead.close()
     assert made.made == []
 
@@ -138,7 +138,7 @@ def test_a_failure_ends_nothing(ahead: Foresight) -> None:
 
     for position in (1, 2):
         ahead.saw(SERIES[position], 0, "form", lambda _row, _number: fail, 1)
-    assert failed.wait(20)
+    assert failed.wait(60)
     for position in (20, 21):
         ahead.saw(SERIES[position], 0, "other", made.plan, 1)
     made.wait_for(1)

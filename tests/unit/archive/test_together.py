@@ -22,7 +22,7 @@ class Slow:
     def __call__(self, numbers: Sequence[int]) -> list[int | Exception]:
         self.groups.append(list(numbers))
         self.entered.set()
-        assert self.released.wait(10)
+        assert self.released.wait(60)
         if -1 in numbers:
             raise OSError("no medium")
         return [ValueError(number) if number == 0 else 2 * number for number in numbers]
@@ -33,12 +33,12 @@ def test_those_who_wait_are_done_together() -> None:
     together = Together(slow)
     with ThreadPoolExecutor(5) as threads:
         first = threads.submit(together, 1)
-        assert slow.entered.wait(10)
+        assert slow.entered.wait(60)
         others = [threads.submit(together, number) for number in (2, 3, 4)]
         while len(together._queue) < 3:
             pass
         slow.released.set()
-        assert [one.result(10) for one in (first, *others)] == [2, 4, 6, 8]
+        assert [one.result(60) for one in (first, *others)] == [2, 4, 6, 8]
     assert slow.groups[0] == [1]
     assert [sorted(group) for group in slow.groups[1:]] == [[2, 3, 4]]
 
@@ -57,11 +57,11 @@ def test_what_fails_for_all_is_raised_to_all() -> None:
     together = Together(slow)
     with ThreadPoolExecutor(5) as threads:
         first = threads.submit(together, 1)
-        assert slow.entered.wait(10)
+        assert slow.entered.wait(60)
         others = [threads.submit(together, number) for number in (2, -1)]
         while len(together._queue) < 2:
             pass
         slow.released.set()
-        assert first.result(10) == 2
-        assert [type(one.exception(10)) for one in others] == [OSError, OSError]
+        assert first.result(60) == 2
+        assert [type(one.exception(60)) for one in others] == [OSError, OSError]
     assert together(5) == 10

@@ -58,10 +58,10 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
     with first.held():
         waiter = threading.Thread(target=wait_for_the_turn)
         waiter.start()
-        assert holds.wait(10)
+        assert holds.wait(60)
         waiter.join(0.1)
         order.append("first")
-    waiter.join(10)
+    waiter.join(60)
     first.close()
     second.close()
     assert order == ["first", "second"]
@@ -99,7 +99,7 @@ def test_memory_is_shared_by_threads() -> None:
         reader = threading.Thread(target=lambda: seen.append(len(catalog.newest_studies(5))))
         reader.start()
         assert len(catalog.newest_studies(5)) == 1
-    reader.join(10)
+    reader.join(60)
     catalog.close()
     assert seen == [1]
 
