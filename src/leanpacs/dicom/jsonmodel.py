@@ -11,13 +11,15 @@ import base64
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 from leanpacs.dicom import text
-from leanpacs.dicom.jsonvalues import attribute_json, json_values
+from leanpacs.dicom.jsonvalues import JSONValue, attribute_json, json_values
 from leanpacs.dicom.tree import MAX_DEPTH, Element, Encoding, elements, fragments, sequence_items
 from leanpacs.dicom.vrs import (
     BINARY_VRS,
+    VRS,
     actual_vr,
     creator_of,
     is_private_creator,
@@ -38,6 +40,9 @@ _SPECIFIC_CHARACTER_SET: Final = 0x00080005
 _PIXEL_REPRESENTATION: Final = 0x00280103
 _ITEM_MARK: Final = b"\xfe\xff\x00\xe0"
 _TRAILING_PADDING: Final = 0xFFFCFFFC
+_PLAIN_VRS: Final = VRS - BINARY_VRS - {"SQ"}
+_LONGEST_KNOWN: Final = 64
+"""Bytes of the values that are remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,7 @@ def data_set_json(
     bulk_uri: Callable[[str], str],
     tail: bytes = b"",
 ) -> JSONModel:
-    """DICOM JSON Model object of a whole instance.
+    """DICOM JSON Model object of a whole instance. Its attribute objects are shared with others: not to be changed.
 
     Group lengths and Data Set Trailing Padding are left out. Specific Character Set keeps the value of the
     source (PS3.18 F.2.2). An element whose value does not agree with its VR is given as UC if it is text that
@@ -81,9 +86,10 @@ def data_set_json(
     found = _readable(head, encoding)
     outermost = _Level(head, "", 0, text.UNDECLARED, is_signed=False).inner(head, "", found)
     model = _level_json(outermost, found, bulk_uri)
-    if tail:
-        found = _readable(tail, encoding)
-        model |= _level_json(outermost.inner(tail, "", found), found, bulk_uri)
+    if not tail:
+        return model
+    found = _readable(tail, encoding)
+    model |= _level_json(outermost.inner(tail, "", found), found, bulk_uri)
     return dict(sorted(model.items()))
 
 
@@ -138,13 +144,39 @@ def _level_json(level: _Level, found: Iterable[Element], bulk_uri: Callable[[str
         tag = element.tag
         if tag & 0xFFFF == 0 or tag == _TRAILING_PADDING:
             continue
-        if is_private_creator(tag):
+        if tag >> 16 & 1 and is_private_creator(tag):
             creators[private_block(tag)] = text.decode(level.value(element), level.declared).strip(" \0")
+        plain = _plain_json(level, element)
+        if plain is not None:
+            model[_name(tag)] = plain
+            continue
         vr = _vr(element, creator_of(tag, creators), level.is_signed)
         if vr == "UN" and level.data[element.start : element.start + 4] == _ITEM_MARK:
             vr = "SQ"
-        model[f"{tag:08X}"] = _element_json(level, element, vr, bulk_uri)
+        model[_name(tag)] = _element_json(level, element, vr, bulk_uri)
     return dict(sorted(model.items()))
+
+
+def _plain_json(level: _Level, element: Element) -> dict[str, Any] | None:
+    """Of an element that is what its VR says, and that is something short with values, as nearly all are."""
+    _, vr, _, start, stop, _, encoding, undefined, withheld = element
+    if vr not in _PLAIN_VRS or stop - start > _LONGEST_KNOWN or undefined or withheld:
+        return None
+    try:
+        return _known(vr, level.data[start:stop], encoding.little_endian, level.declared)
+    except ValueError:
+        return None
+
+
+@lru_cache(maxsize=8192)
+def _known(vr: str, value: bytes, little_endian: bool, declared: text.Encodings) -> dict[str, Any]:
+    """Attribute object of a short value, shared by all models that have it: most of them by all of a series."""
+    return _attribute(vr, json_values(vr, value, little_endian=little_endian, declared=declared))
+
+
+@lru_cache(maxsize=4096)
+def _name(tag: int) -> str:
+    return f"{tag:08X}"
 
 
 def _vr(element: Element, creator: str = "", is_signed: bool = False) -> str:
@@ -188,7 +220,10 @@ def _sequence_json(level: _Level, element: Element, bulk_uri: Callable[[str], st
 
 def _values_json(level: _Level, element: Element, vr: str) -> dict[str, Any]:
     little_endian = element.encoding.little_endian
-    values = json_values(vr, level.value(element), little_endian=little_endian, declared=level.declared)
+    return _attribute(vr, json_values(vr, level.value(element), little_endian=little_endian, declared=level.declared))
+
+
+def _attribute(vr: str, values: list[JSONValue]) -> dict[str, Any]:
     return {"vr": vr, "Value": values} if values else {"vr": vr}
 
 

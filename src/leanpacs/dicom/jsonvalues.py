@@ -11,7 +11,6 @@ import math
 import re
 import struct
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
@@ -28,7 +27,6 @@ _INTEGER: Final = re.compile(r"[+-]?[0-9]+")
 _DECIMAL: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _EXACT_IN_DOUBLE: Final = 2**53
 _PADDING: Final = " \0"
-_LONGEST_KNOWN: Final = 64
 
 
 def json_values(vr: str, value: bytes, *, little_endian: bool, declared: text.Encodings) -> list[JSONValue]:
@@ -54,15 +52,7 @@ def json_values(vr: str, value: bytes, *, little_endian: bool, declared: text.En
         return _numbers(vr, value, little_endian)
     if vr == "AT":
         return _tags(value, little_endian)
-    if len(value) > _LONGEST_KNOWN:
-        return json_text_values(vr, _decode(vr, value, declared))
-    return list(_known(vr, value, declared))
-
-
-@lru_cache(maxsize=8192)
-def _known(vr: str, value: bytes, declared: text.Encodings) -> tuple[JSONValue, ...]:
-    """Values of a short text: most are the same in all instances of a series."""
-    return tuple(json_text_values(vr, _decode(vr, value, declared)))
+    return json_text_values(vr, _decode(vr, value, declared))
 
 
 def json_text_values(vr: str, decoded: str) -> list[JSONValue]:

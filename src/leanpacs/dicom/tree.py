@@ -115,18 +115,17 @@ def fragments(data: bytes, element: Element) -> list[bytes]:
 def _elements(data: bytes, start: int, stop: int, encoding: Encoding, *, is_head: bool = False) -> Iterator[Element]:
     """Elements from ``start`` to ``stop``, or to the delimiter of the item that they are in."""
     implicit, little_endian = encoding.implicit_vr, encoding.little_endian
-    for raw in walk(io.BytesIO(data), start, stop, implicit=implicit, little_endian=little_endian):
-        if raw.tag >> 16 == 0xFFFE:
+    walked = walk(io.BytesIO(data), start, stop, implicit=implicit, little_endian=little_endian)
+    for tag, vr, offset, value, length, end in walked:
+        if tag >> 16 == 0xFFFE:
             return
-        is_withheld = raw.end > stop
-        if is_withheld and not (is_head and raw.tag in PIXEL_TAGS and raw.value_offset == stop):
-            continue  # cut short: the walk raises next
-        undefined = raw.length is None
-        end = min(raw.end, stop)
-        value_end = end - 8 if undefined and not is_withheld else end
-        yield Element(raw.tag, raw.vr, raw.offset, raw.value_offset, value_end, end, encoding, undefined, is_withheld)
-        if is_withheld:
+        undefined = length is None
+        if end <= stop:
+            yield Element(tag, vr, offset, value, end - 8 if undefined else end, end, encoding, undefined)
+        elif is_head and tag in PIXEL_TAGS and value == stop:
+            yield Element(tag, vr, offset, value, stop, stop, encoding, undefined, withheld=True)
             return
+        # What else is cut short: the walk raises next.
 
 
 def _encoding_of_items(data: bytes, element: Element) -> Encoding:
