@@ -63,8 +63,8 @@ class Search:
         Keywords asked for beyond those that are always returned.
     include_all : bool
         All attributes are asked for.
-    read : Dataset
-        Keys of attributes that the catalog does not hold.
+    read : Dataset or None
+        Keys of attributes that the catalog does not hold, if there are any.
     tags : frozenset of str
         Tags of attributes asked for that the catalog does not hold.
     """
@@ -73,7 +73,7 @@ class Search:
     limit: int
     included: frozenset[str]
     include_all: bool
-    read: Dataset
+    read: Dataset | None
     tags: frozenset[str]
 
 
@@ -223,8 +223,10 @@ def _tag(name: str, part: str) -> int:
     return tag
 
 
-def _keys(read: Mapping[tuple[int, ...], str]) -> Dataset:
+def _keys(read: Mapping[tuple[int, ...], str]) -> Dataset | None:
     """Matching keys as a data set: keys of one sequence stand in one item, which has to match as a whole."""
+    if not read:
+        return None
     from pydicom.dataelem import DataElement
     from pydicom.dataset import Dataset
     from pydicom.sequence import Sequence as Items

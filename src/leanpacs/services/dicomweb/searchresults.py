@@ -7,10 +7,11 @@ PS3.18 10.6.3.3 (search response payload), tables 10.6.3-3 to 10.6.3-5.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from leanpacs.catalog import FoundInstance, SeriesRow, StudyRow
 from leanpacs.dicom.attributes import LEVEL_ATTRIBUTES, Level, LevelAttribute
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 Found = StudyRow | SeriesRow | FoundInstance
 """What a search finds."""
 
+_RETRIEVE_URL: Final = "RetrieveURL"
+_KEYWORDS: Final = frozenset(attribute.keyword for attribute in LEVEL_ATTRIBUTES)
 _DEPTH: Final = {"patient": 0, "study": 1, "series": 2, "instance": 3}
 
 _ALWAYS: Final[Mapping[str, frozenset[str]]] = {
@@ -173,30 +176,17 @@ class Results:
 
     def __init__(self, selection: Selection, urls: Urls) -> None:
         self._urls = urls
-        chosen = selection.attributes()
-        found = (places.place(attribute, selection.level) for attribute in chosen)
-        self.totals = places.totals(place for place in found if place is not None)
-        self._columns = [
-            (f"{attribute.tag:08X}", attribute.vr, value, attribute.keyword in _IF_KNOWN)
-            for attribute in chosen
-            if (value := self._value(attribute, selection.level)) is not None
-        ]
+        known = replace(selection, included=selection.included & _KEYWORDS)  # names that nobody knows are many
+        self.totals, self._columns = _columns(known)
 
     def json(self, found: Found) -> dict[str, Any]:
         """Return one result as a DICOM JSON Model object."""
         result: dict[str, Any] = {}
         for tag, vr, value_of, if_known in self._columns:
-            value = value_of(found)
+            value = self._retrieve_url(found) if value_of is None else value_of(found)
             if not (if_known and value in (None, "")):
                 result[tag] = attribute_json(vr, value)
         return result
-
-    def _value(self, attribute: LevelAttribute, level: Level) -> Callable[[Found], Any] | None:
-        """Return what takes the attribute's value from a row, None when rows do not have it."""
-        if attribute.keyword == "RetrieveURL":
-            return self._retrieve_url
-        place = places.place(attribute, level)
-        return None if place is None else attrgetter(place)
 
     def _retrieve_url(self, found: Found) -> str:
         if isinstance(found, StudyRow):
@@ -204,3 +194,19 @@ class Results:
         if isinstance(found, SeriesRow):
             return self._urls.series(found.study_uid, found.series_uid)
         return self._urls.instance(found.held.study_uid, found.held.series_uid, found.held.sop_uid)
+
+
+_Column: TypeAlias = "tuple[str, str, Callable[[Found], Any] | None, bool]"
+"""Tag and VR; what takes the value from a row, None for the retrieve URL; whether it is left out without a value."""
+
+
+@lru_cache(maxsize=256)
+def _columns(selection: Selection) -> tuple[frozenset[str], Sequence[_Column]]:
+    """What the query has to ask for, and the columns of results: the same for most searches."""
+    columns: list[_Column] = []
+    found = [(attribute, places.place(attribute, selection.level)) for attribute in selection.attributes()]
+    for attribute, place in found:
+        if place is not None or attribute.keyword == _RETRIEVE_URL:
+            value_of = None if place is None else attrgetter(place)
+            columns.append((f"{attribute.tag:08X}", attribute.vr, value_of, attribute.keyword in _IF_KNOWN))
+    return places.totals(place for _, place in found if place is not None), columns
