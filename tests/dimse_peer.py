@@ -275,10 +275,10 @@ class ScriptedConnection:
 
 
 class Peer:
-    """A connection to the door; a context manager that closes it."""
+    """A connection to the door, which may take so many seconds to answer; a context manager that closes it."""
 
-    def __init__(self, address: tuple[str, int]) -> None:
-        self._socket = socket.create_connection(address, timeout=60)
+    def __init__(self, address: tuple[str, int], seconds: float = 60.0) -> None:
+        self._socket = socket.create_connection(address, seconds)
         self._unread = b""
 
     def send(self, *data: bytes) -> None:

@@ -64,7 +64,7 @@ class Rude:
 
     def association_left(self) -> None:
         """Associate, perhaps ask once, and go without a release."""
-        with Peer(self._dimse) as peer:
+        with Peer(self._dimse, 10) as peer:
             peer.associate()
             if self._draw.random() < 0.5:
                 peer.echo()
@@ -72,7 +72,7 @@ class Rude:
 
     def store_cut(self) -> None:
         """Send a part of an instance, and go."""
-        with Peer(self._dimse) as peer:
+        with Peer(self._dimse, 10) as peer:
             peer.associate()
             peer.send(pdu(P_DATA, pdv(3, store_command(), command=True)))
             for _ in range(self._draw.randint(0, 4)):
@@ -81,7 +81,7 @@ class Rude:
 
     def wrong_length(self) -> None:
         """A PDV that is longer than its PDU, or a message that is none."""
-        with Peer(self._dimse) as peer:
+        with Peer(self._dimse, 10) as peer:
             peer.associate()
             broken = bytearray(pdu(P_DATA, pdv(1, echo_command(), command=True)))
             broken[self._draw.randint(2, len(broken) - 1)] ^= self._draw.randint(1, 255)
@@ -97,7 +97,7 @@ class Rude:
 
     def find_left(self) -> None:
         """Two requests at once, and no look at the answers."""
-        with Peer(self._dimse) as peer:
+        with Peer(self._dimse, 10) as peer:
             peer.associate()
             message = pdu(P_DATA, pdv(1, echo_command(), command=True))
             peer.send(message, message)

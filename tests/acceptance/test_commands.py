@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -138,8 +139,9 @@ def test_a_door_that_does_not_come_up_is_named(tmp_path: Path) -> None:
         while not doors:
             assert server.poll() is None
             time.sleep(0.05)
-            children = psutil.Process(server.pid).children()
-            doors = [one for one in children if any("spawn_main" in word for word in one.cmdline())]
+            with suppress(psutil.NoSuchProcess):  # the server itself, or what has ended meanwhile
+                children = psutil.Process(server.pid).children()
+                doors = [one for one in children if any("spawn_main" in word for word in one.cmdline())]
         doors[0].kill()
         told, said = server.communicate(timeout=120)
     assert (server.returncode, told) == (3, "")
