@@ -32,7 +32,7 @@ from leanpacs.archive.status import ArchiveStatus, status
 from leanpacs.archive.tiers import guarded, open_stores
 from leanpacs.archive.worklist import WorklistFolder
 from leanpacs.audit import AuditTrail
-from leanpacs.catalog import Catalog, Pool, Transaction, open_catalog
+from leanpacs.catalog import AnyOf, Catalog, Pool, Query, Transaction, open_catalog
 from leanpacs.codecs.isolated import FrameWorkers
 from leanpacs.config import Settings
 from leanpacs.errors import StorageError
@@ -163,6 +163,12 @@ class Archive:
         """Let go of what is kept in memory for receivers and was not asked for lately."""
         self.cache.forget_unused(UNUSED_SECONDS)
         self.retriever.forget_unused(UNUSED_SECONDS)
+
+    def warm_up(self, *, pictures: bool = False) -> None:
+        """Do now what is done once, and whoever asks first would wait for; see :meth:`Retriever.warm_up`."""
+        nobody = AnyOf(("0",))
+        self.catalog.find_instances(Query("instance", {"StudyInstanceUID": nobody}))
+        self.retriever.warm_up(pictures=pictures)
 
     def land(self, incoming: Incoming) -> Receipt:
         """Take one received file; it is durable and committed when this returns (:meth:`Ingest.land_many`)."""

@@ -79,6 +79,7 @@ def serve_dimse(settings: Settings, listener: socket.socket, lifeline: Connectio
         metrics = telemetry.Metrics()
         counting = ledger(settings, archive, metrics)
         rests.forget_with(archive.forget_unused)
+        _warm_up(archive)
         _leave_out_of_collections()
         lifeline.send("ready")
         with counting.running(settings.traffic.flush_seconds):
@@ -198,8 +199,7 @@ def serve_http(settings: Settings, listener: socket.socket, lifeline: Connection
         metrics = telemetry.Metrics()
         counting = ledger(settings, archive, metrics)
         rests.forget_with(archive.forget_unused)
-        with suppress(LeanPACSError):  # whoever asks is told
-            archive.retriever.warm_up()
+        _warm_up(archive, pictures=True)
         _leave_out_of_collections()
         lifeline.send("ready")
         with counting.running(settings.traffic.flush_seconds):
@@ -246,6 +246,12 @@ TARGETS: Final[dict[str, Callable[[Settings, socket.socket, Connection, int], No
     "dimse": serve_dimse,
     "http": serve_http,
 }
+
+
+def _warm_up(archive: Archive, *, pictures: bool = False) -> None:
+    """Have what is needed at hand, ``pictures`` included, before somebody waits for it."""
+    with suppress(LeanPACSError):  # whoever asks is told
+        archive.warm_up(pictures=pictures)
 
 
 def _leave_out_of_collections() -> None:

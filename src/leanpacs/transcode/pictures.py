@@ -21,6 +21,13 @@ _SRGB, _GREY = 16, 17
 _RESTRICTED_ICC: Final = 2
 
 
+def warm_up() -> None:
+    """Load what most pictures are written with."""
+    import imagecodecs
+
+    _ = imagecodecs.jpeg8_encode  # it is loaded when it is first named
+
+
 def written(image: Samples, media_type: str, quality: int, profile: bytes | None = None) -> bytes:
     """Return an image file.
 

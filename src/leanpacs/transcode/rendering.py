@@ -17,7 +17,7 @@ from leanpacs.dicom.frames import FrameSpec
 from leanpacs.dicom.tree import Encoding
 from leanpacs.dicom.write import read_head
 from leanpacs.errors import UnsupportedFrame
-from leanpacs.transcode import frames
+from leanpacs.transcode import frames, pictures
 from leanpacs.transcode.annotating import annotated
 from leanpacs.transcode.colour import coloured, profile_of
 from leanpacs.transcode.frames import FrameTask, decoded
@@ -80,6 +80,7 @@ def warm_up() -> None:
     import pydicom.pixels.processing  # noqa: F401
 
     frames.warm_up()
+    pictures.warm_up()
 
 
 def render(task: FrameTask, head: bytes, encoding: Encoding, view: View) -> bytes:

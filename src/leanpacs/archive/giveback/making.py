@@ -295,9 +295,14 @@ class Maker:
             yield made.account.transfer_syntax.encode()
             yield from made.pieces
 
-    def warm_up(self) -> None:
+    def warm_up(self, *, pictures: bool = False) -> None:
         """Load the codecs that need no worker, and look what is in the cache."""
         registry.warm_up()
+        if pictures:
+            from leanpacs.transcode import rendering
+
+            self.transcoder()
+            rendering.warm_up()
         if self._cache is not None:
             self._cache.open()
 

@@ -102,10 +102,13 @@ class Retriever:
         self._foresight.close()
         self.lookahead.close()
 
-    def warm_up(self) -> None:
-        """Load and look up what the first one who asks would wait for, 30 ms: not instances, but all around them."""
+    def warm_up(self, *, pictures: bool = False) -> None:
+        """Load and look up what the first one who asks would wait for, 30 ms: not instances, but all around them.
+
+        ``pictures`` are looked at as well, not only given to programs: then what writes them is loaded, too.
+        """
         self._holdings.warm_up()
-        self._maker.warm_up()
+        self._maker.warm_up(pictures=pictures)
 
     def forget_unused(self, seconds: float) -> None:
         """Forget what is known of instances that nobody has asked for so long."""

@@ -35,10 +35,6 @@ class _Counted:
         self._ledger = ledger
         self._party = party
 
-    def warm_up(self) -> None:
-        """See `Giving.warm_up`."""
-        self._archive.warm_up()
-
     def data_set(self, instance: InstanceRow, transfer_syntax: str | None = None) -> DataSet:
         """See `Giving.data_set`."""
         return self._counted(instance, self._archive.data_set(instance, transfer_syntax))

@@ -25,10 +25,6 @@ class DataSet(Protocol):
 class Giving(Protocol):
     """An archive that gives what it holds."""
 
-    def warm_up(self) -> None:
-        """Load what the first one who asks would wait for."""
-        ...
-
     def data_set(self, instance: InstanceRow, transfer_syntax: str | None = None) -> DataSet:
         """An instance in a transfer syntax; raises `UnsupportedTransferSyntax` where that cannot be."""
         ...

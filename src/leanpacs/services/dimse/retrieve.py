@@ -163,13 +163,6 @@ class RetrieveService:
         self._ledger = ledger
         self._wait_seconds = wait_seconds
 
-    def warm_up(self) -> None:
-        """Do before somebody waits for it what is done once: load libraries, compile what is asked of the catalog."""
-        self._catalog.find_instances(
-            Query("instance", {"StudyInstanceUID": parse_match("StudyInstanceUID", "UI", "0")})
-        )
-        self._archive.warm_up()
-
     def get(self, association: Association, command: Command) -> Reply:
         """Send what is asked for on the association that it is asked on."""
         party = Party("dimse", association.calling, association.peer)

@@ -16,13 +16,11 @@ import sys
 import threading
 import time
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from leanpacs.catalog import Outgoing
-from leanpacs.errors import LeanPACSError
 from leanpacs.services.dimse.allowed import Roles, guarded
 from leanpacs.services.dimse.association import Association, Service, Timeouts, echo
 from leanpacs.services.dimse.commitment import STORAGE_COMMITMENT, CommitmentService, Durable
@@ -389,8 +387,6 @@ def _giving(holdings: Holdings, options: DimseOptions, ledger: Ledger | None) ->
         ledger=ledger,
         wait_seconds=options.restore_wait_seconds,
     )
-    with suppress(LeanPACSError):  # whoever asks is told
-        retrieve.warm_up()
     commitment = CommitmentService(holdings.catalog, holdings.catalog.outgoing, ae_title=options.ae_title, peers=peers)
     return {
         CommandField.N_ACTION_RQ: commitment,
