@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,6 +33,8 @@ _OPTIONS = (
     "--no-first-run",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
+_PATIENCE_MS = 120_000
+"""Playwright gives up after 30 seconds, which a busy machine may need to load OHIF."""
 _ONLY_THE_IMAGE = "body * { visibility: hidden !important } canvas { visibility: visible !important }"
 
 
@@ -42,11 +45,18 @@ def running_browser() -> Iterator[Browser]:
     if program is None:
         pytest.skip("Chromium is not installed (Debian package chromium)")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=list(_OPTIONS))
+        browser = playwright.chromium.launch(executable_path=program, args=list(_OPTIONS), timeout=_PATIENCE_MS)
         try:
             yield browser
         finally:
             browser.close()
+
+
+def patient_page(browser: Browser, **options: Any) -> Page:
+    """A page of its own that waits long for what it is asked for."""
+    page = browser.new_page(**options)
+    page.set_default_timeout(_PATIENCE_MS)
+    return page
 
 
 def ohif() -> Path:

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from playwright.sync_api import Browser, Page
 
-from browser import running_browser
+from browser import patient_page, running_browser
 from data import Recipe, make_instance, make_samples
 from serving import Server
 
@@ -48,7 +48,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, server: Server) -> Iterator[Page]:
-    page = browser.new_page()
+    page = patient_page(browser)
     page.goto(f"{server.http}health")  # the page of the archive lets no script run
     yield page
     page.close()

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from browser import running_browser
+from browser import patient_page, running_browser
 from data import Recipe, make_instance
 from serving import Server
 from unit.services.dicomweb_fakes import multipart
@@ -33,7 +33,7 @@ def test_chromium_reads_json_that_was_encoded_with_the_dictionary(tmp_path: Path
         origin = server.http.rstrip("/")
         body = multipart([make_instance(recipe)])
         assert httpx.post(f"{origin}/dicom-web/studies", content=body, headers=STORE).status_code == 200
-        page = browser.new_page()
+        page = patient_page(browser)
         page.goto(f"{origin}/viewer/")
         coding, found, deadline = "", [], time.monotonic() + 60
         while coding != "dcz" and time.monotonic() < deadline:

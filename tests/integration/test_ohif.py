@@ -20,14 +20,14 @@ from playwright.sync_api import Browser, Page, Response, Route
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_color_lut, apply_rescale, apply_windowing, convert_color_space, pixel_array
 
-from browser import fetch_ohif_script, fitted, image_shown, likeness, ohif, running_browser
+from browser import fetch_ohif_script, fitted, image_shown, likeness, ohif, patient_page, running_browser
 from data import corpus_folder
 from serving import Server
 
 pytestmark = [pytest.mark.external, pytest.mark.corpus, pytest.mark.slow, pytest.mark.xdist_group("browser")]
 
 ALIKE = 0.98
-SECONDS = 90.0
+SECONDS = 120.0
 
 CT = [f"CT/GE-head/{number:02}.dcm" for number in range(1, 29)]
 MAMMOGRAM = "MG/fo-dicom__GH133.dcm"
@@ -72,7 +72,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    page = browser.new_page(viewport={"width": 1100, "height": 700})
+    page = patient_page(browser, viewport={"width": 1100, "height": 700})
     # The first visit would begin with a guided tour.
     page.add_init_script("localStorage.setItem('shownTours', JSON.stringify(['basicViewerTour']))")
     yield page
