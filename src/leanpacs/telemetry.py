@@ -6,15 +6,11 @@ libraries that print data sets when asked for details are held at warnings.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
-import shutil
-import stat
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,30 +115,11 @@ class Gauge:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-@contextmanager
-def folder_for_metrics(data: Path, memory: Path = Path("/dev/shm")) -> Iterator[Path]:  # noqa: S108
-    """A folder for what the processes of the archive in ``data`` count, in ``memory`` where that can be had.
-
-    Processes have the files of such a folder mapped into memory: should the disk be full on which these are, the system
-    would end every process that counts something.
-    """
-    name = hashlib.sha256(str(data.absolute()).encode()).hexdigest()[:16]
-    folder = memory / f"leanpacs-{os.geteuid()}-{name}"
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        found = folder.lstat()
-        is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
-    except OSError:
-        is_ours = False
-    try:
-        yield folder if is_ours else data / "run" / "metrics"
-    finally:
-        if is_ours:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
 def share_metrics(folder: Path) -> None:
     """Let the metrics of this process and of those it starts add up, by way of files in ``folder``.
+
+    Processes have these files mapped into memory: should the disk be full on which they are, the system would end every
+    process that counts something. A folder in memory is better.
 
     Call it in the first process, before any :class:`Metrics` is made: the Prometheus library decides when it
     is imported, by an environment variable. What an earlier run left in ``folder`` is removed.

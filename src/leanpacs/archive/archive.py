@@ -6,6 +6,7 @@ import fcntl
 import logging
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +27,7 @@ from leanpacs.archive.host import host_name
 from leanpacs.archive.intake.forwarding import Forwarding
 from leanpacs.archive.intake.incoming import Incoming, Receipt
 from leanpacs.archive.intake.ingest import Ingest
+from leanpacs.archive.recent import Recent
 from leanpacs.archive.settle.representing import dictionary_row
 from leanpacs.archive.settle.settler import Settler
 from leanpacs.archive.status import ArchiveStatus, status
@@ -38,6 +40,7 @@ from leanpacs.config import Settings
 from leanpacs.errors import StorageError
 from leanpacs.refs import Tier
 from leanpacs.storage.dictionary import load_all, save, shipped
+from leanpacs.storage.memoryfolder import memory_folder
 from leanpacs.storage.store import BlobStore
 from leanpacs.telemetry import Metrics
 from leanpacs.workers import WorkerPool
@@ -48,6 +51,9 @@ CATALOG_FILE = "catalog.sqlite"
 AUDIT_FOLDER = "audit"
 WORKLIST_FOLDER = "worklist"
 CACHE_FOLDER = "cache"
+RECENT_FOLDER = "recent"
+_MEMORY_SHARE = 8
+"""At most so large a part of what files in memory may take is for what has just arrived."""
 _LEAST_SHELF_BYTES = 4 << 20
 UNUSED_SECONDS = 300.0
 """After how long what nobody asks for leaves the memory: who reads a study has asked for the next image by then."""
@@ -73,6 +79,8 @@ class Archive:
         Where that is on disk, for all processes of this host.
     host : str
         Name of this host's part of the archive; those who claim work have names that begin with it.
+    recent : Recent or None
+        Copies in memory of what has just arrived.
     reads : Reads
         Which series were read, and when.
     audit : AuditTrail
@@ -126,6 +134,9 @@ class Archive:
         )
         self.cache = Kept(disk, memory_bytes=settings.delivery.memory_bytes)
         self.reads = Reads(self.catalog)
+        self.recent = recent_of(data, settings)
+        if self.was_alone and self.recent is not None:
+            self.recent.clear()
         self.retriever = Retriever(
             self.stores,
             self.catalog,
@@ -140,6 +151,7 @@ class Archive:
             verify_one_in=settings.delivery.verify_one_in,
             ahead_bytes=settings.delivery.memory_bytes // AHEAD_SHARE,
             shelf_bytes=min(max(settings.delivery.memory_bytes, _LEAST_SHELF_BYTES), SHELF_BYTES),
+            recent=self.recent,
             on_read=lambda instance: self.reads.note(instance.series_id),
         )
         self.searcher = Searcher(self.catalog, self.retriever, self.cache)
@@ -188,6 +200,7 @@ class Archive:
             limit_inflated_bytes=self.settings.ingest.largest_inflated_bytes,
             host=self.host,
             metrics=metrics,
+            recent=self.recent,
             step=self.step,
         )
 
@@ -207,7 +220,7 @@ class Archive:
 
     def deleter(self) -> Deleter:
         """Deletes instances, series and studies."""
-        return Deleter(self.stores, self.catalog, self.audit, grace=self.grace, step=self.step)
+        return Deleter(self.stores, self.catalog, self.audit, grace=self.grace, recent=self.recent, step=self.step)
 
     def status(self) -> ArchiveStatus:
         """What is held, raw against stored."""
@@ -297,6 +310,19 @@ def catalog_of(data: Path, settings: Settings) -> Catalog:
     given = settings.catalog
     pool = Pool(given.connections, given.connect_seconds, given.wait_seconds)
     return open_catalog(given.url.get_secret_value() or data / CATALOG_FILE, pool)
+
+
+def recent_of(data: Path, settings: Settings) -> Recent | None:
+    """Where what has just arrived is kept in memory; None when it is not, or no server is running."""
+    folder = memory_folder(data)
+    if folder is None or not settings.delivery.recent_bytes:
+        return None
+    with suppress(OSError):
+        (folder / RECENT_FOLDER).mkdir(mode=0o700, exist_ok=True)
+        memory = os.statvfs(folder)
+        room = min(settings.delivery.recent_bytes, memory.f_blocks * memory.f_frsize // _MEMORY_SHARE)
+        return Recent(folder / RECENT_FOLDER, room, settings.delivery.recent_seconds)
+    return None
 
 
 def open_archive(

@@ -31,8 +31,9 @@ from leanpacs.lifecycle.pacing import load_of_each_core
 from leanpacs.lifecycle.policy import Policy, load_policy
 from leanpacs.lifecycle.runner import Lifecycle
 from leanpacs.services.dimse.transport import defer_accept
+from leanpacs.storage.memoryfolder import memory_folder_made
 from leanpacs.storage.store import Availability
-from leanpacs.telemetry import Metrics, folder_for_metrics, share_metrics
+from leanpacs.telemetry import Metrics, share_metrics
 from leanpacs.workers.memory import give_back_freed_memory, share_arenas
 from leanpacs.workers.process import exit_code
 
@@ -44,6 +45,7 @@ STOP_SECONDS = 30.0
 """For a door that ends."""
 SLOW_START_SECONDS = 60.0
 """After which it is said that a door is still starting."""
+METRICS_FOLDER = "metrics"
 MOST_DIMSE_PROCESSES = 4
 """Unless more are asked for: four take in what a fast disk takes."""
 _ARENAS = 2
@@ -95,12 +97,12 @@ class Supervisor:
         with (
             _listen("dimse", settings.dimse.host, settings.dimse.port) as dimse,
             _listen("http", settings.http.host, settings.http.port) as http,
+            memory_folder_made(settings.storage.data) as memory,
             open_archive(settings.storage.data, _gives_nothing_back(settings)) as archive,
             audit.passed_on(settings, archive.audit),
-            folder_for_metrics(settings.storage.data) as metrics,
         ):
             defer_accept(dimse)
-            share_metrics(metrics)
+            share_metrics((memory or settings.storage.data / "run") / METRICS_FOLDER)
             self._handle_signals()
             os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # doors and workers do no linear algebra
             self._sockets = {"dimse": dimse, "http": http}

@@ -100,6 +100,15 @@ class DeliverySettings(Section):
         "those who ask for the same or the next ones have them at once; what nobody asks for in five minutes is let "
         "go. 0 keeps none.",
     )
+    recent_bytes: Bytes = Field(
+        default=512 << 20,
+        description="Memory of the host (/dev/shm) for copies of what has just been settled, as it was received: what "
+        "is looked at, or sent on, soon after it came need not be decoded. At most an eighth of what files in memory "
+        "may take. 0 keeps none.",
+    )
+    recent_seconds: Seconds = Field(
+        default=900.0, gt=0, description="How long these copies stay; any deletion removes all of them."
+    )
     any_syntax: tuple[Literal["htj2k", "jpegls", "jpeg2000", "jpegxl"], ...] = Field(
         default=("htj2k", "jpegls", "jpeg2000"),
         description="Who accepts any transfer syntax of several instances (multipart/related, transfer-syntax=*) gets "

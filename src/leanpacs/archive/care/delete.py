@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from leanpacs.archive.recent import Recent
 from leanpacs.audit import AuditAction, AuditEvent, AuditOutcome, AuditTrail
 from leanpacs.catalog import Catalog, Deleted, Transaction
 from leanpacs.errors import StoreUnavailable
@@ -40,6 +41,8 @@ class Deleter:
         Told of what is deleted.
     grace : timedelta
         How long blobs of deleted instances stay.
+    recent : Recent, optional
+        Copies of what has just arrived; none of them stays when something is deleted.
     step : callable, optional
         Called with a name between every two steps; tests stop the process there.
     """
@@ -51,12 +54,14 @@ class Deleter:
         audit: AuditTrail,
         *,
         grace: timedelta,
+        recent: Recent | None = None,
         step: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._stores = stores
         self._catalog = catalog
         self._audit = audit
         self._grace = grace
+        self._recent = recent
         self._step = step
 
     def delete(
@@ -87,6 +92,8 @@ class Deleter:
             )
         )
         self._step("deleted")
+        if self._recent is not None:
+            self._recent.clear()
         event = AuditEvent(
             at=datetime.now(UTC),
             actor=actor,

@@ -46,6 +46,8 @@ class Sweeper:
             orphans = self._look(now)
             self._looked_at = now
         self._archive.deleter().sweep(now)
+        if self._archive.recent is not None:
+            self._archive.recent.trim()
         return orphans
 
     def _look(self, now: datetime) -> int:

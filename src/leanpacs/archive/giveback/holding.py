@@ -12,10 +12,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, TypeVar
 
+from leanpacs.archive.giveback.arrived import ArrivedInstance, open_arrived
 from leanpacs.archive.giveback.cost import seconds_to_read
 from leanpacs.archive.giveback.opened import open_landed, open_pack
+from leanpacs.archive.giveback.passing import CODEC_OF
 from leanpacs.archive.giveback.restoring import ask_for_study
 from leanpacs.archive.giveback.shelf import Opened, Shelf
+from leanpacs.archive.recent import Recent
 from leanpacs.archive.settle.settling import dictionaries_of
 from leanpacs.catalog import Catalog, InstanceRow, Kind, RepresentationRow
 from leanpacs.errors import (
@@ -48,11 +51,15 @@ MOST_PLACES: Final = 20_000
 
 @dataclass(slots=True)
 class Damaged:
-    """Stored forms that turned out to be damaged while one request was answered (keys), and the one opened last."""
+    """Stored forms that turned out to be damaged while one request was answered (keys), and the one opened last.
+
+    ``last`` is None when that was the copy in memory, which is not tried again.
+    """
 
     rows: list[int] = field(default_factory=list)
     last: RepresentationRow | None = None
     others: int = 0
+    was_in_memory: bool = False
 
 
 class Holdings:
@@ -68,12 +75,21 @@ class Holdings:
         Deflated data sets that inflate to more are only given as received.
     shelf_bytes : int
         Memory for what is known of packs that were opened lately.
+    recent : Recent, optional
+        What has just arrived.
     """
 
     def __init__(
-        self, stores: Stores, catalog: Catalog, *, limit_inflated_bytes: int, shelf_bytes: int = SHELF_BYTES
+        self,
+        stores: Stores,
+        catalog: Catalog,
+        *,
+        limit_inflated_bytes: int,
+        shelf_bytes: int = SHELF_BYTES,
+        recent: Recent | None = None,
     ) -> None:
         self._stores = stores
+        self._recent = recent
         self._catalog = catalog
         self._limit_inflated_bytes = limit_inflated_bytes
         self._shelf = Shelf(shelf_bytes)
@@ -116,9 +132,22 @@ class Holdings:
         """The form that :meth:`opened` opens first for one who wants it as received."""
         return self._best_first(self._held(instance, anew=False), None)[0]
 
+    def has_just_arrived(self, instance: InstanceRow) -> bool:
+        """Whether an instance is in memory as it was received."""
+        return self._recent is not None and self._recent.has(instance.data_set_digest)
+
+    def received(self, instance: InstanceRow) -> tuple[bytes, tuple[memoryview]] | None:
+        """What came before the data set, and the data set, of what has just arrived; None of what has not."""
+        with ExitStack() as stack:
+            arrived = self._arrived(stack, instance)
+            if arrived is None:
+                return None
+            preface, data_set = arrived.received()
+            return preface, (data_set,)
+
     @contextmanager
     def opened(self, instance: InstanceRow, wanted: str | None = None) -> Iterator[OpenInstance]:
-        """Open an instance in the form from which it is soonest had in the transfer syntax ``wanted``."""
+        """Open an instance in the stored form from which it is soonest had in the transfer syntax ``wanted``."""
         with ExitStack() as stack:
             yield self._enter(stack, instance, wanted)
 
@@ -177,7 +206,7 @@ class Holdings:
         """Note that the form that was opened last is damaged: the scrub looks at it; whether there is another one."""
         row = damaged.last
         if row is None:
-            return False
+            return damaged.was_in_memory
         damaged.rows.append(row.id)
         if isinstance(error, StoreUnavailable | BeingRestored | BlobNotFound):
             return damaged.others > 0
@@ -195,14 +224,27 @@ class Holdings:
 
     @contextmanager
     def opened_but(self, instance: InstanceRow, wanted: str | None, damaged: Damaged) -> Iterator[OpenInstance]:
-        """As :meth:`opened`, without the forms that turned out to be damaged."""
+        """As :meth:`opened`, or in memory, without the forms that turned out to be damaged."""
         with ExitStack() as stack:
             yield self._enter(stack, instance, wanted, damaged)
 
     def _enter(
         self, stack: ExitStack, instance: InstanceRow, wanted: str | None, damaged: Damaged | None = None
     ) -> OpenInstance:
-        """Open the best of the stored forms that can be opened; what was asked for may be there at once."""
+        """Open the best of the stored forms that can be opened; what was asked for may be there at once.
+
+        Where it is noted what is damaged, it is pixels that are wanted: those of what has just arrived are in memory.
+        """
+        if (
+            damaged is not None
+            and not damaged.rows
+            and not damaged.was_in_memory
+            and self._is_decoded(instance, wanted)
+        ):
+            arrived = self._arrived(stack, instance)
+            if arrived is not None:
+                damaged.was_in_memory = True
+                return arrived
         damaged = damaged or Damaged()
         problems: list[StorageError] = []
         for attempt in range(OPEN_ATTEMPTS):
@@ -221,6 +263,23 @@ class Holdings:
             if asleep is not None and attempt:
                 self._ask_for(instance, asleep)
         raise problems[0] if problems else InstanceNotFound(instance.sop_uid)
+
+    def _is_decoded(self, instance: InstanceRow, wanted: str | None) -> bool:
+        """Whether no stored form holds the code streams that are wanted."""
+        codec = CODEC_OF.get(wanted or "")
+        return codec is None or all(row.codec != codec for row in self._held(instance, anew=False))
+
+    def _arrived(self, stack: ExitStack, instance: InstanceRow) -> ArrivedInstance | None:
+        """Open what is in memory."""
+        if self._recent is None:
+            return None
+        opening = open_arrived(
+            self._recent,
+            instance,
+            spool=self._stores.hot.spool_folder(),
+            limit_inflated_bytes=self._limit_inflated_bytes,
+        )
+        return stack.enter_context(opening)
 
     def _held(self, instance: InstanceRow, *, anew: bool) -> list[RepresentationRow]:
         held = None if anew else self._places.get(instance)

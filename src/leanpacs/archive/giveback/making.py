@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from leanpacs import __version__
+from leanpacs.archive.giveback.arrived import ArrivedInstance
 from leanpacs.archive.giveback.checks import SpotChecks
 from leanpacs.archive.giveback.choosing import Origin, noise_of
 from leanpacs.archive.giveback.given import Bytes, FrameBytes, Held, Part10
@@ -103,12 +104,16 @@ class Maker:
         """What came before the data set, and the data set, kept or to be kept; None where decoding is not needed."""
         if self._cache is None or instance.data_set_length > KEPT_BYTES:
             return None
+        key = _cache_key(instance, 0, RECEIVED)
+        arrived = None if self._cache.at_hand(key) else self._holdings.received(instance)
+        if arrived is not None:
+            return arrived
         held = self._holdings.first(instance)
         if held.kind is not Kind.PACK or held.form not in (Form.FRAMES, Form.RECODED):
             return None
         # Waiting for other threads, which may make the next ones, costs nothing; waiting for a remote store does.
         clock = time.thread_time if self._holdings.is_hot(held) else time.perf_counter
-        first, *rest = self._cache.pieces(_cache_key(instance, 0, RECEIVED), lambda: self._rebuilt(instance), clock)
+        first, *rest = self._cache.pieces(key, lambda: self._rebuilt(instance), clock)
         return bytes(first[: held.preface_length]), (first[held.preface_length :], *rest)
 
     def _rebuilt(self, instance: InstanceRow) -> Pieces:
@@ -177,11 +182,15 @@ class Maker:
         key = _cache_key(instance, number, wanted, effort)
         if self._cache is None or self._cache.has(key) or (wanted != EXPLICIT_LE and self.is_held(instance, wanted)):
             return None
+        if not syntax_of(wanted).encapsulated and self._holdings.has_just_arrived(instance):
+            return None
         return partial(self._cache.pieces, key, partial(self._alone, instance, number, wanted, effort))
 
     def instance_ahead(self, instance: InstanceRow, wanted: str) -> Callable[[], object] | None:
         """As :meth:`frame_ahead`, for an instance."""
         is_received = wanted == instance.transfer_syntax
+        if is_received and self._holdings.has_just_arrived(instance):
+            return None
         if not is_received and (not syntax_of(wanted).encapsulated or self.is_held(instance, wanted)):
             return None
         if self._cache is None or self._cache.has(_cache_key(instance, 0, RECEIVED if is_received else wanted)):
@@ -191,6 +200,8 @@ class Maker:
     def is_at_hand(self, instance: InstanceRow, wanted: str) -> bool:
         """Whether an instance only needs to be taken from memory."""
         kind = RECEIVED if wanted == instance.transfer_syntax else wanted
+        if kind == RECEIVED and self._holdings.has_just_arrived(instance):
+            return True
         return self._cache is not None and self._cache.at_hand(_cache_key(instance, 0, kind))
 
     def picture_ahead(self, instance: InstanceRow, number: int, view: View) -> Callable[[], object] | None:
@@ -339,8 +350,14 @@ class Maker:
         if self._cache is None or (wanted != EXPLICIT_LE and self.is_held(instance, wanted)):
             yield from self._made(instance, numbers, wanted, effort)
         elif len(numbers) == 1:
-            key = _cache_key(instance, numbers[0], wanted, effort)
-            (frame,) = self._cache.pieces(key, partial(self._alone, instance, numbers[0], wanted, effort))
+            key, make = (
+                _cache_key(instance, numbers[0], wanted, effort),
+                partial(self._alone, instance, numbers[0], wanted, effort),
+            )
+            is_read = (
+                wanted == EXPLICIT_LE and not self._cache.at_hand(key) and self._holdings.has_just_arrived(instance)
+            )
+            (frame,) = make() if is_read else self._cache.pieces(key, make)
             yield FrameBytes(wanted, frame)
         else:
             yield from self._kept_or_made(self._cache, instance, numbers, wanted, effort)
@@ -407,8 +424,9 @@ class Maker:
     def _frames_in(
         self, instance: InstanceRow, opened: OpenInstance, numbers: Sequence[int], wanted: str, effort: int
     ) -> Iterator[FrameBytes]:
-        if wanted == EXPLICIT_LE and isinstance(opened, SettledInstance) and opened.is_native_in_little_endian:
-            yield from (FrameBytes(wanted, opened.frame_view(number)) for number in numbers)
+        if wanted == EXPLICIT_LE and _is_native_in_little_endian(opened):
+            view = opened.frame_view if isinstance(opened, SettledInstance) else opened.frame
+            yield from (FrameBytes(wanted, view(number)) for number in numbers)
             return
         transcoder, target = self.transcoder(), _target(wanted, self._checks.are_due(instance, wanted), effort)
         if not (isinstance(opened, SettledInstance) and opened.passes(wanted)):
@@ -423,7 +441,14 @@ def _holds_streams(opened: OpenInstance) -> bool:
     """Whether frames are code streams as they came."""
     if isinstance(opened, SettledInstance):
         return opened.holds_streams
+    if _is_native_in_little_endian(opened):
+        return False
     return opened.layout.pixel is not None and opened.layout.pixel.encapsulated
+
+
+def _is_native_in_little_endian(opened: OpenInstance) -> bool:
+    """Whether frames are known to stand as they do in Explicit VR Little Endian."""
+    return isinstance(opened, SettledInstance | ArrivedInstance) and opened.is_native_in_little_endian
 
 
 def _cache_key(instance: InstanceRow, number: int, wanted: str, effort: int = 0) -> str:

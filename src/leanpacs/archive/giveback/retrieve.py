@@ -17,6 +17,7 @@ from leanpacs.archive.giveback.given import Bytes, FrameBytes, Part10
 from leanpacs.archive.giveback.holding import SHELF_BYTES, Holdings
 from leanpacs.archive.giveback.kept import Kept
 from leanpacs.archive.giveback.making import Maker
+from leanpacs.archive.recent import Recent
 from leanpacs.catalog import Catalog, InstanceRow
 from leanpacs.dicom.uids import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE
 from leanpacs.dicom.uids import transfer_syntax as syntax_of
@@ -58,6 +59,8 @@ class Retriever:
         What may be made and put into the cache for each reader before it is asked for (:class:`Foresight`).
     shelf_bytes : int
         Memory for what is known of packs that were opened lately.
+    recent : Recent, optional
+        What has just arrived.
     on_read : callable, optional
         Told of each instance of which pixels, or all, are given to somebody.
 
@@ -79,10 +82,13 @@ class Retriever:
         verify_one_in: int = 1,
         ahead_bytes: int = 0,
         shelf_bytes: int = SHELF_BYTES,
+        recent: Recent | None = None,
         on_read: Callable[[InstanceRow], None] = lambda _: None,
     ) -> None:
         self._on_read = on_read
-        self._holdings = Holdings(stores, catalog, limit_inflated_bytes=limit_inflated_bytes, shelf_bytes=shelf_bytes)
+        self._holdings = Holdings(
+            stores, catalog, limit_inflated_bytes=limit_inflated_bytes, shelf_bytes=shelf_bytes, recent=recent
+        )
         checks = SpotChecks(verify_one_in)
         self._maker = Maker(self._holdings, checks, stores.hot.spool_folder(), workers, cache)
         self._foresight = Foresight(

@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import chain
 
 from leanpacs.archive.manifest import Form, Manifest, Received
+from leanpacs.archive.recent import Recent
 from leanpacs.archive.settle.committing import BATCH_SECONDS, Committer
 from leanpacs.archive.settle.encode import Preferences, SeriesChoice, SeriesChoices
 from leanpacs.archive.settle.settling import Settled, SettleTask, settle_some, warm_up
@@ -42,6 +43,8 @@ SERIES_REMEMBERED = 1000
 AHEAD = 2
 """Tasks for each worker that are under way: enough that none idles while packs are claimed."""
 
+TRIMMED_SHARE = 8
+"""What is kept in memory of what has just arrived may be too much by so large a part."""
 TOGETHER = 8
 TOGETHER_BYTES = 4 << 20
 """So many instances of a series at most, and so many bytes, make one task: handing one over takes about a millisecond.
@@ -74,6 +77,8 @@ class Settler:
     executor : callable, optional
         Makes the executor that runs :func:`~leanpacs.archive.settle.settling.settle_some`; a pool of worker processes
         by default.
+    recent : Recent, optional
+        Where copies of what has just arrived are kept for a while.
     step : callable, optional
         Called with a name between every two steps; tests stop the process there.
     """
@@ -89,6 +94,7 @@ class Settler:
         host: str = "",
         metrics: Metrics | None = None,
         executor: Callable[[], Executor] | None = None,
+        recent: Recent | None = None,
         step: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._store = store
@@ -98,6 +104,7 @@ class Settler:
         self._limit_inflated_bytes = limit_inflated_bytes
         self._workers = settings.workers or os.cpu_count() or 1
         self._make_executor = executor or self._worker_pool
+        self._recent = recent
         self._step = step
         self._owner = f"{host}:{uuid.uuid4().hex}"
         self._executor: Executor | None = None
@@ -109,6 +116,7 @@ class Settler:
         self._pressed = False
         self._committer = Committer(store, catalog, self._choices, metrics, step)
         self._failures = 0
+        self._kept_bytes = 0
         self._held_at = datetime.min.replace(tzinfo=UTC)
 
     def run(self, stop: threading.Event) -> None:
@@ -257,6 +265,7 @@ class Settler:
             self._names,
             self._limit_inflated_bytes,
             whole_because=f"{attempts - 1} attempts to encode it failed" if attempts > ATTEMPTS else "",
+            recent=self._recent,
         )
 
     def _preferences(self, work: LandedWork) -> Preferences:
@@ -281,12 +290,16 @@ class Settler:
                 if one.encoded.choice is not None:
                     self._learn(work, one.encoded.choice)
                 self._committer.add(work, one)
+                self._kept_bytes += work.representation.blob.size_bytes
             if error is not None and len(works) == 1:
                 self._failed(works[0], error)
             else:
                 # Which of them is at fault, if not the first, turns out when each has a worker to itself.
                 self._alone.extend(works[len(settled) :])
         self._committer.commit_when_due(nothing_else=not self._running)
+        if self._recent is not None and self._kept_bytes > self._recent.room_bytes // TRIMMED_SHARE:
+            self._recent.trim()
+            self._kept_bytes = 0
 
     def _learn(self, work: LandedWork, choice: SeriesChoice) -> None:
         series_id = work.instance.series_id

@@ -21,7 +21,8 @@ from typing import BinaryIO
 
 from leanpacs import __version__
 from leanpacs.archive.giveback.rebuild import PackedInstance
-from leanpacs.archive.manifest import Manifest
+from leanpacs.archive.manifest import Form, Manifest
+from leanpacs.archive.recent import Native, Recent
 from leanpacs.archive.settle.encode import Encoded, Preferences, encode, encode_whole
 from leanpacs.codecs.choice import measure
 from leanpacs.dicom.frames import FRAME_TAGS, FrameSpec
@@ -63,6 +64,8 @@ class SettleTask:
         Deflated data sets that inflate to more are packed as they are.
     whole_because : str
         Why the instance is to be packed whole without trying a codec; '' when it is not.
+    recent : Recent, optional
+        Where a copy of what was received is kept for a while.
     """
 
     store: BlobStore
@@ -72,6 +75,7 @@ class SettleTask:
     dictionary_names: tuple[str, ...]
     limit_inflated_bytes: int
     whole_because: str = ""
+    recent: Recent | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +189,7 @@ def _attempt(
             pack = _at_hand(file)
             digest = _digest(pack)
             prove(pack, dictionaries, task.facts.digest)
+        _keep_at_hand(task, content, encoded.packed.manifest)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
@@ -192,6 +197,16 @@ def _attempt(
     made = encoded.packed.manifest.made
     decoder = f"leanpacs {__version__}" + (f"; {made.decoder}" if made else "")
     return Settled(Path(name), digest, encoded, datetime.now(UTC), decoder, perf_counter() - started, whole_because)
+
+
+def _keep_at_hand(task: SettleTask, content: Content, manifest: Manifest) -> None:
+    """Keep a copy of what was received, which the pack has been proven to give back, for those who ask for it soon."""
+    if task.recent is None or not isinstance(content.received, io.BytesIO):
+        return
+    coding, native = manifest.pixel, Native()
+    if manifest.form is Form.FRAMES and coding is not None and not coding.big_endian and not content.layout.deflated:
+        native = Native(content.layout.head_end, coding.spec.frame_bytes or 0, manifest.frames)
+    task.recent.put(manifest.digest, content.received.getbuffer(), native)
 
 
 def _at_hand(file: BinaryIO) -> BinaryIO:
