@@ -44,7 +44,7 @@ _LOOK_SECONDS: Final = 5.0
 _COLLECTED_OBJECTS: Final = 10_000
 """New ones after which is looked for garbage; an answer to a search takes thousands, and leaves none."""
 
-_TURN_SECONDS: Final = 0.0002
+TURN_SECONDS: Final = 0.0002
 """After how long a thread lets others have the interpreter. A codec asks for it several times for each frame: with the
 usual 5 ms, a frame that is decoded in 1.7 ms took 17 beside a thread that computes."""
 
@@ -80,7 +80,7 @@ def serve_dimse(settings: Settings, listener: socket.socket, lifeline: Connectio
         counting = ledger(settings, archive, metrics)
         rests.forget_with(archive.forget_unused)
         _warm_up(archive)
-        _leave_out_of_collections()
+        leave_out_of_collections()
         lifeline.send("ready")
         with counting.running(settings.traffic.flush_seconds):
             serve(listener, archive, options, stop, holdings=archive, metrics=metrics, ledger=counting)
@@ -200,7 +200,7 @@ def serve_http(settings: Settings, listener: socket.socket, lifeline: Connection
         counting = ledger(settings, archive, metrics)
         rests.forget_with(archive.forget_unused)
         _warm_up(archive, pictures=True)
-        _leave_out_of_collections()
+        leave_out_of_collections()
         lifeline.send("ready")
         with counting.running(settings.traffic.flush_seconds):
             serve(listener, archive, options, stop, metrics=metrics, ledger=counting, links=_links(settings))
@@ -254,7 +254,7 @@ def _warm_up(archive: Archive, *, pictures: bool = False) -> None:
         archive.warm_up(pictures=pictures)
 
 
-def _leave_out_of_collections() -> None:
+def leave_out_of_collections() -> None:
     """Keep what is there after the start, which stays, out of what is looked through for garbage in cycles.
 
     Going through all of it takes 40 ms, during which nobody is answered.
@@ -270,7 +270,7 @@ def _begin(settings: Settings, lifeline: Connection) -> tuple[threading.Event, R
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     telemetry.configure_logging(level=settings.log.level, format=settings.log.format)
     keep_freed_memory(_KEPT_BYTES, arenas=_ARENAS)
-    sys.setswitchinterval(_TURN_SECONDS)
+    sys.setswitchinterval(TURN_SECONDS)
     stop = threading.Event()
     rests = Rests()
 

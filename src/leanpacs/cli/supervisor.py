@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -90,6 +91,8 @@ class Supervisor:
             If an address cannot be listened on, or another server has the archive open.
         """
         share_arenas(_ARENAS)
+        # Workers wait for the thread that feeds them, beside one that commits.
+        sys.setswitchinterval(doors.TURN_SECONDS)
         settings = self._settings
         settings.storage.data.mkdir(parents=True, exist_ok=True)
         exposure.check(settings, lambda: _has_keys(settings))
@@ -138,6 +141,7 @@ class Supervisor:
         threads = [sending, ageing, *self._start_restoring(archive)]
         try:
             if self._wait_until_ready():
+                doors.leave_out_of_collections()
                 self._tell(
                     f"ready: http={self._scheme()}://{_address(http)}/ "
                     f"dimse={_address(dimse)} ae={self._settings.dimse.ae_title}"
@@ -165,13 +169,21 @@ class Supervisor:
             doors.dispatcher(self._settings, archive, counting).run(self._stop)
 
     def _warming(self, archive: Archive) -> AbstractContextManager[None]:
-        """Make metadata ready here, where nobody waits for the interpreter to answer a request."""
-        delivery = self._settings.delivery
+        """Make metadata ready here, where nobody waits for the interpreter to answer a request.
+
+        While much is waiting to be settled, that comes first.
+        """
+        delivery, pressed_bytes = self._settings.delivery, self._settings.settle.pressed_backlog_bytes
         if not (delivery.ready_metadata and delivery.cache_bytes > 0):
             return nullcontext()
         from leanpacs.services.dicomweb.warming import Warmer
 
-        return Warmer(archive, lock=archive.cache_folder / "warming.lock").running()
+        class Patient(Warmer):
+            def turn(self, now: float, stop: threading.Event) -> None:
+                if archive.catalog.backlog().size_bytes <= pressed_bytes:
+                    super().turn(now, stop)
+
+        return Patient(archive, lock=archive.cache_folder / "warming.lock").running()
 
     def _start_restoring(self, archive: Archive) -> list[threading.Thread]:
         """A thread that brings back what is wanted from archive classes, where there is one."""

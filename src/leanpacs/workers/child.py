@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import pickle
 import resource
@@ -58,6 +59,9 @@ def serve(connection: Connection, exchange: Exchange, initializer: Callable[[], 
     _settle_in(nice)
     if initializer is not None:
         initializer()
+    # What is there after the start stays: nothing of it is garbage in cycles, and looking at all of it takes long.
+    gc.collect()
+    gc.freeze()
     at_start = _data_bytes()
     connection.send(None)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):

@@ -20,6 +20,7 @@ from leanpacs.codecs.choice import (
 )
 from leanpacs.codecs.native import pack
 from leanpacs.codecs.presets import BALANCED, DENSE, HASTY, PRESETS, QUICK, preset
+from leanpacs.config import SettleSettings
 from leanpacs.errors import ConfigError
 
 SPEC = make_spec(96, 80, stored=12)
@@ -135,6 +136,13 @@ def test_differences_are_tried_only_in_haste() -> None:
     hasty = tried(HASTY.choose(FRAME, SPEC, budget_seconds_per_gb=BUSY_SECONDS_PER_GB))
     assert hasty == [("delta", 1), ("jpegxl", 1), ("htj2k", 1), ("zstd", 3)]
     assert all(("delta", 1) not in tried(one.choose(FRAME, SPEC)) for one in PRESETS.values())
+
+
+def test_by_default_no_image_codec_is_tried_in_haste() -> None:
+    budget = SettleSettings().pressed_budget_seconds_per_gb
+    for spec in (SPEC, make_spec(64, 64, samples=3, allocated=8)):
+        frame = pack(make_frame(spec, "smooth"), spec)
+        assert tried(HASTY.choose(frame, spec, budget_seconds_per_gb=budget)) == [("delta", 1), ("zstd", 3)]
 
 
 def test_fast_is_what_it_was() -> None:

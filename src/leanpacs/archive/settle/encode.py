@@ -175,7 +175,8 @@ def _smallest_native(
     if choice is None:
         choice, best = measured_choice(form, content, wanted, budget)
         measured = choice
-    for codec, options in attempts(choice, form, content):
+    known = best.levels if best is not None and form.frames.count == 1 else ()
+    for codec, options in attempts(choice, form, content, known):
         try:
             made = _streams_of(held, codec, options) or measured_stream(best, form, codec, options)
             packed = packer.frames(form, codec, options, made)
@@ -234,10 +235,15 @@ def measured_stream(
     return streams.get
 
 
-def attempts(choice: SeriesChoice, form: Native, content: Content) -> Iterator[tuple[Codec, EncodeOptions]]:
-    """The choice, the same with room for bits above Bits Stored, then what holds anything."""
+def attempts(
+    choice: SeriesChoice, form: Native, content: Content, known_levels: tuple[int, ...] = ()
+) -> Iterator[tuple[Codec, EncodeOptions]]:
+    """The choice, the same with room for bits above Bits Stored, then what holds anything.
+
+    ``known_levels`` are those of all frames, where they have been found already.
+    """
     codec, spec = registry.by_name(choice.codec), form.spec
-    if choice.indexed and (levels := _levels(form, content)):
+    if choice.indexed and (levels := known_levels or _levels(form, content)):
         yield codec, EncodeOptions(choice.effort, precision_of(levels), levels)
     yield codec, EncodeOptions(choice.effort, spec.bits_stored)
     if spec.bits_stored != spec.bits_allocated:

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import chain
 
 from leanpacs.archive.manifest import Form, Manifest, Received
@@ -36,6 +37,9 @@ LEASE = timedelta(minutes=2)
 
 RETRY = timedelta(seconds=5)
 IDLE_SECONDS = 0.1
+PATIENCE_SECONDS = 0.2
+"""Between the first instances and their claim: it shows then whether a burst begins, which is measured otherwise."""
+
 CLAIMED_AT_ONCE = 64
 """Instances claimed in one transaction: enough that claiming is rare, for it keeps landing waiting."""
 
@@ -114,6 +118,7 @@ class Settler:
         self._choices: dict[int, SeriesChoices] = {}
         self._names: tuple[str, ...] = ()
         self._pressed = False
+        self._patience_seconds = 0.0
         self._committer = Committer(store, catalog, self._choices, metrics, step)
         self._failures = 0
         self._kept_bytes = 0
@@ -121,6 +126,7 @@ class Settler:
 
     def run(self, stop: threading.Event) -> None:
         """Settle whatever lands until ``stop`` is set; then finish what is under way."""
+        self._patience_seconds = PATIENCE_SECONDS
         try:
             self._warm_up()
             while not stop.is_set():
@@ -157,9 +163,10 @@ class Settler:
             self._executor = None
 
     def _warm_up(self) -> None:
+        """Start the workers before there is anything to do."""
         self._executor = self._make_executor()
         for _ in range(self._workers):
-            self._executor.submit(warm_up)
+            self._executor.submit(os.getpid)
 
     def _round_or_wait(self, stop: threading.Event) -> bool:
         """One round; when store or catalog fail, say so and wait. What was under way is claimed anew later."""
@@ -205,12 +212,12 @@ class Settler:
             self._hold(now)
         if len(self._claimed) > CLAIMED_AT_ONCE // 2:
             return
-        backlog = self._catalog.backlog()
-        # What is left of a burst is settled as the burst was, lest each series of it be measured twice.
-        most = self._settings.pressed_backlog_bytes
-        self._pressed = backlog.size_bytes > (most // 4 if self._pressed else most)
+        backlog, most = self._catalog.backlog(), self._settings.pressed_backlog_bytes
         if backlog.count <= held:
             return
+        if not held and self._patience_seconds and backlog.size_bytes <= most:
+            time.sleep(self._patience_seconds)
+            backlog = self._catalog.backlog()
         works = self._catalog.write(
             lambda transaction: transaction.claim_landed(
                 self._owner,
@@ -221,6 +228,9 @@ class Settler:
             )
         )
         self._step("claimed")
+        # More may have come since. What is left of a burst is settled as the burst was, lest it be measured twice.
+        waiting = max(backlog.size_bytes, sum(work.representation.blob.size_bytes for work in works))
+        self._pressed = waiting > (most // 4 if self._pressed else most)
         self._claimed.extend(works)
         self._names = tuple(self._store.kept_names())
 
@@ -328,6 +338,7 @@ class Settler:
             memory_limit_bytes=self._limits.memory_bytes,
             time_limit_seconds=self._limits.instance_seconds,
             nice=19,
+            initializer=partial(warm_up, self._store, tuple(self._store.kept_names())),
         )
 
 

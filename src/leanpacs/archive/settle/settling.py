@@ -12,6 +12,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -24,9 +25,10 @@ from leanpacs.archive.giveback.rebuild import PackedInstance
 from leanpacs.archive.manifest import Form, Manifest
 from leanpacs.archive.recent import Native, Recent
 from leanpacs.archive.settle.encode import Encoded, Preferences, encode, encode_whole
-from leanpacs.codecs.choice import measure
+from leanpacs.codecs import registry
+from leanpacs.codecs.presets import HASTY, QUICK
 from leanpacs.dicom.frames import FRAME_TAGS, FrameSpec
-from leanpacs.errors import StoreFull, StoreUnavailable, VerificationError
+from leanpacs.errors import LeanPACSError, StoreFull, StoreUnavailable, VerificationError
 from leanpacs.refs import Digest
 from leanpacs.storage.dictionary import Compressor, Dictionary, load_all
 from leanpacs.storage.store import BlobStore
@@ -95,10 +97,16 @@ class Settled:
     fault: str = ""
 
 
-def warm_up() -> None:
-    """Load what encoding needs, so that the first instance does not wait for it."""
-    spec = FrameSpec(16, 16, 1, 16, 16, 15, 0, 0, "MONOCHROME2", 1)
-    measure(bytes(512), spec)
+def warm_up(store: BlobStore, dictionary_names: tuple[str, ...]) -> None:
+    """Load what encoding needs, so that the first instances do not wait for it."""
+    frame, spec = bytes(512), FrameSpec(16, 16, 1, 16, 16, 15, 0, 0, "MONOCHROME2", 1)
+    for one in (QUICK, HASTY):
+        for candidate in one.candidates:
+            registry.by_name(candidate.codec).library()
+        one.choose(frame, spec)
+    with suppress(LeanPACSError, OSError):  # a store that fails now is told of by the first instance
+        for level in (None, LEVEL_IN_HASTE):
+            compressor_of(store, dictionary_names, level).compress(frame)
 
 
 def settle_some(tasks: Sequence[SettleTask], step: Callable[[str], None] = lambda _: None) -> list[Settled]:
