@@ -49,8 +49,9 @@ AHEAD = 2
 
 TRIMMED_SHARE = 8
 """What is kept in memory of what has just arrived may be too much by so large a part."""
-TOGETHER = 8
-TOGETHER_BYTES = 4 << 20
+
+TOGETHER = 16
+TOGETHER_BYTES = 8 << 20
 """So many instances of a series at most, and so many bytes, make one task: handing one over takes about a millisecond.
 """
 
