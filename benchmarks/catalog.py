@@ -18,7 +18,6 @@ from time import perf_counter, process_time
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import create_engine, text
-from tests.postgres_server import PostgresServer
 
 from benchmarks.catalogfill import DAYS, FIRST_DAY, STUDY_INSTANCES, UID, fill, names
 from benchmarks.meter import Tree, machine
@@ -49,6 +48,7 @@ from leanpacs.dicom.attributes import (
     StudyAttributes,
 )
 from leanpacs.refs import HOT, BlobRef, Digest
+from postgres_server import PostgresServer
 
 if TYPE_CHECKING:
     from rich.console import Console

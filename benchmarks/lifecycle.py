@@ -18,9 +18,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.postgres_server import PostgresServer, programs
-from tests.s3_server import S3Server, weed
-
 from benchmarks.catalog import SERVER
 from benchmarks.catalogfill import fill as fill_postgresql
 from benchmarks.load import lossless_files
@@ -40,6 +37,8 @@ from leanpacs.lifecycle.pricing import Prices
 from leanpacs.lifecycle.runner import WINDOW, Lifecycle
 from leanpacs.refs import Digest, Tier
 from leanpacs.storage.store import BlobStore
+from postgres_server import PostgresServer, programs
+from s3_server import S3Server, weed
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -12,10 +12,10 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
-from tests.postgres_server import PostgresServer
 
 from benchmarks.catalog import SERVER
 from benchmarks.catalogfill import fill
+from postgres_server import PostgresServer
 
 if TYPE_CHECKING:
     import psycopg

@@ -123,3 +123,9 @@ def test_the_meter_sees_children(benchmarks: dict[str, ModuleType]) -> None:
         process.stdin.close()
     assert peak.memory.rss >= 60 << 20
     assert tree.processes() == []
+
+
+def test_they_start_outside_of_the_tests() -> None:
+    run = subprocess.run([sys.executable, "-m", "benchmarks", "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "delivery" in run.stdout
