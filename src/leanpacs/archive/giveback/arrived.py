@@ -10,13 +10,14 @@ from pathlib import Path
 
 from leanpacs.archive.recent import Recent, RecentFile
 from leanpacs.catalog import InstanceRow
-from leanpacs.dicom.frames import FrameSpec
-from leanpacs.dicom.instance import encoding_of
+from leanpacs.dicom.frames import FrameSpec, frame_spec
+from leanpacs.dicom.instance import encoding_of, scan
 from leanpacs.dicom.layout import Layout
 from leanpacs.dicom.tree import Encoding
 from leanpacs.errors import FrameNotFound
 from leanpacs.transcode.content import open_content
 from leanpacs.transcode.source import OpenFile
+from leanpacs.transcode.target import NATIVE_ENCODINGS
 
 
 class ArrivedInstance:
@@ -31,8 +32,6 @@ class ArrivedInstance:
     read_through : callable
         Opens it as a file.
     """
-
-    native_spec: FrameSpec | None = None
 
     def __init__(self, file: RecentFile, instance: InstanceRow, read_through: Callable[[], OpenFile]) -> None:
         self._file = file
@@ -55,6 +54,14 @@ class ArrivedInstance:
         if self.is_native_in_little_endian:
             return Encoding(*encoding_of(self.head(), self._transfer_syntax))
         return self._whole.encoding
+
+    @cached_property
+    def native_spec(self) -> FrameSpec | None:
+        """See `OpenInstance`; the data set before Pixel Data tells."""
+        if not self.is_native_in_little_endian or self._transfer_syntax not in NATIVE_ENCODINGS:
+            return None
+        layout = scan(io.BytesIO(self.head()), transfer_syntax=self._transfer_syntax)
+        return None if layout.pixel is None else frame_spec(layout.elements, layout.pixel)
 
     @property
     def is_native_in_little_endian(self) -> bool:
