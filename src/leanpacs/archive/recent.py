@@ -87,6 +87,20 @@ class Recent:
         """Whether something is there now."""
         return os.access(self._name_of(digest), os.R_OK)
 
+    def read(self, digest: Digest) -> memoryview | None:
+        """All that was received; None when it is not there."""
+        try:
+            descriptor = os.open(self._name_of(digest), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            data = os.read(descriptor, os.fstat(descriptor).st_size)
+        except OSError:
+            return None
+        finally:
+            os.close(descriptor)
+        return memoryview(data)[_HEADER.size :] if _is_whole(data[: _HEADER.size], len(data)) else None
+
     @contextmanager
     def opened(self, digest: Digest) -> Iterator[RecentFile | None]:
         """Open what is there; None when nothing is."""
@@ -100,9 +114,10 @@ class Recent:
 
     @staticmethod
     def _checked(file: BinaryIO) -> RecentFile | None:
-        with suppress(OSError, struct.error):
-            magic, length, *native = _HEADER.unpack(file.read(_HEADER.size))
-            if magic == _MAGIC and os.fstat(file.fileno()).st_size == _HEADER.size + length:
+        with suppress(OSError):
+            header = file.read(_HEADER.size)
+            if _is_whole(header, os.fstat(file.fileno()).st_size):
+                _, length, *native = _HEADER.unpack(header)
                 return RecentFile(file, length, Native(*native))
         return None
 
@@ -165,3 +180,11 @@ class RecentFile:
         """Frame ``number``, from 1."""
         start = self.native.offset + (number - 1) * self.native.frame_bytes
         return self.read(start, start + self.native.frame_bytes)
+
+
+def _is_whole(header: bytes, size_bytes: int) -> bool:
+    """Whether a file of this size that begins so is one that was written to its end."""
+    if len(header) < _HEADER.size:
+        return False
+    magic, length, *_ = _HEADER.unpack(header)
+    return bool(magic == _MAGIC and length == size_bytes - _HEADER.size)

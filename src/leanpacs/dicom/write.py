@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import struct
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from pydicom.filereader import read_dataset
@@ -39,18 +40,22 @@ def file_meta(sop_class: str, sop_uid: str, transfer_syntax: str, source_ae: str
     source_ae : str, optional
         Title of the application entity that sent the instance.
     """
-    group = b"".join(
-        (
-            _element(0x00020001, "OB", b"\0\1"),
-            _element(0x00020002, "UI", _padded(sop_class, b"\0")),
-            _element(0x00020003, "UI", _padded(sop_uid, b"\0")),
-            _element(0x00020010, "UI", _padded(transfer_syntax, b"\0")),
-            _element(0x00020012, "UI", _padded(IMPLEMENTATION_CLASS_UID, b"\0")),
-            _element(0x00020013, "SH", _padded(IMPLEMENTATION_VERSION_NAME, b" ")),
-            _element(0x00020016, "AE", _padded(source_ae, b" ")) if source_ae else b"",
-        )
-    )
+    before, after = _shared_meta(sop_class, transfer_syntax, source_ae)
+    group = before + _element(0x00020003, "UI", _padded(sop_uid, b"\0")) + after
     return b"\0" * 128 + b"DICM" + _element(0x00020000, "UL", struct.pack("<L", len(group))) + group
+
+
+@lru_cache(maxsize=64)
+def _shared_meta(sop_class: str, transfer_syntax: str, source_ae: str | None) -> tuple[bytes, bytes]:
+    """The elements before and after the SOP Instance UID, which are the same in all files of a series."""
+    before = (_element(0x00020001, "OB", b"\0\1"), _element(0x00020002, "UI", _padded(sop_class, b"\0")))
+    after = (
+        _element(0x00020010, "UI", _padded(transfer_syntax, b"\0")),
+        _element(0x00020012, "UI", _padded(IMPLEMENTATION_CLASS_UID, b"\0")),
+        _element(0x00020013, "SH", _padded(IMPLEMENTATION_VERSION_NAME, b" ")),
+        _element(0x00020016, "AE", _padded(source_ae, b" ")) if source_ae else b"",
+    )
+    return b"".join(before), b"".join(after)
 
 
 def read_head(head: bytes, *, implicit_vr: bool, little_endian: bool, groups: Collection[int] | None = None) -> Dataset:

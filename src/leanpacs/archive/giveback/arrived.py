@@ -68,11 +68,6 @@ class ArrivedInstance:
         """Whether frames are known to stand as they do in Explicit VR Little Endian."""
         return self._file.native.count > 0
 
-    def received(self) -> tuple[bytes, memoryview]:
-        """Preamble and file meta as received, and the data set."""
-        everything = memoryview(self._file.read())
-        return bytes(everything[: self._preface_length]), everything[self._preface_length :]
-
     def preface(self) -> bytes:
         """See `OpenInstance`."""
         return self._file.read(0, self._preface_length)
@@ -129,5 +124,4 @@ def open_arrived(
             content = open_content(received, instance.transfer_syntax, spool=spool, limit_bytes=limit_inflated_bytes)
             return OpenFile(stack.enter_context(content))
 
-        is_it = file is not None and file.length >= instance.data_set_length
-        yield ArrivedInstance(file, instance, read_through) if file is not None and is_it else None
+        yield None if file is None else ArrivedInstance(file, instance, read_through)

@@ -138,12 +138,11 @@ class Holdings:
 
     def received(self, instance: InstanceRow) -> tuple[bytes, tuple[memoryview]] | None:
         """What came before the data set, and the data set, of what has just arrived; None of what has not."""
-        with ExitStack() as stack:
-            arrived = self._arrived(stack, instance)
-            if arrived is None:
-                return None
-            preface, data_set = arrived.received()
-            return preface, (data_set,)
+        everything = self._recent.read(instance.data_set_digest) if self._recent is not None else None
+        if everything is None:
+            return None
+        preface_length = len(everything) - instance.data_set_length
+        return bytes(everything[:preface_length]), (everything[preface_length:],)
 
     @contextmanager
     def opened(self, instance: InstanceRow, wanted: str | None = None) -> Iterator[OpenInstance]:
