@@ -18,6 +18,8 @@ import pytest
 from pydicom.filebase import DicomBytesIO
 
 import data
+from leanpacs.archive.archive import RECENT_FOLDER
+from leanpacs.storage.memoryfolder import memory_folder
 from serving import Server
 
 RESTORER = Path(__file__).parents[2] / "restore" / "leanpacs_restore.py"
@@ -54,11 +56,14 @@ def test_everything_dcmtk_can_send(tmp_path: Path) -> None:
         assert len(sent) > 20
         status = wait_until_settled(folder)
         assert status["quarantined"] == 0
+        memory = memory_folder(folder)
+        assert memory is None or any((memory / RECENT_FOLDER).iterdir())
         compared = sum(compare(server, path) for path in sent)
         assert compared > 20
         assert server.stop() == 0
-    with Server(folder) as server:  # all of it is there after a restart
-        assert compare(server, sent[0])
+        assert memory_folder(folder) is None
+    with Server(folder) as server:  # all of it is there after a restart, when nothing is in memory any more
+        assert sum(compare(server, path) for path in sent) == compared
     restore(folder, tmp_path / "restored", status["total"]["instances"])
 
 

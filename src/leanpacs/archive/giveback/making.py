@@ -350,17 +350,17 @@ class Maker:
         if self._cache is None or (wanted != EXPLICIT_LE and self.is_held(instance, wanted)):
             yield from self._made(instance, numbers, wanted, effort)
         elif len(numbers) == 1:
-            key, make = (
-                _cache_key(instance, numbers[0], wanted, effort),
-                partial(self._alone, instance, numbers[0], wanted, effort),
-            )
-            is_read = (
-                wanted == EXPLICIT_LE and not self._cache.at_hand(key) and self._holdings.has_just_arrived(instance)
-            )
-            (frame,) = make() if is_read else self._cache.pieces(key, make)
+            (frame,) = self._one(self._cache, instance, numbers[0], wanted, effort)
             yield FrameBytes(wanted, frame)
         else:
             yield from self._kept_or_made(self._cache, instance, numbers, wanted, effort)
+
+    def _one(self, cache: Kept, instance: InstanceRow, number: int, wanted: str, effort: int) -> Pieces:
+        """A frame that is in the cache, or made and kept; a native one of what has just arrived is only read."""
+        key, make = _cache_key(instance, number, wanted, effort), partial(self._alone, instance, number, wanted, effort)
+        if wanted == EXPLICIT_LE and not cache.at_hand(key) and self._holdings.has_just_arrived(instance):
+            return make()
+        return cache.pieces(key, make)
 
     def _kept_or_made(
         self, cache: Kept, instance: InstanceRow, numbers: Sequence[int], wanted: str, effort: int
