@@ -31,13 +31,15 @@ from data import (
     Recipe,
     bundled,
     corpus,
+    make_data_set_bytes,
     make_instance,
     native_pixels,
 )
 from leanpacs.archive.archive import Archive, open_archive
+from leanpacs.archive.intake.incoming import Incoming
 from leanpacs.archive.settle.settler import Settler
 from leanpacs.catalog import InstanceRow
-from leanpacs.config import Settings
+from leanpacs.config import Settings, SettleSettings
 from leanpacs.services.dicomweb.app import DicomWebOptions
 from leanpacs.services.http import HttpOptions, serve
 from leanpacs.telemetry import Metrics
@@ -193,6 +195,33 @@ def test_studies_and_series_come_whole(filled: Served) -> None:
     assert {ds.SOPInstanceUID for ds in found} == expected
     series = filled.client.retrieve_series(study, RECIPES[9].series_uid)
     assert {ds.SOPInstanceUID for ds in series} == {RECIPES[9].sop_uid, RECIPES[10].sop_uid}
+
+
+@pytest.mark.parametrize("preset", ["htj2k", "zstd"])
+def test_a_study_that_came_over_dimse_says_how_long_it_is(served: Served, preset: str) -> None:
+    recipes = [Recipe(instance=number, rows=640, columns=640) for number in (1, 2, 3)]
+    for recipe in recipes:
+        path = served.archive.spool_folder / recipe.sop_uid
+        path.write_bytes(make_data_set_bytes(recipe))
+        served.archive.land(Incoming(path, "SCU", "dimse", transfer_syntax=recipe.transfer_syntax))
+    study = f"{served.url}/studies/{recipes[0].study_uid}"
+    for is_settled in (False, True):
+        if is_settled:
+            settle = SettleSettings(preset=preset)
+            archive = served.archive
+            Settler(archive.store, archive.catalog, settle, limit_inflated_bytes=1 << 30, executor=Inline).drain()
+        for syntax in (EXPLICIT_LE, "*", JPEG_LS):
+            fields = {"accept": f"{DICOM}; transfer-syntax={syntax}", "accept-encoding": "identity"}
+            response = served.http.get(study, headers=fields)
+            parts = parts_of(response)
+            assert len(parts) == 3
+            comes_as_received = syntax == EXPLICIT_LE or (syntax == "*" and not (is_settled and preset == "htj2k"))
+            assert ("content-length" in response.headers) == comes_as_received
+            if comes_as_received:
+                assert int(response.headers["content-length"]) == len(response.content)
+                for recipe in recipes:
+                    content = make_data_set_bytes(recipe)
+                    assert sum(part.content.endswith(content) for part in parts) == 1
 
 
 def test_client_stores_searches_and_retrieves(served: Served) -> None:

@@ -71,6 +71,9 @@ class FakeRetriever:
     def expect(self, rows: Sequence[InstanceRow]) -> None:
         pass
 
+    def length_as_received(self, row: InstanceRow) -> int | None:
+        return None
+
     def syntax_at_hand(self, row: InstanceRow) -> str:
         return row.transfer_syntax
 

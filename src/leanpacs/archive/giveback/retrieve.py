@@ -156,6 +156,12 @@ class Retriever:
             return self._file(instance, lambda preface: preface or _file_meta_of(preface, instance))
         return self._file(instance, lambda preface: preface)
 
+    def length_as_received(self, instance: InstanceRow) -> int | None:
+        """Bytes of the file that :meth:`part10` gives of an instance as received, where that is known at once."""
+        if self._holdings.first(instance).preface_length:
+            return None  # that it begins a file is only seen in it
+        return len(_file_meta_of(b"", instance)) + instance.data_set_length
+
     def part10(self, instance: InstanceRow, transfer_syntax: str | None = None) -> Part10:
         """A PS3.10 file of the instance.
 

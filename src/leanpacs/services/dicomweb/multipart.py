@@ -75,14 +75,26 @@ def body(parts: Iterable[BodyPart], boundary: str) -> Iterator[Bytes]:
             yield b"\r\n"
         finally:
             close(part.chunks)
-    yield f"--{boundary}--\r\n".encode()
+    yield _end(boundary)
 
 
 def body_length(part: BodyPart, boundary: str) -> int | None:
     """Bytes of a body of this one part, where the part's length is known."""
-    if part.length is None:
-        return None
-    return len(part.preface(boundary)) + part.length + len("\r\n") + len(f"--{boundary}--\r\n")
+    return None if part.length is None else part_length(part, part.length, boundary) + end_length(boundary)
+
+
+def part_length(part: BodyPart, content_length: int, boundary: str) -> int:
+    """Bytes that a part takes in a body."""
+    return len(part.preface(boundary)) + content_length + len("\r\n")
+
+
+def end_length(boundary: str) -> int:
+    """Bytes of what stands after the last part."""
+    return len(_end(boundary))
+
+
+def _end(boundary: str) -> bytes:
+    return f"--{boundary}--\r\n".encode()
 
 
 def evened(chunks: Iterator[Bytes], chunk_bytes: int = _CHUNK_BYTES) -> Iterator[bytes]:

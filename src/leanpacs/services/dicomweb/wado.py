@@ -213,7 +213,7 @@ async def _multipart(
         chunks = multipart.body([part], boundary)
         syntaxes = [opened.transfer_syntax]
     else:
-        length = None
+        found, length = await threads.run(_as_received, retriever, found, urls, boundary)
         chunks = multipart.body(_body_parts(retriever, found, urls), boundary)
         # Of those that may come as they are held, some are compressed: such a body is not compressed again.
         syntaxes = [media.ANY_SYNTAX if form.any_will_do else form.transfer_syntax for _, form in found]
@@ -280,9 +280,35 @@ def _body_parts(
         yield _as_body_part(row, part, urls)
 
 
+def _as_received(
+    retriever: Retriever, found: Sequence[tuple[InstanceRow, InstanceForm]], urls: Urls, boundary: str
+) -> tuple[Sequence[tuple[InstanceRow, InstanceForm]], int | None]:
+    """The same instances and forms, and the length of their body if all go out as they were received; else None.
+
+    Who is told of it beforehand can read at once what otherwise comes in pieces, each with a length of its own.
+    """
+    retriever.expect([row for row, _ in found])
+    said, length = [], 0
+    for row, form in found:
+        uid = retriever.syntax_at_hand(row) if form.any_will_do else form.transfer_syntax
+        size = retriever.length_as_received(row) if uid == row.transfer_syntax else None
+        if size is None:
+            return found, None
+        # Said now: it must not come in another form because it is settled meanwhile.
+        said.append((row, replace(form, transfer_syntax=uid, any_will_do=False)))
+        part = BodyPart(media.with_syntax(media.DICOM, uid), iter(()), _location(row, urls), size)
+        length += multipart.part_length(part, size, boundary)
+    return said, length + multipart.end_length(boundary)
+
+
 def _as_body_part(row: InstanceRow, part: Part10, urls: Urls) -> BodyPart:
-    location = urls.instance(row.study_uid, row.series_uid, row.sop_uid)
-    return BodyPart(media.with_syntax(media.DICOM, part.transfer_syntax), part.chunks, location, part.length)
+    return BodyPart(
+        media.with_syntax(media.DICOM, part.transfer_syntax), part.chunks, _location(row, urls), part.length
+    )
+
+
+def _location(row: InstanceRow, urls: Urls) -> str:
+    return urls.instance(row.study_uid, row.series_uid, row.sop_uid)
 
 
 def _open(retriever: Retriever, row: InstanceRow, form: InstanceForm, *, alone: bool = False) -> Part10:
