@@ -88,7 +88,7 @@ class Supervisor:
         Raises
         ------
         ConfigError
-            If an address cannot be listened on, or another server has the archive open.
+            If an address cannot be listened on, or a door does not start.
         """
         share_arenas(_ARENAS)
         # Workers wait for the thread that feeds them, beside one that commits.
@@ -169,21 +169,14 @@ class Supervisor:
             doors.dispatcher(self._settings, archive, counting).run(self._stop)
 
     def _warming(self, archive: Archive) -> AbstractContextManager[None]:
-        """Make metadata ready here, where nobody waits for the interpreter to answer a request.
-
-        While much is waiting to be settled, that comes first.
-        """
-        delivery, pressed_bytes = self._settings.delivery, self._settings.settle.pressed_backlog_bytes
+        """Make metadata ready here, where nobody waits for the interpreter to answer a request."""
+        delivery = self._settings.delivery
         if not (delivery.ready_metadata and delivery.cache_bytes > 0):
             return nullcontext()
         from leanpacs.services.dicomweb.warming import Warmer
 
-        class Patient(Warmer):
-            def turn(self, now: float, stop: threading.Event) -> None:
-                if archive.catalog.backlog().size_bytes <= pressed_bytes:
-                    super().turn(now, stop)
-
-        return Patient(archive, lock=archive.cache_folder / "warming.lock").running()
+        lock, most = archive.cache_folder / "warming.lock", self._settings.settle.pressed_backlog_bytes
+        return Warmer(archive, lock=lock, most_waiting_bytes=most).running()
 
     def _start_restoring(self, archive: Archive) -> list[threading.Thread]:
         """A thread that brings back what is wanted from archive classes, where there is one."""

@@ -136,6 +136,24 @@ def test_series_that_has_come_to_rest_is_made_ready(
     assert len(made) == 1
 
 
+def test_settling_comes_first_while_much_is_waiting(
+    archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[list[str]] = []
+    monkeypatch.setattr(readymade, "make_ready", lambda rows, *_: made.append([row.sop_uid for row in rows]))
+    recipes = [Recipe(instance=1), Recipe(instance=2)]
+    content = [make_instance(recipe) for recipe in recipes]
+    warmer = Warmer(archive, quiet_seconds=0, most_waiting_bytes=len(content[0]))
+    stop = threading.Event()
+    _land(archive, tmp_path, *recipes)
+    warmer.turn(100, stop)
+    warmer.turn(200, stop)
+    assert made == []
+    archive.settler().drain()
+    warmer.turn(300, stop)
+    assert made == [[recipe.sop_uid for recipe in recipes]]
+
+
 def test_what_searches_for_all_attributes_return_is_made_ready(
     archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

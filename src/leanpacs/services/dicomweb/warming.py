@@ -43,10 +43,20 @@ class Warmer:
         How long nothing may come for a series before it is taken up.
     lock : Path, optional
         A file; of all processes that name it, one at a time works. What one makes, the others find.
+    most_waiting_bytes : int, optional
+        While more than this waits to be settled, that comes first, and nothing is made.
     """
 
-    def __init__(self, archive: Archive, *, quiet_seconds: float = 3.0, lock: Path | None = None) -> None:
+    def __init__(
+        self,
+        archive: Archive,
+        *,
+        quiet_seconds: float = 3.0,
+        lock: Path | None = None,
+        most_waiting_bytes: int | None = None,
+    ) -> None:
         self._lock = lock
+        self._most_waiting_bytes = most_waiting_bytes
         self._archive = archive
         self._quiet_seconds = quiet_seconds
         self._waiting: dict[str, float] = {}
@@ -96,6 +106,9 @@ class Warmer:
 
     def turn(self, now: float, stop: threading.Event) -> None:
         """Look for what has come, and make ready what has come to rest."""
+        most = self._most_waiting_bytes
+        if most is not None and self._archive.catalog.backlog().size_bytes > most:
+            return
         self._look(now)
         for series_uid in [uid for uid, at in self._waiting.items() if now - at >= self._quiet_seconds]:
             if stop.is_set():
