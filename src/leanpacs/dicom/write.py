@@ -28,6 +28,7 @@ IMPLEMENTATION_VERSION_NAME: Final = "LEANPACS_0.1"
 """Implementation Version Name (0002,0013)."""
 
 
+@lru_cache(maxsize=1024)
 def file_meta(sop_class: str, sop_uid: str, transfer_syntax: str, source_ae: str | None = None) -> bytes:
     """Preamble, prefix and file meta information of a file.
 

@@ -66,6 +66,13 @@ class Threads:
                     await given.end()
             raise
 
+    def begin(self, call: Callable[[], T]) -> asyncio.Future[T]:
+        """Begin a call in a thread, whose result is awaited later; who awaits it no more does not wait for its end."""
+        given = _Call(call)
+        given.result.add_done_callback(_seen)
+        self._give(given)
+        return given.result
+
     async def whole(self, begin: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine that awaits nothing but :meth:`run` from its beginning to its end in one thread.
 
@@ -127,6 +134,12 @@ class Threads:
             else:
                 self._idle.append(inbox)
             return None
+
+
+def _seen(result: asyncio.Future[Any]) -> None:
+    """Nobody has to be told of an error that nobody waits for any more."""
+    if not result.cancelled():
+        result.exception()
 
 
 class _Call(Generic[T]):

@@ -328,17 +328,18 @@ class _Places:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: OrderedDict[tuple[int, Digest], tuple[float, list[RepresentationRow]]] = OrderedDict()
+        self._known: OrderedDict[tuple[int, bytes], tuple[float, list[RepresentationRow]]] = OrderedDict()
 
     def get(self, instance: InstanceRow) -> list[RepresentationRow] | None:
         with self._lock:
-            until, held = self._known.get((instance.id, instance.data_set_digest), (0.0, None))
+            until, held = self._known.get((instance.id, instance.data_set_digest.raw), (0.0, None))
         return held if time.monotonic() < until else None
 
     def put(self, instance: InstanceRow, held: list[RepresentationRow]) -> None:
+        key = instance.id, instance.data_set_digest.raw
         with self._lock:
-            self._known[instance.id, instance.data_set_digest] = time.monotonic() + PLACES_SECONDS, held
-            self._known.move_to_end((instance.id, instance.data_set_digest))
+            self._known[key] = time.monotonic() + PLACES_SECONDS, held
+            self._known.move_to_end(key)
             if len(self._known) > MOST_PLACES:
                 self._known.popitem(last=False)
 

@@ -104,8 +104,7 @@ class Maker:
         """What came before the data set, and the data set, kept or to be kept; None where decoding is not needed."""
         if self._cache is None or instance.data_set_length > KEPT_BYTES:
             return None
-        key = _cache_key(instance, 0, RECEIVED)
-        arrived = None if self._cache.at_hand(key) else self._holdings.received(instance)
+        arrived = self._holdings.received(instance)
         if arrived is not None:
             return arrived
         held = self._holdings.first(instance)
@@ -113,7 +112,9 @@ class Maker:
             return None
         # Waiting for other threads, which may make the next ones, costs nothing; waiting for a remote store does.
         clock = time.thread_time if self._holdings.is_hot(held) else time.perf_counter
-        first, *rest = self._cache.pieces(key, lambda: self._rebuilt(instance), clock)
+        first, *rest = self._cache.pieces(
+            _cache_key(instance, 0, RECEIVED), lambda: self._rebuilt(instance), clock
+        )
         return bytes(first[: held.preface_length]), (first[held.preface_length :], *rest)
 
     def _rebuilt(self, instance: InstanceRow) -> Pieces:

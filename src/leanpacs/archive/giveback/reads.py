@@ -43,7 +43,7 @@ class Reads:
 
     def note(self, series_id: int) -> None:
         """Note that something of a series is given to somebody."""
-        moment, now = time.monotonic(), self._now()
+        moment = time.monotonic()
         with self._lock:
             before = self._counted.get(series_id, float("-inf"))
             is_new = moment - before > SAME_READ_SECONDS
@@ -53,8 +53,8 @@ class Reads:
                     self._counted.pop(next(iter(self._counted)))
             elif series_id not in self._waiting and moment - before < FLUSH_SECONDS:
                 return
-            count, _ = self._waiting.get(series_id, (0, now))
-            self._waiting[series_id] = count + is_new, now
+            count, _ = self._waiting.get(series_id, (0, None))
+            self._waiting[series_id] = count + is_new, self._now()
             if self._writer is None and not self._stop.is_set():
                 self._writer = threading.Thread(target=self._write_now_and_then, name="reads", daemon=True)
                 self._writer.start()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from leanpacs.archive.giveback.given import Bytes
 
-_CHUNK_BYTES: Final = 1 << 20
+_CHUNK_BYTES: Final = 2 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,19 +97,21 @@ def _end(boundary: str) -> bytes:
     return f"--{boundary}--\r\n".encode()
 
 
-def evened(chunks: Iterator[Bytes], chunk_bytes: int = _CHUNK_BYTES) -> Iterator[bytes]:
-    """Yield the same bytes in chunks of this size to twice of it, but for the last.
+def evened(
+    chunks: Iterator[Bytes], chunk_bytes: int = _CHUNK_BYTES, *, first_bytes: int = _CHUNK_BYTES
+) -> Iterator[bytes]:
+    """Yield the same bytes in chunks of this size to twice of it, but for the last, and for the first, which may be shorter.
 
     Small chunks are joined, because each costs the event loop a turn; large ones are cut, because the server
     holds a few for each client that reads slowly.
     """
     held: list[Bytes] = []
-    size = 0
+    size, enough = 0, first_bytes
     try:
         for chunk in chunks:
             held.append(chunk)
             size += len(chunk)
-            if size < chunk_bytes:
+            if size < enough:
                 continue
             only = held[0] if len(held) == 1 else None
             joined, start = only if isinstance(only, bytes) else b"".join(held), 0
@@ -117,7 +119,7 @@ def evened(chunks: Iterator[Bytes], chunk_bytes: int = _CHUNK_BYTES) -> Iterator
                 yield joined[start : start + chunk_bytes]
                 start += chunk_bytes
             yield joined[start:] if start else joined
-            held, size = [], 0
+            held, size, enough = [], 0, chunk_bytes
         if size:
             yield b"".join(held)
     finally:

@@ -18,8 +18,6 @@ from starlette.responses import Response
 from leanpacs.services.dicomweb.multipart import close, evened
 
 if TYPE_CHECKING:
-    from anyio.abc import TaskGroup
-    from anyio.streams.memory import MemoryObjectSendStream
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
@@ -77,7 +75,8 @@ class ChunkedResponse(Response):
         self.media_type = media_type
         self.background = None
         self._source = chunks
-        self._chunks = evened(chunks)
+        self._chunks: Iterator[bytes] = iter(())
+        self._first = _END
         self._threads = threads
         self._turn = threading.Lock()
         self._send_body = True
@@ -104,7 +103,8 @@ class ChunkedResponse(Response):
                 made.append(chunk)
                 size += len(chunk)
                 if size > _AT_ONCE_BYTES:
-                    self._chunks = evened(chain(made, self._source))
+                    self._chunks = evened(chain(made, self._source), first_bytes=_AT_ONCE_BYTES)
+                    self._first = next(self._chunks)
                     return
             self.body = b"".join(made)
             self.headers["content-length"] = str(len(self.body))
@@ -125,7 +125,7 @@ class ChunkedResponse(Response):
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._watch, receive, tasks.cancel_scope)
-                await self._send(send, tasks)
+                await self._send(send)
                 tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:  # the group has one member: what `_send` raised
             raise group.exceptions[0] from None
@@ -138,26 +138,18 @@ class ChunkedResponse(Response):
             pass
         scope.cancel()
 
-    async def _send(self, send: Send, tasks: TaskGroup) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        if not self._send_body:
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-            return
-        giving, taking = anyio.create_memory_object_stream[bytes](0)
-        tasks.start_soon(self._make, giving)
-        async with taking:
-            # Only the empty chunk ends the body. Where making fails there is none, and the answer stays unfinished.
-            async for chunk in taking:
-                await send({"type": "http.response.body", "body": chunk, "more_body": chunk != _END})
+    async def _send(self, send: Send) -> None:
+        """Send each chunk while the one after it is made.
 
-    async def _make(self, giving: MemoryObjectSendStream[bytes]) -> None:
-        """Make each chunk while the one before it is sent; the last one is empty."""
-        async with giving:
-            chunk = await self._threads.run(self._next)
-            while chunk != _END:
-                await giving.send(chunk)
-                chunk = await self._threads.run(self._next)
-            await giving.send(_END)
+        Only the empty chunk ends the body. Where making fails there is none, and the answer stays unfinished.
+        """
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        chunk = self._first
+        while chunk != _END:
+            making = self._threads.begin(self._next)
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            chunk = await making
+        await send({"type": "http.response.body", "body": _END, "more_body": False})
 
     async def _finish(self) -> None:
         with anyio.CancelScope(shield=True):

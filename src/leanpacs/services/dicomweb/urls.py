@@ -8,6 +8,7 @@ PS3.18 10.1.1 (resources of the studies service).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import quote
 
 
@@ -36,5 +37,6 @@ class Urls:
         return f"{self.series(study_uid, series_uid)}/instances/{_escaped(sop_uid)}"
 
 
+@lru_cache(maxsize=4096)
 def _escaped(uid: str) -> str:
     return quote(uid, safe="", errors="replace")

@@ -82,7 +82,13 @@ async def instances(
         order = partial(chooser.order, row)
         return forms.instance_form(row.transfer_syntax, ranges, alone=alone, ranged=ranged, order=order)
 
-    chosen = await threads.run(lambda: [(row, chosen_for(row)) for row in rows])
+    def all_chosen() -> list[tuple[InstanceRow, InstanceForm | None]]:
+        """What is chosen for one instance holds for those of its series that came in the same transfer syntax."""
+        known = {(row.series_uid, row.transfer_syntax): row for row in reversed(rows)}
+        form_of = {key: chosen_for(row) for key, row in known.items()}
+        return [(row, form_of[row.series_uid, row.transfer_syntax]) for row in rows]
+
+    chosen = await threads.run(all_chosen)
     found = [(row, form) for row, form in chosen if form is not None]
     if not found:
         raise Problem(406, _no_form(rows))
@@ -272,8 +278,9 @@ def _body_parts(
 
     def begun() -> Iterator[Callable[[], Part10]]:
         for row, form in found:
-            uid = retriever.syntax_at_hand(row) if form.any_will_do else form.transfer_syntax
-            yield retriever.soon(row, uid, partial(_open, retriever, row, replace(form, transfer_syntax=uid)))
+            if form.any_will_do:
+                form = replace(form, transfer_syntax=retriever.syntax_at_hand(row))
+            yield retriever.soon(row, form.transfer_syntax, partial(_open, retriever, row, form))
 
     parts = retriever.lookahead.in_turn(begun())
     for (row, _), part in zip(found, parts, strict=True):
@@ -295,7 +302,7 @@ def _as_received(
         if size is None:
             return found, None
         # Said now: it must not come in another form because it is settled meanwhile.
-        said.append((row, replace(form, transfer_syntax=uid, any_will_do=False)))
+        said.append((row, form if uid == form.transfer_syntax and not form.any_will_do else replace(form, transfer_syntax=uid, any_will_do=False)))
         part = BodyPart(media.with_syntax(media.DICOM, uid), iter(()), _location(row, urls), size)
         length += multipart.part_length(part, size, boundary)
     return said, length + multipart.end_length(boundary)
