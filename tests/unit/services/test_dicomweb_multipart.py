@@ -17,6 +17,11 @@ def test_evened_chunks_are_the_same_bytes(chunks: list[bytes], size: int) -> Non
     assert all(0 < len(chunk) < max(2 * size, 2) for chunk in found)
 
 
+def test_the_first_chunk_may_come_sooner() -> None:
+    found = list(evened(iter([b"abc"] * 8), 6, first_bytes=2))
+    assert found == [b"abc", b"abcabc", b"abcabc", b"abcabc", b"abc"]
+
+
 def _chunks(closed: list[str], name: str) -> Iterator[bytes]:
     try:
         yield b"abc"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -86,3 +87,47 @@ def test_head_has_no_body() -> None:
     client.ask(chunks(), "HEAD")
     assert client.body() == b""
     assert client.is_finished()
+
+
+class Leaving(Client):
+    """Goes away with the first piece of the body."""
+
+    def __init__(self) -> None:
+        super().__init__(0.0)
+        self._has_gone = anyio.Event()
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if len(self.messages) > 1:
+            self._has_gone.set()
+            await anyio.sleep_forever()
+
+    async def receive(self) -> Any:
+        await self._has_gone.wait()
+        return {"type": "http.disconnect"}
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_who_goes_away_is_not_waited_for_and_what_is_in_the_making_is_closed_after_it(
+    fails: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    order = []
+
+    def chunks() -> Iterator[bytes]:
+        try:
+            yield PIECE
+            time.sleep(0.05)
+            order.append("made")
+            if fails:
+                raise OSError("disk gone")
+            yield PIECE * 2
+            raise AssertionError("made for nobody")
+        finally:
+            order.append("closed")
+
+    client = Leaving()
+    client.ask(chunks())
+    assert order == ["made", "closed"]
+    assert not client.is_finished()
+    gc.collect()
+    assert not caplog.records

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -46,6 +48,24 @@ def test_results_and_errors_come_back(threads: Threads) -> None:
             await threads.run(divmod, 7, 0)
 
     asyncio.run(asked())
+
+
+def test_what_is_begun_is_awaited_later_or_not_at_all(threads: Threads, caplog: pytest.LogCaptureFixture) -> None:
+    async def asked() -> None:
+        call = Held()
+        waiting, failing = threads.begin(call), threads.begin(partial(divmod, 7, 0))
+        await begun(call)
+        while not failing.done():
+            await asyncio.sleep(0.001)
+        del failing
+        call.go_on.set()
+        assert await waiting
+        with pytest.raises(ZeroDivisionError):
+            await threads.begin(partial(divmod, 7, 0))
+
+    asyncio.run(asked())
+    gc.collect()
+    assert not caplog.records  # asyncio would tell of the error that nobody asked for
 
 
 def test_the_thread_that_was_busy_last_is_asked_first(threads: Threads) -> None:

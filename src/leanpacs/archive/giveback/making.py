@@ -112,9 +112,7 @@ class Maker:
             return None
         # Waiting for other threads, which may make the next ones, costs nothing; waiting for a remote store does.
         clock = time.thread_time if self._holdings.is_hot(held) else time.perf_counter
-        first, *rest = self._cache.pieces(
-            _cache_key(instance, 0, RECEIVED), lambda: self._rebuilt(instance), clock
-        )
+        first, *rest = self._cache.pieces(_cache_key(instance, 0, RECEIVED), lambda: self._rebuilt(instance), clock)
         return bytes(first[: held.preface_length]), (first[held.preface_length :], *rest)
 
     def _rebuilt(self, instance: InstanceRow) -> Pieces:

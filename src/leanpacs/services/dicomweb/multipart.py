@@ -98,15 +98,15 @@ def _end(boundary: str) -> bytes:
 
 
 def evened(
-    chunks: Iterator[Bytes], chunk_bytes: int = _CHUNK_BYTES, *, first_bytes: int = _CHUNK_BYTES
+    chunks: Iterator[Bytes], chunk_bytes: int = _CHUNK_BYTES, *, first_bytes: int | None = None
 ) -> Iterator[bytes]:
-    """Yield the same bytes in chunks of this size to twice of it, but for the last, and for the first, which may be shorter.
+    """Yield the same bytes in chunks of this size to twice of it but for the last, the first of ``first_bytes`` at least.
 
     Small chunks are joined, because each costs the event loop a turn; large ones are cut, because the server
     holds a few for each client that reads slowly.
     """
     held: list[Bytes] = []
-    size, enough = 0, first_bytes
+    size, enough = 0, first_bytes or chunk_bytes
     try:
         for chunk in chunks:
             held.append(chunk)

@@ -302,7 +302,7 @@ def _as_received(
         if size is None:
             return found, None
         # Said now: it must not come in another form because it is settled meanwhile.
-        said.append((row, form if uid == form.transfer_syntax and not form.any_will_do else replace(form, transfer_syntax=uid, any_will_do=False)))
+        said.append((row, replace(form, transfer_syntax=uid, any_will_do=False) if form.any_will_do else form))
         part = BodyPart(media.with_syntax(media.DICOM, uid), iter(()), _location(row, urls), size)
         length += multipart.part_length(part, size, boundary)
     return said, length + multipart.end_length(boundary)
