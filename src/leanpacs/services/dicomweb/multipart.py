@@ -100,7 +100,7 @@ def _end(boundary: str) -> bytes:
 def evened(
     chunks: Iterator[Bytes], chunk_bytes: int = _CHUNK_BYTES, *, first_bytes: int | None = None
 ) -> Iterator[bytes]:
-    """Yield the same bytes in chunks of this size to twice of it but for the last, the first of ``first_bytes`` at least.
+    """Yield the same bytes in chunks of this size to twice of it, but for the last; the first takes ``first_bytes``.
 
     Small chunks are joined, because each costs the event loop a turn; large ones are cut, because the server
     holds a few for each client that reads slowly.
