@@ -104,7 +104,7 @@ class DeliverySettings(Section):
         "go. 0 keeps none.",
     )
     recent_bytes: Bytes = Field(
-        default=512 << 20,
+        default=1 << 30,
         description="Memory of the host (/dev/shm) for copies of what has just been settled, as it was received: what "
         "is looked at, or sent on, soon after it came need not be decoded. At most an eighth of what files in memory "
         "may take. 0 keeps none.",
