@@ -140,6 +140,24 @@ def test_memory_is_bounded_and_what_was_used_last_stays(tmp_path: Path) -> None:
     assert [number for number, key in enumerate(KEYS[:7]) if cache.has(key)] == [0, 2, 3, 4, 5]
 
 
+def test_what_is_too_large_for_memory_is_there_once_for_all_who_hold_it(tmp_path: Path) -> None:
+    def fail() -> tuple[bytes, ...]:
+        raise AssertionError("made again")
+
+    cache = _kept(tmp_path, memory=1000)
+    made = cache.pieces(KEYS[1], lambda: (bytes(5000), b"cheap"))
+    assert cache.pieces(KEYS[1], fail) is made
+    cache.put(KEYS[0], (b"costly" * 1000,), 1.0)
+    cache.close()
+    again = _kept(tmp_path, memory=1000)
+    first, second = again.pieces(KEYS[0], fail), again.pieces(KEYS[0], fail)
+    assert first[0] is second[0]
+    assert first[0] == b"costly" * 1000
+    del first, second, made
+    assert list(again._large) == list(cache._large) == []
+    again.close()
+
+
 def test_what_nobody_asks_for_leaves_the_memory(tmp_path: Path) -> None:
     clock = [0.0]
     cache = Kept(_cache(tmp_path), memory_bytes=100_000, now=lambda: clock[0])

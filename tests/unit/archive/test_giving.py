@@ -187,6 +187,16 @@ def test_what_was_received_comes_back_from_the_cache_too(archive: Archive) -> No
         assert b"".join(part.chunks) == make_instance(SLICES[1])
 
 
+def test_what_is_large_and_not_kept_is_made_while_it_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def whole(*_: object) -> tuple[bytes, ...]:
+        raise AssertionError("made as a whole, for one who may read slowly")
+
+    monkeypatch.setattr(PackedInstance, "received", whole)
+    with settled(tmp_path, memory_bytes=1000, cache_bytes=0) as archive:
+        part = archive.retriever.as_received(row(archive, SLICES[1]))
+        assert b"".join(part.chunks) == make_instance(SLICES[1])
+
+
 def test_deleted_instances_are_not_given_from_memory(archive: Archive) -> None:
     found = row(archive, SLICES[2])
     list(archive.retriever.part10(found, HTJ2K_LOSSLESS).chunks)

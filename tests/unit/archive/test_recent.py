@@ -110,6 +110,16 @@ def test_pixels_come_from_memory(archive: Archive) -> None:
     assert b"".join(frames) == data.native_pixels(data.Recipe(frames=3))
 
 
+def test_what_is_large_is_read_while_it_is_sent(archive: Archive) -> None:
+    content = data.make_instance(data.Recipe(frames=3, rows=1000, columns=1000))
+    (instance,) = arrive(archive, content)
+    (held,) = archive.catalog.representations(instance.id)
+    archive.store.delete(held.blob.digest)
+    chunks = list(archive.retriever.as_received(instance).chunks)
+    assert b"".join(chunks) == content
+    assert max(map(len, chunks)) <= 1 << 20
+
+
 def test_code_streams_that_are_held_go_out_as_they_are(archive: Archive) -> None:
     (instance,) = arrive(archive, data.make_instance(data.Recipe(rows=64, columns=64)))
     (held,) = archive.catalog.representations(instance.id)

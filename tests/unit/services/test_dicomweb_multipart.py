@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator
 
 import pytest
@@ -20,6 +21,19 @@ def test_evened_chunks_are_the_same_bytes(chunks: list[bytes], size: int) -> Non
 def test_the_first_chunk_may_come_sooner() -> None:
     found = list(evened(iter([b"abc"] * 8), 6, first_bytes=2))
     assert found == [b"abc", b"abcabc", b"abcabc", b"abcabc", b"abc"]
+
+
+@pytest.mark.parametrize("first", [b"", b"a few before it"])
+def test_of_a_large_chunk_only_what_is_sent_is_copied(first: bytes) -> None:
+    large, size = bytes(64 << 20), 1 << 20
+    tracemalloc.start()
+    try:
+        sent = sum(map(len, evened(iter([first, memoryview(large)]), size)))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert sent == len(first) + len(large)
+    assert most < 4 * size
 
 
 def _chunks(closed: list[str], name: str) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 from leanpacs.archive.recent import Recent, RecentFile
 from leanpacs.catalog import InstanceRow
@@ -18,6 +19,8 @@ from leanpacs.errors import FrameNotFound
 from leanpacs.transcode.content import open_content
 from leanpacs.transcode.source import OpenFile
 from leanpacs.transcode.target import NATIVE_ENCODINGS
+
+_PIECE_BYTES: Final = 1 << 20
 
 
 class ArrivedInstance:
@@ -74,7 +77,8 @@ class ArrivedInstance:
 
     def data_set(self) -> Iterator[bytes]:
         """See `OpenInstance`."""
-        yield self._file.read(self._preface_length)
+        for start in range(self._preface_length, self._file.length, _PIECE_BYTES):
+            yield self._file.read(start, min(start + _PIECE_BYTES, self._file.length))
 
     def head(self) -> bytes:
         """See `OpenInstance`."""

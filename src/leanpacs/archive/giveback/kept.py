@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Final, TypeAlias
+from weakref import WeakValueDictionary
 
 from leanpacs.archive.giveback.cache import DiskCache
 from leanpacs.archive.giveback.given import Bytes
 
-Pieces: TypeAlias = tuple[Bytes, ...]
+Pieces: TypeAlias = Sequence[Bytes]
 """A result as it was made: joining half a megabyte takes longer than finding it."""
 
 _LARGEST_SHARE: Final = 4
@@ -26,10 +27,16 @@ _LATER_SECONDS: Final = 0.05
 """How often it looks for more. It is not told of it, for then it would begin while the result is yet to be sent."""
 
 
+class _Large(list[Bytes]):
+    """A result that is too large for memory, and there nevertheless for as long as somebody is being given it."""
+
+
 class Kept:
     """Results by key (40 hexadecimal digits). Thread-safe.
 
-    Nobody waits for the disk to take something: that happens in a thread of its own, and may be left out.
+    Nobody waits for the disk to take something: that happens in a thread of its own, and may be left out. A result that
+    is too large for memory is shared by all who hold what they were given: it is there once for a hundred who read
+    slowly.
 
     Parameters
     ----------
@@ -48,6 +55,11 @@ class Kept:
         self._writer = _Writer(disk)
         self._lock = threading.Lock()
         self._making: dict[str, Future[Pieces]] = {}
+        self._large: WeakValueDictionary[str, _Large] = WeakValueDictionary()
+
+    def takes(self, size_bytes: int, seconds: float) -> bool:
+        """Whether what takes ``seconds`` to make is kept."""
+        return self._memory.takes(size_bytes) or self._disk.takes(size_bytes, seconds)
 
     def open(self) -> None:
         """Look what is there, which whoever asks first would wait for."""
@@ -83,20 +95,30 @@ class Kept:
         if kept is not None:
             return kept
         started = clock()
-        made = make()
+        made = self._shared(key, make())
         self.put(key, made, clock() - started)
         return made
+
+    def _shared(self, key: str, made: Pieces) -> Pieces:
+        if self._memory.takes(_size(made)):
+            return made
+        large = _Large(made)
+        with self._lock:
+            return self._large.setdefault(key, large)
 
     def get(self, key: str) -> Pieces | None:
         """Give what is kept; None when nothing is."""
         kept = self._memory.get(key)
+        if kept is None:
+            with self._lock:
+                kept = self._large.get(key)
         if kept is not None:
             return kept
         data = self._disk.get(key)
         if data is None:
             return None
         self._memory.put(key, (data,))
-        return (data,)
+        return self._shared(key, (data,))
 
     def has(self, key: str) -> bool:
         """Whether something is kept, or being made."""
@@ -139,9 +161,12 @@ class _Memory:
                 self._use(key, kept)
             return kept
 
+    def takes(self, size_bytes: int) -> bool:
+        return size_bytes * _LARGEST_SHARE <= self._limit_bytes
+
     def put(self, key: str, made: Pieces) -> None:
         size = _size(made)
-        if size * _LARGEST_SHARE > self._limit_bytes:
+        if not self.takes(size):
             return
         with self._lock:
             self._size += size - _size(self._held.pop(key, (0.0, ()))[1])

@@ -18,6 +18,7 @@ from leanpacs import __version__
 from leanpacs.archive.giveback.arrived import ArrivedInstance
 from leanpacs.archive.giveback.checks import SpotChecks
 from leanpacs.archive.giveback.choosing import Origin, noise_of
+from leanpacs.archive.giveback.cost import seconds_to_read
 from leanpacs.archive.giveback.given import Bytes, FrameBytes, Held, Part10
 from leanpacs.archive.giveback.holding import Damaged, Holdings
 from leanpacs.archive.giveback.kept import Kept, Pieces
@@ -42,8 +43,9 @@ RECEIVED: Final = "received"
 KEPT_BYTES: Final = 64 << 20
 """Larger instances are not kept in the cache as a whole."""
 AT_ONCE_BYTES: Final = 4 << 20
-_LISTED: Final = 1024
 """What is no longer is read at once, so that nothing stays open while it is sent."""
+_LISTED: Final = 1024
+_LONGEST_NAME: Final = 129
 _PATIENT_EFFORT: Final = 5
 """From this effort on, frames take their time, so that some cores are left for those who wait for something quick."""
 _OF_THE_ARCHIVE: Final = (StorageError, DecodeError)
@@ -92,28 +94,41 @@ class Maker:
         if self._cache is None or instance.data_set_length > KEPT_BYTES or not syntax_of(wanted).encapsulated:
             chunks = self._transcoded(instance, wanted, with_meta=with_meta)
             return Part10(next(chunks).decode(), None, chunks)
-        named, _, data_set = self._kept(self._cache, instance, wanted).partition(b"\0")
-        uid = named.decode()
+        kept = self._kept(self._cache, instance, wanted)
+        (whole,) = kept
+        end = bytes(whole[:_LONGEST_NAME]).index(b"\0")
+        uid, data_set = bytes(whole[:end]).decode(), memoryview(whole)[end + 1 :]
         # An instance comes from its sender with the UIDs that were given to it: they do not change on the way.
         from leanpacs.dicom.write import file_meta
 
         meta = file_meta(instance.sop_class, instance.sop_uid, uid) if with_meta else b""
-        return Part10(uid, len(meta) + len(data_set), iter([meta, data_set]))
+        return Part10(uid, len(meta) + len(data_set), held_meanwhile(kept, [meta, data_set]))
 
-    def received(self, instance: InstanceRow) -> tuple[bytes, Pieces] | None:
-        """What came before the data set, and the data set, kept or to be kept; None where decoding is not needed."""
-        if self._cache is None or instance.data_set_length > KEPT_BYTES:
+    def received(self, instance: InstanceRow) -> tuple[bytes, Iterator[Bytes]] | None:
+        """What came before the data set, and the data set, kept or to be kept.
+
+        None where decoding is not needed, and of what is large and not kept: it is made while it is sent, so that those
+        who read slowly do not hold it as a whole.
+        """
+        size = instance.data_set_length
+        if self._cache is None or size > KEPT_BYTES:
             return None
-        arrived = self._holdings.received(instance)
-        if arrived is not None:
-            return arrived
+        if self._holdings.has_just_arrived(instance):
+            arrived = self._holdings.received(instance) if size <= AT_ONCE_BYTES else None
+            return None if arrived is None else (arrived[0], iter(arrived[1]))
         held = self._holdings.first(instance)
         if held.kind is not Kind.PACK or held.form not in (Form.FRAMES, Form.RECODED):
             return None
+        if not self._cache.takes(size, seconds_to_read(held, None, is_hot=self._holdings.is_hot(held))):
+            return None
         # Waiting for other threads, which may make the next ones, costs nothing; waiting for a remote store does.
         clock = time.thread_time if self._holdings.is_hot(held) else time.perf_counter
-        first, *rest = self._cache.pieces(_cache_key(instance, 0, RECEIVED), lambda: self._rebuilt(instance), clock)
-        return bytes(first[: held.preface_length]), (first[held.preface_length :], *rest)
+        kept = self._cache.pieces(_cache_key(instance, 0, RECEIVED), lambda: self._rebuilt(instance), clock)
+        first, *rest = kept
+        return (
+            bytes(first[: held.preface_length]),
+            held_meanwhile(kept, [memoryview(first)[held.preface_length :], *rest]),
+        )
 
     def _rebuilt(self, instance: InstanceRow) -> Pieces:
         def whole(opened: OpenInstance) -> Pieces:
@@ -123,9 +138,10 @@ class Maker:
 
         return self._holdings.work_on(instance, None, whole)
 
-    def _kept(self, cache: Kept, instance: InstanceRow, wanted: str) -> bytes:
-        """UID of the transfer syntax that it comes in, a zero byte, and the data set."""
-        return cache.fetch(_cache_key(instance, 0, wanted), lambda: b"\0".join(self._named_data_set(instance, wanted)))
+    def _kept(self, cache: Kept, instance: InstanceRow, wanted: str) -> Pieces:
+        """UID of the transfer syntax that it comes in, a zero byte, and the data set, in one piece."""
+        key = _cache_key(instance, 0, wanted)
+        return cache.pieces(key, lambda: (b"\0".join(self._named_data_set(instance, wanted)),))
 
     def _named_data_set(self, instance: InstanceRow, wanted: str) -> tuple[bytes, bytes]:
         chunks = self._transcoded(instance, wanted, with_meta=False)
@@ -434,6 +450,12 @@ class Maker:
         for number in numbers:
             stream = opened.stream_as_demanded(number)
             yield FrameBytes(wanted, transcoder.frame(opened, target, number).data if stream is None else stream)
+
+
+def held_meanwhile(kept: Pieces, parts: Sequence[Bytes]) -> Iterator[Bytes]:
+    """Give the parts, and hold what they are parts of: then it is there for others, too (`Kept`)."""
+    yield from parts
+    del kept
 
 
 def _holds_streams(opened: OpenInstance) -> bool:

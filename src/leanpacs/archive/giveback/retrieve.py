@@ -371,7 +371,7 @@ class Retriever:
             chunks: Iterator[Bytes] = self._streamed(instance, preface_of)
             first = next(chunks)  # what is in front of the data set, perhaps b''
         else:
-            first, chunks = preface_of(kept[0]), iter(kept[1])
+            first, chunks = preface_of(kept[0]), kept[1]
         return Part10(instance.transfer_syntax, len(first) + instance.data_set_length, _rejoined(first, chunks))
 
     def _streamed(self, instance: InstanceRow, preface_of: Callable[[bytes], bytes]) -> Iterator[bytes]:

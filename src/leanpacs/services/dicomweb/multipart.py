@@ -109,16 +109,16 @@ def evened(
     size, enough = 0, first_bytes or chunk_bytes
     try:
         for chunk in chunks:
+            while size + len(chunk) >= 2 * chunk_bytes:  # a view: of a large chunk nothing is copied but what is sent
+                chunk = memoryview(chunk)
+                yield b"".join([*held, chunk[: chunk_bytes - size]])
+                chunk, held, size, enough = chunk[chunk_bytes - size :], [], 0, chunk_bytes
             held.append(chunk)
             size += len(chunk)
             if size < enough:
                 continue
             only = held[0] if len(held) == 1 else None
-            joined, start = only if isinstance(only, bytes) else b"".join(held), 0
-            while size - start >= 2 * chunk_bytes:
-                yield joined[start : start + chunk_bytes]
-                start += chunk_bytes
-            yield joined[start:] if start else joined
+            yield only if isinstance(only, bytes) else b"".join(held)
             held, size, enough = [], 0, chunk_bytes
         if size:
             yield b"".join(held)

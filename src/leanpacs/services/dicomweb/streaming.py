@@ -79,7 +79,6 @@ class ChunkedResponse(Response):
         self._first = _END
         self._threads = threads
         self._turn = threading.Lock()
-        self._send_body = True
         fields = dict(headers or {})
         if length is not None:
             fields["content-length"] = str(length)
@@ -90,8 +89,7 @@ class ChunkedResponse(Response):
 
         For HEAD no chunk is made at all.
         """
-        self._send_body = request.method != "HEAD"
-        if self._send_body:
+        if request.method != "HEAD":
             await self._threads.run(self._begin)
         return self
 
@@ -144,7 +142,7 @@ class ChunkedResponse(Response):
         Only the empty chunk ends the body. Where making fails there is none, and the answer stays unfinished.
         """
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        chunk = self._first
+        chunk, self._first = self._first, _END  # whoever reads slowly costs what is being sent, and the next one
         while chunk != _END:
             making = self._threads.begin(self._next)
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
