@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import queue
+import threading
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +14,12 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom import AE, evt
-from pynetdicom.sop_class import CTImageStorage, MRImageStorage, StorageCommitmentPushModel
+from pynetdicom.sop_class import (
+    CTImageStorage,
+    MRImageStorage,
+    StorageCommitmentPushModel,
+    StudyRootQueryRetrieveInformationModelFind,
+)
 
 import data
 from dimse_archive import made, served, settings
@@ -156,3 +163,45 @@ def test_a_report_that_was_taken_is_not_owed_any_more(tmp_path: Path) -> None:
 def test_requests_that_are_none(tmp_path: Path, ds: Dataset, changes: dict[str, Any], status: int) -> None:
     with served(tmp_path / "archive") as (_, address):
         assert Modality().ask(address, ds, **changes) == status
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_peer_that_asks_again_before_it_answers(tmp_path: Path, answers: bool) -> None:
+    """Reports are notifications, not operations: further requests may cross with them (PS3.7 sections 7.5, 10.1.1)."""
+    may_answer = threading.Event()
+    modality = Modality()
+
+    def held_back(event: Any) -> tuple[int, None]:
+        modality.reports.put((event.event_type, event.event_information))
+        may_answer.wait(60)
+        return 0x0000, None
+
+    known = Peer("MODALITY", "127.0.0.1", free_port())
+    contents = [made(data.Recipe(instance=number)) for number in range(2)]
+    with served(tmp_path / "archive", *contents, destinations=(known,)) as (archive, address):
+        held = [(row.sop_class, row.sop_uid) for row in archive.catalog.all_instances()]
+        ae = AE("MODALITY")
+        ae.add_requested_context(StorageCommitmentPushModel)
+        ae.add_requested_context(StudyRootQueryRetrieveInformationModelFind)
+        association = ae.associate(*address, evt_handlers=[(evt.EVT_N_EVENT_REPORT, held_back)])
+        for number in range(3):
+            asked = action(held, f"2.25.{number}"), 1, StorageCommitmentPushModel, WELL_KNOWN, number + 1
+            status, _ = association.send_n_action(*asked)
+            assert status.Status == 0
+        told = [modality.reports.get(timeout=60)[1].TransactionUID for _ in range(3)]
+        assert sorted(told) == ["2.25.0", "2.25.1", "2.25.2"]
+        identifier = Dataset()
+        identifier.QueryRetrieveLevel, identifier.StudyInstanceUID = "STUDY", ""
+        found = association.send_c_find(identifier, StudyRootQueryRetrieveInformationModelFind)
+        assert [status.Status for status, _ in found][-1] == 0
+        assert len(archive.catalog.outgoing.commitments()) == 3
+        if answers:
+            may_answer.set()
+            while archive.catalog.outgoing.commitments():
+                time.sleep(0.02)
+            association.release()
+            return
+        association.abort()
+        may_answer.set()
+        while not all(row.reason for row in archive.catalog.outgoing.commitments()):  # put off, to now
+            time.sleep(0.02)

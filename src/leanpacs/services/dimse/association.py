@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from leanpacs.services.dimse.exchange import Exchange
-from leanpacs.services.dimse.message import Command, CommandField, Element, response
+from leanpacs.services.dimse.message import Command, CommandField, Element, encode, response
 from leanpacs.services.dimse.negotiation import Context, Refusal, Terms, accept, refusal
 from leanpacs.services.dimse.proposal import read_request
 from leanpacs.services.dimse.status import Reply, Status
@@ -103,6 +103,8 @@ class Association:
         self._waiting = True
         self._stopping = False
         self._lock = threading.Lock()
+        self._expected: dict[int, Callable[[bool], None]] = {}
+        self._message_id = 0
         self.exchange = Exchange(self._wire, {}, 0)
         self.peer = peer
         self.calling = ""
@@ -125,6 +127,8 @@ class Association:
             return self._run(terms, admit)
         finally:
             self._wire.close(self._timeouts.linger)
+            for answered in self._expected.values():
+                answered(False)
 
     def stop(self) -> None:
         """Ask for an end, from another thread: at once between two messages, else after the current one."""
@@ -170,6 +174,26 @@ class Association:
         )
         self.exchange.send(command.context_id, encoded, None if data_set is None else (data_set,), hold=hold)
 
+    def report(
+        self, context_id: int, elements: Mapping[int, int | str], data_set: bytes, answered: Callable[[bool], None]
+    ) -> None:
+        """Send an N-EVENT-REPORT, and go on: the peer may ask for other things before it answers (PS3.7 10.1.1).
+
+        Parameters
+        ----------
+        context_id : int
+            Presentation context.
+        elements : mapping of int to int or str
+            Of the command set, beside Message ID.
+        data_set : bytes
+            Encoded.
+        answered : callable
+            Told once that the peer has answered; or, with False, that the association ended before it did.
+        """
+        self._message_id = self._message_id % 0xFFFF + 1
+        self._expected[self._message_id] = answered
+        self.exchange.send(context_id, encode({**elements, Element.MESSAGE_ID: self._message_id}), (data_set,))
+
     def is_cancelled(self, command: Command) -> bool:
         """Whether the peer has asked to stop working on a request (PS3.7 section 9.3.2.3); does not wait for it.
 
@@ -179,9 +203,33 @@ class Association:
             The peer sent another request although none is awaited.
         """
         while self.exchange.is_answered():
-            if cancels(self.exchange.receive(), command):
+            received = self.exchange.receive()
+            self.exchange.skip_data_set()
+            if self.is_cancellation(received, command):
                 return True
         return False
+
+    def is_cancellation(self, received: Command, command: Command) -> bool:
+        """Whether what came while a request is worked on asks to stop that; an answer is given to who awaits it.
+
+        Raises
+        ------
+        Violation
+            It is another request: only one at a time was agreed.
+        """
+        if received.is_response:
+            self._answered(received)
+            return False
+        if received.field == CommandField.C_CANCEL_RQ:
+            return received.number(Element.MESSAGE_ID_BEING_RESPONDED_TO, -1) == command.message_id
+        told = f"command field {received.field:#06x} while another request is served"
+        raise Violation(AbortReason.UNEXPECTED_PDU, told)
+
+    def _answered(self, received: Command) -> None:
+        if received.field == CommandField.N_EVENT_REPORT_RQ | 0x8000:
+            answered = self._expected.pop(received.number(Element.MESSAGE_ID_BEING_RESPONDED_TO, -1), None)
+            if answered is not None:
+                answered(True)
 
     def _run(self, terms: Terms, admit: Callable[[], bool]) -> str:
         try:
@@ -246,9 +294,9 @@ class Association:
 
     def _serve(self, command: Command) -> None:
         self.messages += 1
-        # A response or a cancellation that comes late, when nothing waits for it any more, has no answer.
-        if command.is_response or command.field == CommandField.C_CANCEL_RQ:
+        if command.is_response or command.field == CommandField.C_CANCEL_RQ:  # too late a cancellation has no answer
             self.exchange.skip_data_set()
+            self._answered(command)
             return
         service = self._services.get(command.field, _unrecognized)
         reply = service(self, command)
@@ -262,19 +310,6 @@ class Association:
     def _last_words(self, pdu: bytes) -> None:
         with suppress(Disconnected, Silence):
             self._wire.send(pdu)
-
-
-def cancels(received: Command, command: Command) -> bool:
-    """Whether what was received while a request is worked on asks to stop that.
-
-    Raises
-    ------
-    Violation
-        It is another request: only one at a time was agreed.
-    """
-    if received.field == CommandField.C_CANCEL_RQ:
-        return received.number(Element.MESSAGE_ID_BEING_RESPONDED_TO, -1) == command.message_id
-    raise Violation(AbortReason.UNEXPECTED_PDU, f"command field {received.field:#06x} while another request is served")
 
 
 def echo(association: Association, command: Command) -> Reply:

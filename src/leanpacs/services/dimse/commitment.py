@@ -45,7 +45,8 @@ SAME_ASSOCIATION: Final = timedelta(seconds=180)
 """After which a report is sent on an association of its own, if it was not acknowledged on that of its request."""
 
 _SUCCESSFUL, _WITH_FAILURES = 1, 2
-ENDS = (Aborted, Disconnected, Released, Silence, Violation)
+_UNANSWERED: Final = "not acknowledged before the association ended"
+_ENDS = (Aborted, Disconnected, Released, Silence, Violation)
 
 
 class Durable(Protocol):
@@ -204,31 +205,37 @@ class CommitmentService:
         return self._owed.ask_commitment(peer.ae_title, transaction_uid, references, now=now, due_at=due_at)
 
     def _report(self, association: Association, command: Command, report: Report, key: int | None) -> None:
-        """Report on the association of the request."""
+        """Report on the association of the request, which goes on: the peer may ask again before it answers."""
         syntax = association.contexts[command.context_id].transfer_syntax
-        try:
-            send_report(association.exchange, command.context_id, report.data_set(syntax, self._ae_title), report)
-        except ENDS as error:
-            if key is None:
-                log.warning("report not sent", extra={"action": "commit", "calling": association.calling})
-            else:
-                self._owed.put_off_commitment(key, datetime.now(UTC), str(error))
-            raise
-        if key is not None:
-            self._owed.end_commitment(key)
+
+        def answered(is_taken: bool) -> None:
+            try:
+                if key is not None and is_taken:
+                    self._owed.end_commitment(key)
+                elif key is not None:
+                    self._owed.put_off_commitment(key, datetime.now(UTC), _UNANSWERED)
+                elif not is_taken:
+                    log.warning("report %s", _UNANSWERED, extra={"action": "commit", "calling": association.calling})
+            except LeanPACSError as error:  # it is delivered once more
+                log.warning("commitment: %s", error, extra={"action": "commit", "calling": association.calling})
+
+        association.report(command.context_id, _event(report), report.data_set(syntax, self._ae_title), answered)
 
 
-def send_report(exchange: Exchange, context_id: int, data_set: bytes, report: Report) -> None:
-    """Send a report on an association and wait until it is acknowledged; raises what ends associations."""
-    elements: dict[int, int | str] = {
+def _event(report: Report) -> dict[int, int | str]:
+    """Elements of the command set of a report, beside Message ID."""
+    return {
         Element.AFFECTED_SOP_CLASS_UID: STORAGE_COMMITMENT,
         Element.COMMAND_FIELD: CommandField.N_EVENT_REPORT_RQ,
-        Element.MESSAGE_ID: 1,
         Element.COMMAND_DATA_SET_TYPE: SOME_DATA_SET,
         Element.AFFECTED_SOP_INSTANCE_UID: WELL_KNOWN_INSTANCE,
         Element.EVENT_TYPE_ID: report.event_type,
     }
-    exchange.send(context_id, encode(elements), (data_set,))
+
+
+def _send_report(exchange: Exchange, context_id: int, data_set: bytes, report: Report) -> None:
+    """Send a report on an association and wait until it is acknowledged; raises what ends associations."""
+    exchange.send(context_id, encode({**_event(report), Element.MESSAGE_ID: 1}), (data_set,))
     answer = exchange.receive()
     exchange.skip_data_set()
     if answer.field != CommandField.N_EVENT_REPORT_RQ | 0x8000:
@@ -251,8 +258,8 @@ def report_apart(peer: Peer, report: Report, *, ae_title: str, timeout_seconds: 
                 raise Unreachable(f"{peer.ae_title} takes no reports of storage commitment")
             context = next(iter(exchange.contexts.values()))
             data_set = report.data_set(context.transfer_syntax, ae_title)
-            send_report(exchange, context.context_id, data_set, report)
-    except ENDS as error:
+            _send_report(exchange, context.context_id, data_set, report)
+    except _ENDS as error:
         raise Unreachable(f"{peer.ae_title}: the association broke: {error}") from error
 
 

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from leanpacs.catalog import FoundInstance, InstanceRow, Match, Query, Universal, parse_match
 from leanpacs.errors import InvalidQuery, LeanPACSError
 from leanpacs.services.dimse import status
-from leanpacs.services.dimse.association import Association, cancels
+from leanpacs.services.dimse.association import Association
 from leanpacs.services.dimse.counting import counted
 from leanpacs.services.dimse.delivery import Courier, Parcel, Sent
 from leanpacs.services.dimse.directory import Peers
@@ -87,7 +87,7 @@ class _Job:
 
     def meanwhile(self, received: Command) -> None:
         """Note what came instead of a response."""
-        self.cancelled = cancels(received, self.command) or self.cancelled
+        self.cancelled = self.association.is_cancellation(received, self.command) or self.cancelled
 
     def is_cancelled(self) -> bool:
         """Whether the peer wants no more."""
