@@ -6,6 +6,7 @@ Facts are attributes; the text is for people. ``transient`` tells a caller wheth
 
     LeanPACSError
       ConfigError                    .key .value
+        AlreadyServed                .process
       DicomError                     the input is not usable DICOM
         NotDicom
         MissingAttribute             .keyword
@@ -70,6 +71,22 @@ class ConfigError(LeanPACSError):
         super().__init__(f"{key} = {value!r}: {message}")
         self.key = key
         self.value = value
+
+
+class AlreadyServed(ConfigError):
+    """Another server runs on this data folder. Stop it, or give each server a folder of its own.
+
+    ``process`` is its process ID, as it wrote it; it may be that of another container, or empty.
+    """
+
+    def __init__(self, data: object, process: str) -> None:
+        who = f"a server (process {process})" if process else "a server"
+        super().__init__(
+            "storage.data",
+            str(data),
+            f"{who} runs on this folder already; stop that one first, or give this one a folder of its own (--data)",
+        )
+        self.process = process
 
 
 class DicomError(LeanPACSError):

@@ -19,7 +19,8 @@ from pydicom.filebase import DicomBytesIO
 import data
 import postgres_server
 from deployment import Clients, Cluster, Deployment, Instance, Shape, digest, users_of
-from leanpacs.archive.archive import IN_USE_FILE, Archive, open_archive
+from leanpacs.archive.archive import Archive, open_archive
+from leanpacs.archive.inuse import IN_USE_FILE
 from leanpacs.lifecycle.policy import load_policy
 from postgres_server import PostgresServer, schema_of_its_own
 from s3_server import S3Server, weed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -27,6 +26,7 @@ from leanpacs.archive.host import host_name
 from leanpacs.archive.intake.forwarding import Forwarding
 from leanpacs.archive.intake.incoming import Incoming, Receipt
 from leanpacs.archive.intake.ingest import Ingest
+from leanpacs.archive.inuse import InUse, clear_memory_of_dead_server
 from leanpacs.archive.recent import Recent
 from leanpacs.archive.settle.representing import dictionary_row
 from leanpacs.archive.settle.settler import Settler
@@ -57,7 +57,6 @@ _MEMORY_SHARE = 8
 _LEAST_SHELF_BYTES = 4 << 20
 UNUSED_SECONDS = 300.0
 """After how long what nobody asks for leaves the memory: who reads a study has asked for the next image by then."""
-IN_USE_FILE = "in-use.lock"
 AHEAD_SHARE = 4
 """So large a part of what is kept in memory may be made for one reader before it is asked for."""
 
@@ -99,7 +98,7 @@ class Archive:
         data.mkdir(parents=True, exist_ok=True)
         self.settings = settings
         self.step = step
-        self._in_use = _InUse(data / IN_USE_FILE)
+        self._in_use = InUse(data)
         self.stores = open_stores(data, settings)
         self.catalog = catalog_of(data, settings)
         self.host = host_name(data)
@@ -134,9 +133,8 @@ class Archive:
         )
         self.cache = Kept(disk, memory_bytes=settings.delivery.memory_bytes)
         self.reads = Reads(self.catalog)
+        clear_memory_of_dead_server(data)
         self.recent = recent_of(data, settings)
-        if self.was_alone and self.recent is not None:
-            self.recent.clear()
         self.retriever = Retriever(
             self.stores,
             self.catalog,
@@ -273,30 +271,6 @@ class Archive:
         """A catalog that begins when there are blobs takes the place of one that was lost."""
         is_new = not self.catalog.last_change() and next(iter(self.store.list()), None) is not None
         return "was empty when there were blobs" if is_new else WHOLE
-
-
-class _InUse:
-    """A lock file that says whether other processes have the archive open."""
-
-    def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        self.alone = self._try_alone()
-
-    def _try_alone(self) -> bool:
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def share(self) -> None:
-        """Let others open the archive, too."""
-        fcntl.flock(self._descriptor, fcntl.LOCK_SH)
-
-    def close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
 
 
 def catalog_of(data: Path, settings: Settings) -> Catalog:

@@ -8,6 +8,7 @@ it went, the pipe closes and the doors stop.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -25,6 +26,7 @@ from multiprocessing.process import BaseProcess
 
 from leanpacs.archive.archive import Archive, open_archive
 from leanpacs.archive.care.sweeping import Sweeper
+from leanpacs.archive.inuse import only_server
 from leanpacs.cli import audit, doors, exposure
 from leanpacs.config import Settings
 from leanpacs.errors import ConfigError, LeanPACSError
@@ -46,6 +48,8 @@ STOP_SECONDS = 30.0
 """For a door that ends."""
 SLOW_START_SECONDS = 60.0
 """After which it is said that a door is still starting."""
+PORT_SECONDS = 2.0
+"""A port may still be held by a process that is just ending, such as a door of a server that was killed."""
 METRICS_FOLDER = "metrics"
 MOST_DIMSE_PROCESSES = 4
 """Unless more are asked for: four take in what a fast disk takes."""
@@ -89,12 +93,19 @@ class Supervisor:
         ------
         ConfigError
             If an address cannot be listened on, or a door does not start.
+        AlreadyServed
+            Another server runs on this folder.
         """
         share_arenas(_ARENAS)
         # Workers wait for the thread that feeds them, beside one that commits.
         sys.setswitchinterval(doors.TURN_SECONDS)
+        data = self._settings.storage.data
+        data.mkdir(parents=True, exist_ok=True)
+        with only_server(data):
+            self._serve()
+
+    def _serve(self) -> None:
         settings = self._settings
-        settings.storage.data.mkdir(parents=True, exist_ok=True)
         exposure.check(settings, lambda: _has_keys(settings))
         started = datetime.now(UTC)
         with (
@@ -306,14 +317,30 @@ def _with_ports(settings: Settings, dimse: socket.socket, http: socket.socket) -
 
 
 def _listen(name: str, host: str, port: int) -> socket.socket:
+    deadline = time.monotonic() + PORT_SECONDS
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server((host, port), family=family, backlog=256)
+        listener = _bound(host, port)
+        while listener is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+            listener = _bound(host, port)
     except OSError as error:
         raise ConfigError(f"{name}.port", f"{host}:{port}", f"cannot be listened on: {error.strerror}") from error
+    if listener is None:
+        raise ConfigError(f"{name}.port", f"{host}:{port}", "another program listens on it")
     # Every accepted connection inherits it; else the last piece of an answer may wait 40 ms for an acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
+
+
+def _bound(host: str, port: int) -> socket.socket | None:
+    """A socket that listens; None when another one does."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=256)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return None
+        raise
 
 
 def _address(listener: socket.socket) -> str:

@@ -32,10 +32,11 @@ def memory_folder(data: Path, memory: Path = MEMORY) -> Path | None:
 def memory_folder_made(data: Path, memory: Path = MEMORY) -> Iterator[Path | None]:
     """Make the folder in ``memory`` of the archive in folder ``data``, and remove it with all in it at the end.
 
-    None where it cannot be had. What an earlier run left may be in it.
+    None where it cannot be had. Nothing is in it: what an earlier run left is removed. One process may do so at a time.
     """
+    remove_memory_folder(data, memory)
     with suppress(OSError):
-        _path(data, memory).mkdir(mode=0o700, exist_ok=True)
+        _path(data, memory).mkdir(mode=0o700)
     folder = memory_folder(data, memory)
     try:
         yield folder
@@ -44,6 +45,13 @@ def memory_folder_made(data: Path, memory: Path = MEMORY) -> Iterator[Path | Non
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def remove_memory_folder(data: Path, memory: Path = MEMORY) -> None:
+    """Remove the folder in ``memory`` of the archive in folder ``data`` with all in it, if there is one."""
+    folder = memory_folder(data, memory)
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _path(data: Path, memory: Path) -> Path:
-    name = hashlib.sha256(str(data.absolute()).encode()).hexdigest()[:16]
+    name = hashlib.sha256(str(data.resolve()).encode()).hexdigest()[:16]
     return memory / f"leanpacs-{os.geteuid()}-{name}"

@@ -159,16 +159,15 @@ def test_without_a_server_or_room_nothing_is_kept(tmp_path: Path, memory: Path) 
         assert archive.recent is None
 
 
-def test_what_an_earlier_run_left_is_removed(tmp_path: Path, memory: Path) -> None:
-    settings = Settings(**HTJ2K)
-    with open_archive(tmp_path / "archive", settings) as archive:
-        assert archive.recent is not None
-        archive.recent.put(ONE, b"one")
-        with open_archive(tmp_path / "archive", settings):
-            assert archive.recent.has(ONE), "somebody else is at work with it"
-    with open_archive(tmp_path / "archive", settings) as archive:
-        assert archive.recent is not None
-        assert not archive.recent.has(ONE)
+def test_what_an_earlier_run_left_is_removed(tmp_path: Path) -> None:
+    shared = tmp_path / "memory"
+    shared.mkdir()
+    with memory_folder_made(tmp_path / "archive", shared) as left:
+        assert left is not None
+        (left / "copy").write_bytes(b"one")
+        with memory_folder_made(tmp_path / "archive", shared) as folder:
+            assert folder == left
+            assert not list(folder.iterdir())
 
 
 def test_the_oldest_goes_when_it_is_too_much(tmp_path: Path) -> None:

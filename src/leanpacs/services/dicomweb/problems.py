@@ -32,6 +32,7 @@ STATUS: Final[Mapping[type[errors.LeanPACSError], int]] = MappingProxyType(
     {
         errors.LeanPACSError: 500,
         errors.ConfigError: 500,
+        errors.AlreadyServed: 500,
         # The instance is held, but is such that it has no representation of the kind asked for. As it was
         # received it can always be had.
         errors.DicomError: _NOT_IN_THIS_FORM,

@@ -94,6 +94,7 @@ STATUS_OF_OUTCOME: Mapping[Outcome, Status] = MappingProxyType(
 STATUS_OF_ERROR: Mapping[type[errors.LeanPACSError], Status] = MappingProxyType(
     {
         errors.ConfigError: Status.PROCESSING_FAILURE,
+        errors.AlreadyServed: Status.PROCESSING_FAILURE,
         errors.DicomError: Status.CANNOT_UNDERSTAND,
         errors.NotDicom: Status.CANNOT_UNDERSTAND,
         errors.MissingAttribute: Status.CANNOT_UNDERSTAND,
