@@ -20,6 +20,14 @@ MAGIC = b"\x5e\x2a\x4d\x18\x20\x00\x00\x00"
 METADATA = (f"{instance(CT)}/metadata", f"{study(CT)}/metadata", f"{study(CT)}/series?includefield=all")
 
 
+MULTIPART_XML = 'multipart/related; type="application/dicom+xml"'
+DICOM_XML = "application/dicom+xml"
+
+
+def _from_zstd(body: bytes) -> bytes:
+    return zstandard.ZstdDecompressor().decompressobj().decompress(body)
+
+
 def _plain(door: Door, path: str) -> bytes:
     return door.get(path, accept_encoding="identity").content
 
@@ -64,6 +72,36 @@ def test_json_is_compressed_as_the_client_takes_it(door: Door, path: str, coding
     assert response.headers["content-encoding"] == coding
     assert "accept-encoding" in response.headers["vary"].lower()
     assert decode(body) == _plain(door, path)
+
+
+@pytest.mark.clause("8.4")
+@pytest.mark.parametrize(("path", "accept"), [*((path, MULTIPART_XML) for path in METADATA), ("/studies", DICOM_XML)])
+@pytest.mark.parametrize(
+    ("takes", "coding"),
+    [("gzip, br, zstd", "zstd"), ("gzip;q=0.5, zstd;q=0", "gzip"), ("*;q=0.1, zstd;q=0", "gzip"), ("br", None)],
+)
+def test_xml_in_several_parts_is_compressed_too(
+    door: Door, path: str, accept: str, takes: str, coding: str | None
+) -> None:
+    response, body = _raw(door, path, accept=accept, accept_encoding=takes)
+    assert response.headers.get("content-encoding") == coding
+    assert "accept-encoding" in response.headers["vary"].lower()
+    decode = {"zstd": _from_zstd, "gzip": gzip.decompress, None: bytes}[coding]
+    fields = {"content-type": response.headers["content-type"]}
+    plain = door.get(path, accept, accept_encoding="identity")
+    assert [part.content for part in parts_of(httpx.Response(200, headers=fields, content=decode(body)))] == [
+        part.content for part in parts_of(plain)
+    ]
+    if coding is not None:
+        assert len(body) < len(plain.content) / 2
+    if "content-length" in response.headers:
+        assert int(response.headers["content-length"]) == len(body)
+
+
+def test_xml_of_one_part_is_compressed_too(door: Door) -> None:
+    response = door.http.options(f"{door.root}/", headers={"accept-encoding": "gzip"})
+    assert response.headers["content-type"] == "application/vnd.sun.wadl+xml"
+    assert response.headers["content-encoding"] == "gzip"
 
 
 @pytest.mark.parametrize("path", METADATA)

@@ -26,6 +26,7 @@ from leanpacs.services.admin import Admin
 from leanpacs.services.cargo import Accounting
 from leanpacs.services.dicomweb import media
 from leanpacs.services.dicomweb.app import DicomWeb, DicomWebOptions
+from leanpacs.services.dicomweb.capabilities import WADL
 from leanpacs.services.dicomweb.dictionary import DictionaryMiddleware
 from leanpacs.services.dicomweb.problems import answer_http_error, answer_known_error, problem_response
 from leanpacs.services.figures import Figures, gauges
@@ -51,7 +52,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _EXPOSITION: Final = "text/plain; version=0.0.4; charset=utf-8"
-_JSON_BODIES: Final = (media.DICOM_JSON, "application/problem+json")
+_COMPRESSED: Final = (media.DICOM_JSON, "application/problem+json", media.DICOM_XML, WADL)
+"""Media types that the middleware does not know to be text."""
 _EXPOSED: Final = (
     "accept-ranges",
     "content-encoding",
@@ -196,7 +198,7 @@ def create_app(
         How fast lines are, where that is known beforehand.
     """
     options = options or HttpOptions()
-    for name in _JSON_BODIES:
+    for name in _COMPRESSED:
         add_compress_type(name)
     reading, storing = Threads(options.reading_threads), Threads(options.storing_threads)
     dicomweb = DicomWeb(archive, options.dicomweb, reading, storing, metrics)

@@ -1,4 +1,4 @@
-"""Content coding that the compressing middleware leaves to us: ready-made bodies, and native pixels on their way.
+"""Content coding that the compressing middleware leaves to us: ready-made bodies, native pixels, XML in several parts.
 
 References
 ----------
@@ -8,7 +8,8 @@ RFC 9110 12.5.3 (Accept-Encoding), RFC 8878 (Zstandard), RFC 9659 (its window in
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 import zstandard
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 
 _LEAST_BYTES: Final = 500
 _NATIVE: Final = frozenset({IMPLICIT_LE, EXPLICIT_LE, EXPLICIT_BE})
-_CODING: Final = re.compile(r"\s*(zstd|\*)\s*(?:;\s*q\s*=\s*([01](?:\.\d{0,3})?))?\s*", re.IGNORECASE)
+_CODING: Final = re.compile(r"\s*(zstd|gzip|\*)\s*(?:;\s*q\s*=\s*([01](?:\.\d{0,3})?))?\s*", re.IGNORECASE)
+_TEXT_ZSTD: Final = 3
+_TEXT_GZIP: Final = 4
 
 ENCODED: Final = {"content-encoding": "zstd", "vary": f"{caching.VARY}, Accept-Encoding"}
 """Header fields of a body in zstd."""
@@ -34,9 +37,40 @@ ENCODED: Final = {"content-encoding": "zstd", "vary": f"{caching.VARY}, Accept-E
 
 def takes_zstd(request: Request) -> bool:
     """Whether the client accepts zstd."""
+    return takes(request, "zstd")
+
+
+def takes(request: Request, coding: str) -> bool:
+    """Whether the client accepts a content coding."""
     found = (_CODING.fullmatch(item) for item in request.headers.get("accept-encoding", "").split(","))
     quality = {match[1].lower(): float(match[2] or 1) for match in found if match is not None}
-    return quality.get("zstd", quality.get("*", 0.0)) > 0
+    return quality.get(coding, quality.get("*", 0.0)) > 0
+
+
+def xml_parts(
+    request: Request, chunks: Iterator[Bytes], headers: Mapping[str, str]
+) -> tuple[Iterator[Bytes], dict[str, str]]:
+    """Return XML in several parts, and its header fields, in the coding that the client takes.
+
+    To the middleware, what comes in several parts may be anything, and most of it is compressed already.
+    """
+    varied = {**headers, "vary": f"{caching.VARY}, Accept-Encoding"}
+    if takes(request, "zstd"):
+        return in_zstd(chunks, _TEXT_ZSTD), varied | {"content-encoding": "zstd"}
+    if takes(request, "gzip"):
+        return _in_gzip(chunks), varied | {"content-encoding": "gzip"}
+    return chunks, varied
+
+
+def _in_gzip(chunks: Iterator[Bytes]) -> Iterator[bytes]:
+    compressor = zlib.compressobj(_TEXT_GZIP, wbits=zlib.MAX_WBITS | 16)
+    try:
+        for chunk in chunks:
+            if made := compressor.compress(chunk):
+                yield made
+        yield compressor.flush()
+    finally:
+        close(chunks)
 
 
 def pixel_level(request: Request, syntaxes: Iterable[str], length: int | None) -> int:

@@ -20,7 +20,7 @@ from leanpacs.dicom import datadict
 from leanpacs.dicom.attributes import LEVEL_ATTRIBUTES, LevelAttribute
 from leanpacs.dicom.levels import level_of
 from leanpacs.errors import InvalidQuery
-from leanpacs.services.dicomweb import media, multipart
+from leanpacs.services.dicomweb import compression, media, multipart
 from leanpacs.services.dicomweb.multipart import BodyPart
 from leanpacs.services.dicomweb.nativexml import native_xml
 from leanpacs.services.dicomweb.problems import Problem
@@ -100,7 +100,7 @@ async def search(
     found = await threads.run(searcher.find, replace(wanted.query, totals=made.totals), wanted.read)
     warnings = [_MORE] if len(found) > wanted.limit else []
     results = await threads.run(_results, found[: wanted.limit], selection, made, searcher, wanted.tags)
-    return _answer(results, form, urls, warnings)
+    return _answer(request, results, form, urls, warnings)
 
 
 def parse_search(
@@ -179,7 +179,9 @@ def _read(
         yield {tag: value for tag, value in read.items() if tag in tags or level_of(int(tag, 16)) in levels}
 
 
-def _answer(results: list[dict[str, Any]], form: str, urls: Urls, warnings: Sequence[str]) -> Response:
+def _answer(
+    request: Request, results: list[dict[str, Any]], form: str, urls: Urls, warnings: Sequence[str]
+) -> Response:
     headers = {"cache-control": "no-cache", "vary": "Accept"}
     if warnings:
         headers["warning"] = ", ".join(f'299 {urls.service} "{text}"' for text in warnings)
@@ -189,8 +191,8 @@ def _answer(results: list[dict[str, Any]], form: str, urls: Urls, warnings: Sequ
         return Response(orjson.dumps(results), headers=headers, media_type=form)
     boundary = multipart.new_boundary()
     parts = (BodyPart(media.DICOM_XML, iter([native_xml(result)])) for result in results)
-    body = b"".join(multipart.body(parts, boundary))
-    return Response(body, headers=headers, media_type=multipart.content_type(media.DICOM_XML, boundary))
+    chunks, headers = compression.xml_parts(request, multipart.body(parts, boundary), headers)
+    return Response(b"".join(chunks), headers=headers, media_type=multipart.content_type(media.DICOM_XML, boundary))
 
 
 def _keyword(name: str) -> str | None:

@@ -151,10 +151,11 @@ async def metadata(
     else:
         boundary = multipart.new_boundary()
         parts = (BodyPart(media.DICOM_XML, iter([native_xml(model)])) for model in found)
+        chunks, headers = compression.xml_parts(request, multipart.body(parts, boundary), caching.fields(etag))
         response = ChunkedResponse(
-            multipart.body(parts, boundary),
+            chunks,
             threads,
-            headers=caching.fields(etag),
+            headers=headers,
             media_type=multipart.content_type(media.DICOM_XML, boundary),
         )
     return await response.primed(request)
