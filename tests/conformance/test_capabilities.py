@@ -66,6 +66,15 @@ def test_a_slash_at_the_end_of_a_path_changes_nothing(door: Door) -> None:
     assert door.http.head(f"{door.root}{study(new)}/").status_code == 200
     assert door.http.delete(f"{door.root}{study(new)}/").status_code == 204
     assert door.http.put(f"{door.root}/studies/").status_code == 405
+
+
+def test_who_asks_for_what_there_is_not_is_told_what_there_is(door: Door) -> None:
+    told = door.http.get(f"{door.root}/patients").json()
+    assert told["status"] == 404
+    assert told["detail"] == "Nothing is at this path. What there is, /openapi.json tells."
+    told = door.http.put(f"{door.root}/studies").json()
+    assert told["detail"] == "PUT is no method of this resource; it has GET, HEAD, OPTIONS, POST."
+    assert "'a b' in the path is no study UID" in door.http.get(f"{door.root}/studies/a%20b").json()["detail"]
     assert door.http.get(f"{door.origin}/health/").json()["status"] == "ok"
 
 

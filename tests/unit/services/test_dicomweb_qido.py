@@ -219,6 +219,18 @@ def test_what_is_not_understood_is_a_bad_request(client: Client, text: str) -> N
     assert text.split("=")[0][:8].lower() in response.json()["detail"].lower()
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("Modality=CT", "search /series by it (or match ModalitiesInStudy)"),
+        ("SOPInstanceUID=1.2", "search /instances by it"),
+        ("NumberOfStudyRelatedInstances=3", "worked out for each answer"),
+    ],
+)
+def test_who_matches_another_level_is_told_where_to_search(client: Client, text: str, told: str) -> None:
+    assert told in client.get(f"/studies?{text}").json()["detail"]
+
+
 def test_path_and_parameter_must_agree() -> None:
     path = {"StudyInstanceUID": "1.2"}
     assert _search("StudyInstanceUID=1.2,1.3", "series", path).query.filters["StudyInstanceUID"] == AnyOf(("1.2",))

@@ -252,4 +252,6 @@ def _check_uids(request: Request) -> None:
     """Turn away what cannot be a UID. Some senders break the rules for UIDs; what they sent is held."""
     for level in ("study", "series", "instance"):
         if level in request.path_params and not _UID.fullmatch(request.path_params[level]):
-            raise Problem(400, f"The path names no {level} UID.")
+            raise Problem(
+                400, f"{request.path_params[level]!r} in the path is no {level} UID, such as 1.2.840.10008.1.2."
+            )

@@ -107,10 +107,21 @@ def problem_response(status: int, detail: str, headers: Mapping[str, str] | None
     )
 
 
-async def answer_http_error(_request: Request, error: Exception) -> Response:
+async def answer_http_error(request: Request, error: Exception) -> Response:
     """Answer for an `HTTPException`, ours or the framework's."""
     assert isinstance(error, HTTPException)
-    return problem_response(error.status_code, error.detail, error.headers)
+    detail = error.detail if isinstance(error, Problem) else _what_there_is(request, error)
+    return problem_response(error.status_code, detail, error.headers)
+
+
+def _what_there_is(request: Request, error: HTTPException) -> str:
+    """In place of the framework's words, which only repeat the status."""
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return "Nothing is at this path. What there is, /openapi.json tells."
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        methods = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
+        return f"{request.method} is no method of this resource; it has {methods}."
+    return error.detail
 
 
 async def answer_known_error(request: Request, error: Exception) -> Response:

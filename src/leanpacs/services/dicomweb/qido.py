@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import orjson
 from starlette.responses import Response
@@ -285,7 +285,7 @@ def _filters(matched: Mapping[str, str], level: Level, path: Mapping[str, str]) 
     filters: dict[str, Match] = {}
     for keyword, text in matched.items():
         if keyword not in known:
-            raise InvalidQuery(keyword, f"cannot be matched in a search for a {level}")
+            raise InvalidQuery(keyword, _why_not_matched(keyword, level))
         filters[keyword] = parse_match(keyword, known[keyword].vr, text)
     for keyword, uid in path.items():
         also = filters.get(keyword)
@@ -293,6 +293,15 @@ def _filters(matched: Mapping[str, str], level: Level, path: Mapping[str, str]) 
             raise InvalidQuery(keyword, "is another one in the path")
         filters[keyword] = AnyOf((uid,))
     return filters
+
+
+def _why_not_matched(keyword: str, level: Level) -> str:
+    if any(keyword in matchable(other) for other in get_args(Level)):
+        instead = " (or match ModalitiesInStudy)" if keyword == "Modality" else ""
+        below = _BY_KEYWORD[keyword].level
+        plural = below if below == "series" else f"{below}s"
+        return f"is an attribute of {plural}, not matched in a search for a {level}: search /{plural} by it{instead}"
+    return "is worked out for each answer, and not matched"
 
 
 def _unsigned(switches: Mapping[str, str], name: str, otherwise: int) -> int:
