@@ -328,7 +328,7 @@ None.
 ## 7 Support of character sets
 
 Understood in instances, queries and worklist files: {terms}, with code extensions. Instances are given back as they
-came. Answers are in the character set of the query where that is a single one and has the characters, else in
+came. Answers are in the character sets of the query where those have the characters, with code extensions, else in
 `ISO_IR 192` (UTF-8).
 
 ## 8 Security

@@ -192,10 +192,13 @@ def test_fuzzy_names_when_negotiated(address: tuple[str, int]) -> None:
         ("ISO_IR 192", "*=山田^太郎", ("ISO_IR 192", "Yamada^Tarou=山田^太郎")),
         (None, "Yamada*", ("ISO_IR 192", "Yamada^Tarou=山田^太郎")),
         ("ISO_IR 100", "Yamada*", ("ISO_IR 192", "Yamada^Tarou=山田^太郎")),
+        ("ISO_IR 13", "Yamada*", ("ISO_IR 192", "Yamada^Tarou=山田^太郎")),
+        (["", "ISO 2022 IR 87"], "*=山田^*", (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎")),
+        (["", "ISO 2022 IR 87"], "*ller^J*", ("ISO_IR 192", "Müller^Jörg")),
     ],
 )
 def test_character_sets(
-    address: tuple[str, int], character_set: str | None, key: str, expected: tuple[str, str]
+    address: tuple[str, int], character_set: str | list[str] | None, key: str, expected: tuple[str | list[str], str]
 ) -> None:
     query = identifier("STUDY")
     if character_set:

@@ -372,16 +372,18 @@ def test_move_in_what_the_destination_takes(
     same(viewer.received, samples(iter(sent)))
 
 
-def test_move_to_unknown_or_unreachable_destinations(tmp_path: Path) -> None:
+def test_move_to_unknown_or_unreachable_destinations(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     sent = list(contents())
     query = identifier("STUDY", StudyInstanceUID=study_of(sent[0]))
     gone = Peer("GONE", "127.0.0.1", free_port())
     with served(tmp_path / "archive", *sent, destinations=(gone,)) as (_, address):
         assert [status.Status for status, _ in move(address, query, "NOBODY")] == [0xA801]
+        assert "leanpacs destination add" in caplog.text
         status, failed = move(address, query, "GONE")[-1]
         assert (status.Status, status.NumberOfFailedSuboperations) == (0xA702, IMAGES)
         assert failed is not None
         assert len(failed.FailedSOPInstanceUIDList) == IMAGES
+        assert f"not all was sent: GONE at 127.0.0.1:{gone.port}" in caplog.text
 
 
 def test_move_goes_on_after_an_association_broke(tmp_path: Path) -> None:

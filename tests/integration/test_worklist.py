@@ -159,6 +159,15 @@ def test_character_sets(door: tuple[WorklistFolder, tuple[str, int]], character_
     assert (str(found.PatientName), found.SpecificCharacterSet) == ("Müller^Hans=漢字", "ISO_IR 192")
 
 
+def test_answers_with_code_extensions(door: tuple[WorklistFolder, tuple[str, int]]) -> None:
+    """PS3.5 6.1.2.5: many modalities read nothing else."""
+    keys = query(PatientID="3")
+    keys.SpecificCharacterSet = ["ISO 2022 IR 100", "ISO 2022 IR 87"]
+    (found,) = find(door[1], keys)
+    assert found.SpecificCharacterSet == ["ISO 2022 IR 100", "ISO 2022 IR 87"]
+    assert str(found.PatientName) == "Müller^Hans=漢字"
+
+
 def test_an_order_with_several_steps(tmp_path: Path) -> None:
     two = order("9", "A^B", step("CT1", "CT", "20260105", "09"), step("MR1", "MR", "20260106", "10"))
     with served(tmp_path / "archive") as (archive, address):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Final
 
@@ -25,6 +26,7 @@ NAME_DELIMITERS: Final = VALUE_DELIMITERS + b"^="
 
 _DEFAULT_TERMS: Final = frozenset({"", "ISOIR6", "ISO2022IR6", "ASCII", "USASCII"})
 _STAND_ALONE: Final = frozenset({"UTF8", "GB18030", "GBK"})
+_ASCII, _ROMAJI = b"\x1b(B", b"\x1b(J"
 _KEEPS_ESCAPES: Final = frozenset({"iso2022_jp", "iso2022_jp_2"})
 
 
@@ -46,6 +48,12 @@ def _escapes() -> Mapping[bytes, str]:
     from pydicom.charset import CODES_TO_ENCODINGS
 
     return CODES_TO_ENCODINGS
+
+
+@lru_cache(maxsize=1)
+def _designations() -> Mapping[str, bytes]:
+    """Escape sequences by codec, for those that one sequence is enough for."""
+    return {codec: escape for escape, codec in _escapes().items() if codec not in ("shift_jis", *_KEEPS_ESCAPES)}
 
 
 @lru_cache(maxsize=256)
@@ -81,6 +89,22 @@ def decode(value: bytes, declared: Encodings = UNDECLARED, *, delimiters: bytes 
     return "".join(_decode_part(part, declared[0], delimiters) for part in parts)
 
 
+def encode(value: str, declared: Encodings, *, delimiters: bytes = VALUE_DELIMITERS) -> bytes:
+    """Encode a text, with code extensions where several character sets are declared (PS3.5 6.1.2.5).
+
+    Raises
+    ------
+    UnicodeEncodeError
+        The character sets do not have all characters between two delimiters in one of them.
+    """
+    if value.isascii():
+        return value.encode("ascii")
+    if len(declared) == 1:
+        return _encode_plain(value, declared[0])
+    parts = re.split(f"([{re.escape(delimiters.decode('ascii'))}])", value)
+    return b"".join(_encode_part(part, declared) for part in parts)
+
+
 def decode_ascii(value: bytes) -> str:
     """Text of a value that Specific Character Set does not apply to (AE, AS, CS, DA, DS, IS, TM, UI, ...)."""
     return value.decode("ascii") if value.isascii() else _decode_plain(value, "")
@@ -108,3 +132,24 @@ def _decode_part(part: bytes, initial: str, delimiters: bytes) -> str:
     text = part[length:]
     end = next((index for index, byte in enumerate(text) if byte in delimiters), len(text))
     return text[:end].decode(codec, "replace") + _decode_plain(text[end:], initial)
+
+
+def _encode_plain(value: str, codec: str) -> bytes:
+    encoded = value.encode(codec or "ascii")
+    if codec == "shift_jis" and len(encoded) > len(value):  # the codec knows more than JIS X 0201, which is meant
+        raise UnicodeEncodeError(codec, value, 0, len(value), "not in JIS X 0201")
+    return encoded
+
+
+def _encode_part(part: str, declared: Encodings) -> bytes:
+    """A run of text between delimiters in the first of the character sets that has all of it."""
+    for number, codec in enumerate(declared):
+        with suppress(UnicodeEncodeError):
+            encoded = _encode_plain(part, codec)
+            if not number or part.isascii():
+                return encoded
+            if codec in _KEEPS_ESCAPES:
+                return encoded[: -len(_ASCII)] + _ROMAJI if declared[0] == "shift_jis" else encoded
+            if codec in _designations():
+                return _designations()[codec] + encoded
+    raise UnicodeEncodeError(declared[-1], part, 0, len(part), "in none of the character sets declared")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.charset import convert_encodings, encode_string
 
-from leanpacs.dicom.text import NAME_DELIMITERS, UNDECLARED, decode, decode_ascii, encodings
+from leanpacs.dicom.text import NAME_DELIMITERS, UNDECLARED, decode, decode_ascii, encode, encodings
 
 _SINGLE_BYTE = {
     "ISO_IR 100": "Äneas ß ÿ",
@@ -41,31 +41,31 @@ def test_code_extension_to_a_single_byte_set(term: str) -> None:
 
 
 # PS3.5 H.3.1, H.3.2, I.2, K.2
-@pytest.mark.parametrize(
-    ("terms", "encoded", "value"),
-    [
-        (
-            b"\\ISO 2022 IR 87",
-            b"Yamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B=\x1b$B$d$^$@\x1b(B^\x1b$B$?$m$&\x1b(B",
-            "Yamada^Tarou=山田^太郎=やまだ^たろう",
-        ),
-        (
-            b"ISO 2022 IR 13\\ISO 2022 IR 87",
-            b"\xd4\xcf\xc0\xde^\xc0\xdb\xb3=\x1b$B;3ED\x1b(J^\x1b$BB@O:\x1b(J",
-            "ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎",
-        ),
-        (
-            b"\\ISO 2022 IR 149",
-            b"Hong^Gildong=\x1b$)C\xfb\xf3^\x1b$)C\xd1\xce\xd4\xd7=\x1b$)C\xc8\xab^\x1b$)C\xb1\xe6\xb5\xbf",
-            "Hong^Gildong=洪^吉洞=홍^길동",
-        ),
-        (
-            b"\\ISO 2022 IR 58",
-            b"Zhang^XiaoDong=\x1b$)A\xd5\xc5^\x1b$)A\xd0\xa1\xb6\xab=",
-            "Zhang^XiaoDong=张^小东=",
-        ),
-    ],
-)
+_EXTENDED = [
+    (
+        b"\\ISO 2022 IR 87",
+        b"Yamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B=\x1b$B$d$^$@\x1b(B^\x1b$B$?$m$&\x1b(B",
+        "Yamada^Tarou=山田^太郎=やまだ^たろう",
+    ),
+    (
+        b"ISO 2022 IR 13\\ISO 2022 IR 87",
+        b"\xd4\xcf\xc0\xde^\xc0\xdb\xb3=\x1b$B;3ED\x1b(J^\x1b$BB@O:\x1b(J",
+        "ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎",
+    ),
+    (
+        b"\\ISO 2022 IR 149",
+        b"Hong^Gildong=\x1b$)C\xfb\xf3^\x1b$)C\xd1\xce\xd4\xd7=\x1b$)C\xc8\xab^\x1b$)C\xb1\xe6\xb5\xbf",
+        "Hong^Gildong=洪^吉洞=홍^길동",
+    ),
+    (
+        b"\\ISO 2022 IR 58",
+        b"Zhang^XiaoDong=\x1b$)A\xd5\xc5^\x1b$)A\xd0\xa1\xb6\xab=",
+        "Zhang^XiaoDong=张^小东=",
+    ),
+]
+
+
+@pytest.mark.parametrize(("terms", "encoded", "value"), _EXTENDED)
 def test_code_extension_to_multi_byte_sets(terms: bytes, encoded: bytes, value: str) -> None:
     assert decode(encoded, encodings(terms), delimiters=NAME_DELIMITERS) == value
 
@@ -104,3 +104,29 @@ def test_any_bytes_decode_to_text_that_can_be_encoded(terms: list[bytes], parts:
     for declared in (encodings(b"\\".join(terms)), UNDECLARED):
         decode(value, declared, delimiters=NAME_DELIMITERS).encode("utf-8")
     decode_ascii(value).encode("utf-8")
+
+
+@pytest.mark.parametrize(("terms", "encoded", "value"), [case for case in _EXTENDED if "\r" not in case[2]])
+def test_encoding_with_code_extensions(terms: bytes, encoded: bytes, value: str) -> None:
+    assert encode(value, encodings(terms), delimiters=NAME_DELIMITERS) == encoded
+
+
+@pytest.mark.parametrize(("term", "value"), [*_SINGLE_BYTE.items(), *_WHOLE.items()])
+def test_encoding_in_a_single_character_set(term: str, value: str) -> None:
+    declared = encodings(term.encode())
+    assert decode(encode(value, declared), declared) == value
+
+
+@pytest.mark.parametrize(
+    ("terms", "value"),
+    [
+        (b"ISO_IR 13", "山田"),  # JIS X 0201 has no kanji, though Shift JIS, which holds it, does
+        (b"ISO_IR 144", "山田"),
+        (b"\\ISO 2022 IR 87", "Müller"),
+        (b"\\ISO 2022 IR 87", "山田^Müller"),
+        (b"\\ISO 2022 IR 149", "\U0001f600"),
+    ],
+)
+def test_what_the_sets_do_not_have_is_not_encoded(terms: bytes, value: str) -> None:
+    with pytest.raises(UnicodeEncodeError):
+        encode(value, encodings(terms), delimiters=NAME_DELIMITERS)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Final
 
+from leanpacs.dicom.datadict import name_of_uid
 from leanpacs.dicom.uids import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, transfer_syntax
 from leanpacs.errors import LeanPACSError, UnsupportedTransferSyntax
 from leanpacs.services.dimse.exchange import Exchange
@@ -174,7 +175,7 @@ class Courier:
             The instance broke off in the middle; the association is of no use any more.
         """
         options = self._ordered(parcel)
-        reason = f"no presentation context for {transfer_syntax(parcel.transfer_syntax).name} was accepted"
+        reason = f"no presentation context was accepted for {name_of_uid(parcel.sop_class) or parcel.sop_class}"
         plain: Context | None = None
         self._begin((parcel, *coming[:AHEAD]))
         for context in options:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from pydicom.dataelem import RawDataElement
 from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
-from pydicom.filewriter import write_dataset
+from pydicom.filewriter import correct_ambiguous_vr, write_data_element
 
 from leanpacs.dicom import text
 from leanpacs.dicom.datadict import keyword_of, vr_of
@@ -24,6 +25,7 @@ from leanpacs.dicom.uids import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE
 from leanpacs.errors import InvalidQuery
 
 if TYPE_CHECKING:
+    from pydicom.dataelem import DataElement
     from pydicom.dataset import Dataset
 
 SYNTAXES: Final = (EXPLICIT_LE, IMPLICIT_LE, EXPLICIT_BE)
@@ -35,6 +37,7 @@ _LONG_VRS: Final = frozenset({"OB", "OW", "UN", "UR", "UT", "UC", "SQ"})
 _TEXT_VRS: Final = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 _BINARY: Final = {"US": "H", "SS": "h", "UL": "I", "SL": "i"}
 _UTF_8: Final = "ISO_IR 192"
+_LONGEST_SHORT: Final = 0xFFFE
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +109,21 @@ def read_data_set(parts: Iterable[bytes | memoryview], transfer_syntax: str) -> 
 
 def encode_data_set(ds: Dataset, transfer_syntax: str, character_set: str = "") -> bytes:
     """Write a data set, in a character set as `Writer` does; `ds` gets its Specific Character Set."""
-    every = "".join(str(element.value) for element in ds.iterall() if element.VR in _TEXT_VRS)
-    ds.SpecificCharacterSet = Writer(transfer_syntax, character_set).character_set(every) or None
-    if not ds.SpecificCharacterSet:
+    texts = ((element.VR, _text_of(element)) for element in ds.iterall() if element.VR in _TEXT_VRS)
+    writer = Writer(transfer_syntax, character_set)
+    declared = writer.character_set(texts)
+    if declared:
+        ds.SpecificCharacterSet = declared.split("\\")
+    elif "SpecificCharacterSet" in ds:
         del ds.SpecificCharacterSet
-    stream = DicomBytesIO()
-    stream.is_implicit_VR = transfer_syntax == IMPLICIT_LE
-    stream.is_little_endian = transfer_syntax != EXPLICIT_BE
-    write_dataset(stream, ds)
-    return stream.getvalue()
+    # pydicom leaves out the escape sequences of some character sets: texts are not written by it.
+    correct_ambiguous_vr(ds, transfer_syntax != EXPLICIT_BE)
+    return writer.write_data_set(ds, text.encodings(declared.encode("ascii")))
+
+
+def _text_of(element: DataElement) -> str:
+    """Value of an element of text, several separated by backslashes."""
+    return "\\".join(map(str, element.value)) if element.VM > 1 else str(element.value or "")
 
 
 def collected(parts: Iterable[bytes | memoryview]) -> bytes:
@@ -151,68 +160,94 @@ def _text(vr: str, item: object, codecs: text.Encodings, little: bool) -> str | 
         return None
     value = value.rstrip(b" \0")
     if vr in _TEXT_VRS:
-        return text.decode(value, codecs, delimiters=text.NAME_DELIMITERS if vr == "PN" else text.VALUE_DELIMITERS)
+        return text.decode(value, codecs, delimiters=_delimiters(vr))
     return text.decode_ascii(value)
 
 
 class Writer:
-    """Writes identifiers in one transfer syntax, in the peer's character set where that has the characters.
+    """Writes identifiers in one transfer syntax, in the peer's character sets where those have the characters.
 
     Parameters
     ----------
     transfer_syntax : str
         One of `SYNTAXES`.
     character_set : str
-        Specific Character Set of the request. Where it is a single one that has all characters of an answer, the
-        answer uses it, else UTF-8.
+        Specific Character Set of the request. Where it has all characters of an answer, the answer uses it, else UTF-8.
     """
 
     def __init__(self, transfer_syntax: str, character_set: str = "") -> None:
         self._implicit = transfer_syntax == IMPLICIT_LE
         self._order = ">" if transfer_syntax == EXPLICIT_BE else "<"
         self._set = character_set
-        codecs = text.encodings(character_set.encode("latin-1", "replace"))
-        self._codec = codecs[0] if len(codecs) == 1 and "\\" not in character_set else ""
+        self._codecs = text.encodings(character_set.encode("latin-1", "replace"))
 
-    def character_set(self, text: str) -> str:
-        """Specific Character Set for a text, '' where none is needed."""
-        return "" if text.isascii() else self._character_set((text,))[0]
+    def character_set(self, values: Iterable[tuple[str, str]]) -> str:
+        """Specific Character Set for texts, each with its VR; '' where none is needed."""
+        values = [(vr, value) for vr, value in values if not value.isascii()]
+        return self._character_set(values)[0] if values else ""
 
     def write(self, elements: Iterable[tuple[int, str, str]]) -> bytes:
         """Encode elements, given as tag, VR and text in ascending order of tags."""
         elements = list(elements)
         ascii_only = all(value.isascii() for _, _, value in elements)
-        declared, codec = ("", "ascii") if ascii_only else self._character_set(value for _, _, value in elements)
+        values = ((vr, value) for _, vr, value in elements)
+        declared, codecs = ("", text.UNDECLARED) if ascii_only else self._character_set(values)
         if declared:
             elements.append((_CHARACTER_SET, "CS", declared))
             elements.sort()
-        return b"".join(self._element(tag, vr, value, codec) for tag, vr, value in elements)
+        return b"".join(self._element(tag, vr, value, codecs) for tag, vr, value in elements)
 
-    def _character_set(self, values: Iterable[str]) -> tuple[str, str]:
-        """Specific Character Set for an answer, and its codec."""
-        if self._codec:
-            try:
-                for value in values:
-                    value.encode(self._codec)
-            except UnicodeEncodeError:
-                return _UTF_8, "utf-8"
-            return self._set, self._codec
-        return _UTF_8, "utf-8"
+    def _character_set(self, values: Iterable[tuple[str, str]]) -> tuple[str, text.Encodings]:
+        """Specific Character Set for an answer, and its codecs."""
+        if any(self._codecs):
+            with suppress(UnicodeEncodeError):
+                for vr, value in values:
+                    if vr in _TEXT_VRS:
+                        text.encode(value, self._codecs, delimiters=_delimiters(vr))
+                return self._set, self._codecs
+        return _UTF_8, ("utf-8",)
 
-    def _element(self, tag: int, vr: str, value: str, codec: str) -> bytes:
-        encoded = self._value(vr, value, codec)
+    def write_data_set(self, ds: Dataset, codecs: text.Encodings) -> bytes:
+        """Encode a data set, its texts by `codecs`, which have all characters."""
+        return b"".join(self._any_element(element, codecs) for element in ds)
+
+    def _any_element(self, element: DataElement, codecs: text.Encodings) -> bytes:
+        if element.VR in _TEXT_VRS:
+            return self._element(int(element.tag), element.VR, _text_of(element), codecs)
+        if element.VR == "SQ":
+            items = (self.write_data_set(item, codecs) for item in element.value)
+            return self._framed(int(element.tag), "SQ", b"".join(self._item(item) for item in items))
+        stream = DicomBytesIO()
+        stream.is_implicit_VR, stream.is_little_endian = self._implicit, self._order == "<"
+        write_data_element(stream, element)
+        return stream.getvalue()
+
+    def _item(self, encoded: bytes) -> bytes:
+        return struct.pack(f"{self._order}HHL", 0xFFFE, 0xE000, len(encoded)) + encoded
+
+    def _element(self, tag: int, vr: str, value: str, codecs: text.Encodings) -> bytes:
+        return self._framed(tag, vr, self._value(vr, value, codecs))
+
+    def _framed(self, tag: int, vr: str, encoded: bytes) -> bytes:
         group, number = tag >> 16, tag & 0xFFFF
         if self._implicit:
             return struct.pack("<HHL", group, number, len(encoded)) + encoded
+        if len(encoded) > _LONGEST_SHORT:
+            vr = vr if vr in _LONG_VRS else "UN"  # PS3.5 6.2.2: so are values that are too long for their VR
         if vr in _LONG_VRS:
             return struct.pack(f"{self._order}HH2s2xL", group, number, vr.encode(), len(encoded)) + encoded
         return struct.pack(f"{self._order}HH2sH", group, number, vr.encode(), len(encoded)) + encoded
 
-    def _value(self, vr: str, value: str, codec: str) -> bytes:
+    def _value(self, vr: str, value: str, codecs: text.Encodings) -> bytes:
         if vr in _BINARY:
             numbers = [int(number) for number in value.split("\\") if number]
             return struct.pack(f"{self._order}{len(numbers)}{_BINARY[vr]}", *numbers)
-        encoded = value.encode(codec if vr in _TEXT_VRS else "ascii", "replace")
-        if len(encoded) > 0xFFFE and vr not in _LONG_VRS:
-            encoded = encoded[:0xFFFE]
+        if vr in _TEXT_VRS:
+            encoded = text.encode(value, codecs, delimiters=_delimiters(vr))
+        else:
+            encoded = value.encode("ascii", "replace")
         return encoded + (b"\0" if vr == "UI" else b" ") * (len(encoded) % 2)
+
+
+def _delimiters(vr: str) -> bytes:
+    return text.NAME_DELIMITERS if vr == "PN" else text.VALUE_DELIMITERS

@@ -177,7 +177,9 @@ class RetrieveService:
             log.warning("move failed: %s", error, extra={"action": "move", "calling": association.calling})
             return status.of_error(error)
         if peer is None:
-            return Reply(Status.MOVE_DESTINATION_UNKNOWN, title)
+            extra = {"action": "move", "calling": association.calling, "destination": title}
+            log.warning("unknown destination: `leanpacs destination add` makes it known", extra=extra)
+            return Reply(Status.MOVE_DESTINATION_UNKNOWN, f"{title} is no destination that is known here")
         party = Party("dimse", peer.ae_title, peer.host)
         return self._retrieve(association, command, "move", partial(self._send_to, peer), party)
 
@@ -205,7 +207,21 @@ class RetrieveService:
         job = _Job(association, command, [parcel_of(row.held, archive) for row in rows])
         wait_for(rows, self._archive.bring, self._wait_seconds, job.goes_on)
         send(job)
+        if job.progress.failed:
+            self._tell(job, operation, receiver)
         return job.progress.final(Writer(context.transfer_syntax), job.comment, cancelled=job.cancelled)
+
+    @staticmethod
+    def _tell(job: _Job, operation: str, receiver: Party) -> None:
+        """Tell the log, once for a request, what did not get where it should: the last reason stands for all."""
+        extra = {
+            "action": operation,
+            "calling": job.association.calling,
+            "destination": receiver.client,
+            "failed": len(job.progress.failed),
+            "count": job.progress.completed + job.progress.warnings,
+        }
+        log.warning("not all was sent: %s", job.comment, extra=extra)
 
     def _send_back(self, job: _Job) -> None:
         association = job.association

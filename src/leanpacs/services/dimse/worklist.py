@@ -48,7 +48,8 @@ class WorklistService:
         try:
             keys = read_data_set(association.data_set(), syntax)
             matches = matcher(keys)
-            character_set = str(keys.get("SpecificCharacterSet") or "")
+            declared = keys.get("SpecificCharacterSet") or ""
+            character_set = declared if isinstance(declared, str) else "\\".join(declared)
             for item in self._scheduled.items():
                 if association.is_cancelled(command):
                     return Reply(Status.CANCELLED)
