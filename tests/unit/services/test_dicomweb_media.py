@@ -66,6 +66,8 @@ def test_parameter_goes_before_header_and_nothing_accepts_anything() -> None:
         ("application/dicom+json;q=0.1, */*", "application/json"),
         ("text/html", None),
         ("application/dicom+json;q=0", None),
+        ("application/dicom+json;q=0, */*", "application/json"),
+        ("application/*, application/json;q=0.0, application/dicom+json; q=0", "application/dicom+xml"),
     ],
 )
 def test_choice_follows_quality_and_specificity(header: str, chosen: str | None) -> None:

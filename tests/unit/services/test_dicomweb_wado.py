@@ -81,6 +81,15 @@ def test_no_form_of_an_instance(received: str, accept: str) -> None:
     assert instance_form(received, parse_accept(accept), alone=True) is None
 
 
+@pytest.mark.parametrize("accept", ["image/*", 'multipart/related; type="image/*"'])
+def test_who_takes_any_image_gets_native_frames_as_one(accept: str) -> None:
+    found = {form.media_type: form.transfer_syntax for form in frame_forms(EXPLICIT_LE, parse_accept(accept))}
+    assert found["image/jls"] == JPEG_LS
+    assert found["image/jxl"] == JPEG_XL
+    refused = frame_forms(EXPLICIT_LE, parse_accept(f"image/jls;q=0, {accept}"))
+    assert {form.media_type for form in refused} == found.keys() - {"image/jls"}
+
+
 @pytest.mark.parametrize(
     ("received", "accept", "forms"),
     [
@@ -101,6 +110,7 @@ def test_no_form_of_an_instance(received: str, accept: str) -> None:
         (JPEG_LS, f"{OCTETS}, image/jls", [("image/jls", JPEG_LS), ("application/octet-stream", EXPLICIT_LE)]),
         (EXPLICIT_LE, "multipart/related; type=image/jxl", [("image/jxl", JPEG_XL)]),
         (EXPLICIT_LE, "multipart/related; type=video/mp4", []),
+        (JPEG_BASELINE, "image/jls;q=0, image/*", [("image/jpeg", JPEG_BASELINE)]),
     ],
 )
 def test_forms_of_frames(received: str, accept: str, forms: list[tuple[str, str]]) -> None:

@@ -35,6 +35,7 @@ from leanpacs.transcode.target import targets
 _NOT_FOR_THE_WEB: Final = frozenset({IMPLICIT_LE, EXPLICIT_BE})
 """Not to be used with web services (PS3.18 8.7.3), so sent only to those who ask for them by name."""
 
+_ANY_IMAGE: Final = "image/*"
 _DEFAULT_SYNTAX: Final = {
     "image/jpeg": JPEG_LOSSLESS_SV1,
     "image/dicom-rle": RLE,
@@ -218,7 +219,8 @@ def lossless_targets() -> frozenset[str]:
 
 def _range_forms(received: str, accepted: MediaRange, *, ranged: bool) -> list[FrameForm]:
     multipart = is_multipart(accepted, ranged=ranged)
-    return [FrameForm(media_type, syntax, multipart) for media_type, syntax in _streams(received, accepted)]
+    streams = _streams(received, accepted)
+    return [FrameForm(media_type, uid, multipart) for media_type, uid in streams if accepted.covers(media_type)]
 
 
 def _streams(received: str, accepted: MediaRange) -> list[tuple[str, str]]:
@@ -243,8 +245,8 @@ def _default_streams(received: str, accepted: MediaRange) -> list[tuple[str, str
     found = [(OCTETS, EXPLICIT_LE)] if accepted.covers(OCTETS) else []
     if compressed and accepted.covers(stream_type):
         found.append((stream_type, received))
-    found += [(name, uid) for name, uid in _DEFAULT_SYNTAX.items() if accepted.name == name and uid != received]
-    return found
+    named = (accepted.name,) if found or accepted.name != _ANY_IMAGE else tuple(_DEFAULT_SYNTAX)
+    return found + [(name, uid) for name, uid in _DEFAULT_SYNTAX.items() if name in named and uid != received]
 
 
 def _is_native(uid: str) -> bool:

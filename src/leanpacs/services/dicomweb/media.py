@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
@@ -54,15 +54,20 @@ class MediaRange:
         UID; ``*``: any; None: the default of the media type.
     quality : float
         0 < quality <= 1.
+    refused : frozenset of str
+        Media types of one part that a wildcard does not stand for: the same request gives them quality 0.
     """
 
     name: str
     multipart: bool | None = None
     transfer_syntax: str | None = None
     quality: float = 1.0
+    refused: frozenset[str] = frozenset()
 
     def covers(self, name: str) -> bool:
         """Whether a body of media type ``name`` is one of these."""
+        if name in self.refused:
+            return False
         kind, _, subtype = self.name.partition("/")
         return self.name in ("*/*", name) or (subtype == "*" and name.startswith(kind + "/"))
 
@@ -81,7 +86,7 @@ def parse_media_type(text: str) -> MediaType | None:
 def parse_accept(text: str) -> list[MediaRange]:
     """Read an Accept header (or parameter); the best first, equally good ones in the order given.
 
-    What is not understood is passed over, as are ranges of quality 0.
+    What is not understood is passed over. Ranges of quality 0 are taken out of wildcards (RFC 9110 12.5.1).
     """
     return list(_ranges_of(text) if len(text) > _LONGEST_KNOWN else _known_ranges(text))
 
@@ -94,7 +99,13 @@ def _ranges_of(text: str) -> tuple[MediaRange, ...]:
         if found is not None and (accepted := _range_of(found[0])) is not None:
             ranges.append(accepted)
         position = _next_item(text, found[1] if found else position)
-    return tuple(sorted(ranges, key=lambda accepted: -accepted.quality))
+    refused = frozenset(accepted.name for accepted in ranges if not accepted.quality)
+    taken = (
+        replace(accepted, refused=refused) if "*" in accepted.name else accepted
+        for accepted in ranges
+        if accepted.quality
+    )
+    return tuple(sorted(taken, key=lambda accepted: -accepted.quality))
 
 
 _known_ranges: Final = lru_cache(maxsize=256)(_ranges_of)
@@ -168,7 +179,7 @@ def _next_item(text: str, position: int) -> int:
 def _range_of(media_type: MediaType) -> MediaRange | None:
     quality = _quality_value(media_type.get("q"))
     syntax = media_type.get("transfer-syntax")
-    if not quality or (syntax is not None and not _SYNTAX.fullmatch(syntax)):
+    if quality is None or (syntax is not None and not _SYNTAX.fullmatch(syntax)):
         return None
     if media_type.name in ("multipart/related", "multipart/*"):
         part = (media_type.get("type") or "*/*").lower()
@@ -176,7 +187,7 @@ def _range_of(media_type: MediaType) -> MediaRange | None:
     return MediaRange(media_type.name, None if media_type.name == "*/*" else False, syntax, quality)
 
 
-def _quality_value(text: str | None) -> float:
+def _quality_value(text: str | None) -> float | None:
     if text is None:
         return 1.0
-    return min(float(text), 1.0) if re.fullmatch(r"[01](\.\d{0,3})?", text.strip()) else 0.0
+    return min(float(text), 1.0) if re.fullmatch(r"[01](\.\d{0,3})?", text.strip()) else None
