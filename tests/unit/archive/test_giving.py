@@ -197,6 +197,25 @@ def test_what_is_large_and_not_kept_is_made_while_it_is_sent(tmp_path: Path, mon
         assert b"".join(part.chunks) == make_instance(SLICES[1])
 
 
+def test_file_meta_without_a_transfer_syntax_is_given_anew(archive: Archive) -> None:
+    content = make_instance(Recipe(instance=77))
+    start = content.index(b"\x02\x00\x10\x00UI")
+    end = start + 8 + int.from_bytes(content[start + 6 : start + 8], "little")
+    group_length = int.from_bytes(content[140:144], "little") - (end - start)
+    received = content[:140] + group_length.to_bytes(4, "little") + content[144:start] + content[end:]
+    path = archive.spool_folder / "without.dcm"
+    path.write_bytes(received)
+    archive.land(Incoming(path, "TEST", "import"))
+    found = row(archive, Recipe(instance=77))
+    assert b"".join(archive.retriever.as_received(found).chunks) == received
+    part = archive.retriever.part10(found)
+    given = b"".join(part.chunks)
+    assert len(given) == part.length
+    file = pydicom.dcmread(io.BytesIO(given))
+    assert file.file_meta.TransferSyntaxUID == part.transfer_syntax == EXPLICIT_LE
+    assert given.endswith(content[-found.data_set_length :])
+
+
 def test_deleted_instances_are_not_given_from_memory(archive: Archive) -> None:
     found = row(archive, SLICES[2])
     list(archive.retriever.part10(found, HTJ2K_LOSSLESS).chunks)

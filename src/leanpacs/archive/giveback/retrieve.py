@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FrameBytes", "Part10", "Retriever"]
 
+_TRANSFER_SYNTAX: Final = b"\x02\x00\x10\x00UI"
+"""How Transfer Syntax UID begins in file meta."""
 NOT_FOR_ANYBODY: Final = frozenset({IMPLICIT_LE, EXPLICIT_BE})
 """Retired, or not to be used with web services (PS3.18 8.7.3): only for those who ask for them by name."""
 
@@ -392,8 +394,11 @@ def _frame_bytes(instance: InstanceRow) -> int:
 
 
 def _file_meta_of(preface: bytes, instance: InstanceRow) -> bytes:
-    """Preamble and file meta as received if they make a PS3.10 file, else new ones."""
-    if preface[128:132] == b"DICM":
+    """Preamble and file meta as received if they make a PS3.10 file, else new ones.
+
+    Without a transfer syntax (PS3.10 7.1), receivers could not read it.
+    """
+    if preface[128:132] == b"DICM" and _TRANSFER_SYNTAX in preface:
         return preface
     from leanpacs.dicom.write import file_meta
 
