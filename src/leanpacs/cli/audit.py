@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from leanpacs.archive.archive import open_archive
+from leanpacs.archive.archive import Archive, open_archive
 from leanpacs.audit import AuditAction, AuditEvent, AuditOutcome, AuditTrail
 from leanpacs.audit.message import Source, message
 from leanpacs.audit.relay import MessageFile, MessageSender, Relay
@@ -101,10 +101,24 @@ def relays(settings: Settings, trail: AuditTrail) -> Iterator[Relay]:
         yield Relay(trail, MessageSender(sender, source), "syslog")
 
 
+def changed(archive: Archive, detail: str) -> None:
+    """Put on the trail what whoever runs this command has changed of who may do what, and what goes where."""
+    event = AuditEvent(_now(), _actor(), AuditAction.CONFIGURE, AuditOutcome.SUCCESS, detail=detail)
+    archive.audit.record(event)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _actor() -> str:
+    return f"cli:{getpass.getuser()}"
+
+
 def _record(trail: AuditTrail, action: AuditAction) -> None:
     """Record what whoever runs this command does; a full disk does not keep the server from starting."""
     try:
-        trail.record(AuditEvent(datetime.now(UTC), f"cli:{getpass.getuser()}", action, AuditOutcome.SUCCESS))
+        trail.record(AuditEvent(_now(), _actor(), action, AuditOutcome.SUCCESS))
     except LeanPACSError as error:
         log.error("not on the audit trail: %s", error, extra={"action": action})
 

@@ -18,6 +18,7 @@ from leanpacs.archive.care.rescue import rebuild_catalog as rebuild
 from leanpacs.archive.intake.quarantine import drop, retry
 from leanpacs.archive.status import ArchiveStatus
 from leanpacs.catalog import QuarantineRow, Share
+from leanpacs.cli.audit import changed
 from leanpacs.cli.options import Config, Data, Json, Quiet, settings_of
 from leanpacs.cli.output import Column, human_bytes, print_json, print_table, progress_bar, ratio
 from leanpacs.config import Settings
@@ -302,6 +303,7 @@ def quarantine_drop(
         rows = _chosen(archive.catalog.quarantined(), numbers)
         for row in rows:
             drop(archive, row)
+            changed(archive, f"quarantine: dropped file {row.id}")
     print(f"dropped {len(rows)}")
 
 

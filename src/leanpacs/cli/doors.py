@@ -124,7 +124,7 @@ def ledger(settings: Settings, archive: Archive, metrics: telemetry.Metrics | No
     def write(volumes: dict[TrafficKey, Volume]) -> None:
         archive.catalog.write(lambda transaction: transaction.add_traffic(volumes))
 
-    journal = Journal(archive.audit.record) if settings.audit.transfers else None
+    journal = Journal(archive.audit.record, transfers=settings.audit.transfers)
     return Ledger(write, sites=Sites(settings.traffic.sites), metrics=metrics, journal=journal)
 
 

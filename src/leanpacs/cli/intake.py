@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -14,9 +15,12 @@ from rich.progress import Progress
 
 from leanpacs.archive.archive import Archive, open_archive
 from leanpacs.archive.intake.importing import Imported, Importer, find
+from leanpacs.archive.intake.incoming import TAKEN
+from leanpacs.audit import AuditAction
 from leanpacs.cli.options import Config, Data, Json, Quiet, settings_of
 from leanpacs.cli.output import Column, human_bytes, print_json, print_table, progress_bar, ratio
 from leanpacs.config import DuplicatePolicy
+from leanpacs.services.ledger import Party
 
 NOTES_SHOWN = 200
 PATIENT = {"backlog_wait_seconds": 1e9}
@@ -77,22 +81,33 @@ def import_(
     Exit code 1 when a file could not be read from disk or taken in.
     """
     ingest, settle = {"duplicates": duplicates, **PATIENT}, {"preset": preset, **THOROUGH}
+    from leanpacs.cli.doors import ledger
+
     settings = settings_of(data, config, {"ingest": ingest, "settle": settle})
     with open_archive(settings.storage.data, settings) as archive:
         tally = _Tally()
-        _take_in(archive, paths, tally, jobs, quiet=quiet or json)
+        counting, party = ledger(settings, archive), Party("cli", getpass.getuser())
+
+        def told(imported: Imported) -> None:
+            tally.add(imported)
+            receipt = imported.receipt
+            if receipt is not None and receipt.outcome in TAKEN:
+                counting.tell(AuditAction.STORE, party, study_uid=receipt.study_uid, instances=1)
+
+        with counting.running(settings.traffic.flush_seconds):
+            _take_in(archive, paths, told, jobs, quiet=quiet or json)
         _report(archive, tally, json=json)
     if tally.failed:
         raise typer.Exit(1)
 
 
-def _take_in(archive: Archive, paths: list[Path], tally: _Tally, jobs: int, *, quiet: bool) -> None:
-    """Land on threads while the settler works."""
+def _take_in(archive: Archive, paths: list[Path], tell: Callable[[Imported], None], jobs: int, *, quiet: bool) -> None:
+    """Land on threads while the settler works; ``tell`` is told of each file."""
     with progress_bar(quiet=quiet) as progress:
         taking = progress.add_task("taking in", total=sum(1 for _ in find(paths, lambda _: None)))
 
         def told(imported: Imported) -> None:
-            tally.add(imported)
+            tell(imported)
             progress.advance(taking)
 
         with settling(archive, progress):

@@ -10,6 +10,7 @@ import typer
 
 from leanpacs.archive.archive import open_archive
 from leanpacs.catalog import KeyRow
+from leanpacs.cli.audit import changed
 from leanpacs.cli.options import Config, Data, Json, settings_of
 from leanpacs.cli.output import Column, print_json, print_table
 from leanpacs.config import Role
@@ -37,8 +38,10 @@ def create(
     now = datetime.now(UTC)
     expires_at = now + timedelta(days=days) if days else None
     text, key = make_key(name, role, f"cli:{getpass.getuser()}", now=now, expires_at=expires_at)
-    with open_archive(settings.storage.data, settings) as archive, archive.catalog.writing() as transaction:
-        transaction.add_key(key)
+    with open_archive(settings.storage.data, settings) as archive:
+        with archive.catalog.writing() as transaction:
+            transaction.add_key(key)
+        changed(archive, f"made key {key.key_id} ({key.name}): {' '.join(key.roles)}")
     if json:
         print_json({"key": text, **_record(key)})
     else:
@@ -68,9 +71,11 @@ def revoke(
 ) -> None:
     """Take an API key back, for good. Running servers refuse it within `access.key_seconds`."""
     settings = settings_of(data, config)
-    with open_archive(settings.storage.data, settings) as archive, archive.catalog.writing() as transaction:
-        if not transaction.revoke_key(key_id, datetime.now(UTC)):
-            raise CatalogError(f"no key {key_id} is in use; `leanpacs key list` shows all")
+    with open_archive(settings.storage.data, settings) as archive:
+        with archive.catalog.writing() as transaction:
+            if not transaction.revoke_key(key_id, datetime.now(UTC)):
+                raise CatalogError(f"no key {key_id} is in use; `leanpacs key list` shows all")
+        changed(archive, f"revoked key {key_id}")
     print(f"{key_id} is revoked")
 
 

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from leanpacs.archive.archive import open_archive
 from leanpacs.catalog import DestinationRow, OutboxRow
+from leanpacs.cli.audit import changed
 from leanpacs.cli.options import Config, Data, Json, settings_of
 from leanpacs.cli.output import Column, print_json, print_table
 from leanpacs.config import Settings
@@ -84,6 +85,7 @@ def destination_add(
     peer_of(row)  # whether its authorities can be used
     with open_archive(settings.storage.data, settings) as archive:
         archive.catalog.outgoing.keep_destination(row, datetime.now(UTC))
+        changed(archive, f"destination {row.ae_title} is {row.host}:{row.port}")
     print(f"{row.ae_title} at {row.host}:{row.port}")
 
 
@@ -116,6 +118,7 @@ def destination_remove(title: Title, data: Data = None, config: Config = None) -
     with open_archive(settings.storage.data, settings) as archive:
         if not archive.catalog.outgoing.forget_destination(title):
             raise ConfigError("AET", title, "is no destination; see 'destination list'")
+        changed(archive, f"removed destination {title}")
     print(f"removed {title}")
 
 
@@ -166,6 +169,8 @@ def outbox_retry(numbers: Numbers = None, data: Data = None, config: Config = No
     settings = settings_of(data, config)
     with open_archive(settings.storage.data, settings) as archive:
         count = archive.catalog.outgoing.retry(numbers or None, datetime.now(UTC))
+        if count:
+            changed(archive, f"outbox: {count} entries are tried again")
     _require_all(numbers, count)
     print(f"{count} to be tried again")
 
@@ -180,6 +185,8 @@ def outbox_drop(
     settings = settings_of(data, config)
     with open_archive(settings.storage.data, settings) as archive:
         count = archive.catalog.outgoing.drop(numbers)
+        if count:
+            changed(archive, f"outbox: dropped {count} entries")
     _require_all(numbers, count)
     print(f"dropped {count}")
 

@@ -18,6 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 WIDE = 160
 _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
@@ -52,10 +53,15 @@ def print_table(title: str, columns: Sequence[Column], rows: Iterable[Sequence[s
     for column in columns:
         table.add_column(column.heading, justify="right" if column.number else "left", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(_plain, row))
     if not console.is_terminal:
         console = Console(width=WIDE)
     console.print(table)
+
+
+def _plain(cell: str) -> Text:
+    """What senders called something is shown as it is: it neither marks up nor steers the terminal."""
+    return Text("".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in cell))
 
 
 def print_json(value: Any) -> None:
@@ -78,4 +84,4 @@ def progress_bar(*, quiet: bool) -> Progress:
 
 def print_error(error: Exception) -> None:
     """Print an error as one line to standard error."""
-    Console(stderr=True, highlight=False).print(f"[bold red]error:[/] {escape(str(error))}")
+    Console(stderr=True, highlight=False).print(f"[bold red]error:[/] {escape(str(error))}", emoji=False)

@@ -227,7 +227,7 @@ def create_app(
         routes=routes(operations, gate),
         middleware=[
             Middleware(_Watch, metrics=metrics),
-            *_proxied(options.access),
+            *_proxied(options.access, ledger),
             *([Middleware(Accounting, ledger=ledger, links=links)] if ledger is not None else []),
             *_cors(options.cors_origins),
             Middleware(CompressMiddleware, zstd_level=3, brotli_quality=4, gzip_level=4),
@@ -255,10 +255,10 @@ def _tokens(settings: OidcSettings) -> Tokens:
     return Tokens(settings)
 
 
-def _proxied(access: AccessOptions) -> list[Middleware]:
+def _proxied(access: AccessOptions, ledger: Ledger | None) -> list[Middleware]:
     if not access.trusted_proxies and not access.allowed_addresses:
         return []
-    return [Middleware(Proxied, trusted=access.trusted_proxies, allowed=access.allowed_addresses)]
+    return [Middleware(Proxied, trusted=access.trusted_proxies, allowed=access.allowed_addresses, ledger=ledger)]
 
 
 def _cors(origins: tuple[str, ...]) -> list[Middleware]:

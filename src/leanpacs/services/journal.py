@@ -20,6 +20,10 @@ from leanpacs.errors import LeanPACSError
 _log = logging.getLogger(__name__)
 
 _MOST_KEYS: Final = 10_000
+TRANSFERS: Final = frozenset(
+    {AuditAction.STORE, AuditAction.QUERY, AuditAction.SEND, AuditAction.RETRIEVE, AuditAction.EXPORT}
+)
+"""What happens with every image, and may be left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +52,20 @@ class Journal:
         Writes events to the trail.
     clock : callable
         Aware time now.
+    transfers : bool
+        Whether `TRANSFERS` are noted; anything else always is.
     """
 
-    def __init__(self, record: Callable[..., None], clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self,
+        record: Callable[..., None],
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        *,
+        transfers: bool = True,
+    ) -> None:
         self._record = record
         self._clock = clock
+        self._left_out = frozenset[AuditAction]() if transfers else TRANSFERS
         self._lock = threading.Lock()
         self._deeds: dict[_Deed, _Extent] = {}
 
@@ -66,6 +79,8 @@ class Journal:
         instances: int = 0,
     ) -> None:
         """Note what somebody did, once."""
+        if action in self._left_out:
+            return
         deed = _Deed(action, outcome, actor, study_uid)
         with self._lock:
             if deed not in self._deeds and len(self._deeds) >= _MOST_KEYS:

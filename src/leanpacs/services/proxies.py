@@ -17,10 +17,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
+from leanpacs.audit import AuditAction, AuditOutcome
 from leanpacs.services.dicomweb.problems import problem_response
+from leanpacs.services.ledger import Party
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from leanpacs.services.ledger import Ledger
 
 _log = logging.getLogger(__name__)
 
@@ -54,10 +58,19 @@ class Proxied:
         Addresses of proxies; of their chain, the last one that is not among them is the client.
     allowed : sequence of networks
         Clients that may come in; empty: all.
+    ledger : Ledger, optional
+        Told of those that may not.
     """
 
-    def __init__(self, app: ASGIApp, trusted: Sequence[Network] = (), allowed: Sequence[Network] = ()) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        trusted: Sequence[Network] = (),
+        allowed: Sequence[Network] = (),
+        ledger: Ledger | None = None,
+    ) -> None:
         self._app = app
+        self._ledger = ledger
         self._trusted = tuple(trusted)
         self._allowed = tuple(allowed)
         self._is_within = lru_cache(maxsize=4096)(_is_within)
@@ -71,6 +84,8 @@ class Proxied:
             client = (scope.get("client") or ("", 0))[0]
             if self._allowed and not self._is_within(client, self._allowed):
                 _log.warning("refused: the address may not come in", extra={"action": "connect", "peer": client})
+                if self._ledger is not None:
+                    self._ledger.tell(AuditAction.LOGIN, Party("http", client, client), AuditOutcome.REFUSED)
                 await problem_response(403, "This address may not come in.")(scope, receive, send)
                 return
         await self._app(scope, receive, send)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -92,6 +93,8 @@ class Association:
         Bytes of the data sets of all responses.
     why : str
         Why the association ended, unless it was released.
+    is_stranger : bool
+        Whether the peer was turned away for who it is, or did not prove: by its AE title, or in TLS.
     """
 
     def __init__(
@@ -112,6 +115,7 @@ class Association:
         self.messages = 0
         self.answered_bytes = 0
         self.why = ""
+        self.is_stranger = False
 
     def run(self, terms: Terms, admit: Callable[[], bool] = lambda: True) -> str:
         """Serve the peer; return in one word how the association ended.
@@ -245,6 +249,7 @@ class Association:
                 self._abort(_BY_USER, AbortReason.NOT_SPECIFIED)
                 return "stopped"
             self.why = str(error)
+            self.is_stranger = not self.has_asked and _is_fault_of_tls(error)
             return "aborted" if isinstance(error, Aborted) else "lost"
         except Silence as error:
             self.why = str(error)
@@ -273,6 +278,7 @@ class Association:
             refused = Refusal.LOCAL_LIMIT_EXCEEDED
         if refused:
             self.why = refused.name.lower().replace("_", " ")
+            self.is_stranger = refused is Refusal.CALLING_AE_TITLE_NOT_RECOGNIZED
             self._wire.send(refused.pdu())
             return False
         pdu, contexts = accept(request, terms)
@@ -319,3 +325,9 @@ def echo(association: Association, command: Command) -> Reply:
 
 def _unrecognized(association: Association, command: Command) -> Reply:
     return Reply(Status.UNRECOGNIZED_OPERATION, f"command field {command.field:#06x}")
+
+
+def _is_fault_of_tls(error: BaseException) -> bool:
+    """Whether the two did not agree; who connects and leaves again has shown nothing."""
+    cause = error.__cause__
+    return isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError)

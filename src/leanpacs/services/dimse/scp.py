@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from leanpacs.audit import AuditAction, AuditOutcome
 from leanpacs.catalog import Outgoing
 from leanpacs.services.dimse.allowed import Roles, guarded
 from leanpacs.services.dimse.association import Association, Service, Timeouts, echo
@@ -37,7 +38,7 @@ from leanpacs.services.dimse.security import Network, is_allowed
 from leanpacs.services.dimse.status import Reply, Status
 from leanpacs.services.dimse.store import Landing, StoreService
 from leanpacs.services.dimse.worklist import MODALITY_WORKLIST, Scheduling, WorklistService
-from leanpacs.services.ledger import Ledger
+from leanpacs.services.ledger import Ledger, Party
 from leanpacs.telemetry import Metrics
 
 log = logging.getLogger(__name__)
@@ -233,6 +234,7 @@ class _Door:
     ) -> None:
         self._options = options
         self._metrics = metrics
+        self._ledger = ledger
         store = StoreService(
             archive, largest_instance_bytes=options.largest_instance_bytes, metrics=metrics, ledger=ledger
         )
@@ -275,6 +277,7 @@ class _Door:
             connection.setblocking(True)  # on some systems it inherits that it is not
             if not is_allowed(str(address[0]), self._options.allowed_addresses):
                 log.warning("address not allowed", extra={"action": "associate", "peer": str(address[0])})
+                self._turned_away("", str(address[0]))
                 connection.close()
                 return
             if self._options.tls is not None:
@@ -345,6 +348,8 @@ class _Door:
             ended = association.run(self._terms, lambda: self._admit(association))
         finally:
             self._forget(association)
+            if association.is_stranger:
+                self._turned_away(association.calling, association.peer)
             if self._metrics:
                 self._metrics.associations.labels(ended).inc()
             log.log(
@@ -360,6 +365,10 @@ class _Door:
                     "seconds": round(time.monotonic() - started, 3),
                 },
             )
+
+    def _turned_away(self, calling: str, peer: str) -> None:
+        if self._ledger is not None:
+            self._ledger.tell(AuditAction.LOGIN, Party("dimse", calling or peer, peer), AuditOutcome.REFUSED)
 
 
 def _giving(holdings: Holdings, options: DimseOptions, ledger: Ledger | None) -> Mapping[CommandField, Service]:
