@@ -84,7 +84,7 @@ def spec_of(archive: Archive, recipe: Recipe) -> FrameSpec:
 
 
 def test_held_code_streams_go_out_around_nothing_new(archive: Archive) -> None:
-    archive.retriever._maker._workers = Forbidden()
+    archive.retriever._transcoding._workers = Forbidden()
     for recipe in SLICES:
         for _ in range(2):  # opened, and remembered
             part = archive.retriever.part10(row(archive, recipe), HTJ2K_LOSSLESS)
@@ -106,7 +106,7 @@ def test_unless_the_settings_say_as_received(tmp_path: Path) -> None:
 
 def test_what_was_transcoded_is_kept_as_a_whole(archive: Archive) -> None:
     first = b"".join(archive.retriever.part10(row(archive, SLICES[0]), JPEG_LS_LOSSLESS).chunks)
-    archive.retriever._maker._workers = Forbidden()
+    archive.retriever._transcoding._workers = Forbidden()
     part = archive.retriever.part10(row(archive, SLICES[0]), JPEG_LS_LOSSLESS)
     assert (part.length, b"".join(part.chunks)) == (len(first), first)
     data_set = b"".join(archive.retriever.data_set(row(archive, SLICES[0]), JPEG_LS_LOSSLESS).chunks)
@@ -114,7 +114,7 @@ def test_what_was_transcoded_is_kept_as_a_whole(archive: Archive) -> None:
 
 
 def test_a_single_frame_is_written_without_a_worker_and_several_are_not(archive: Archive) -> None:
-    archive.retriever._maker._workers = Forbidden()
+    archive.retriever._transcoding._workers = Forbidden()
     expected = pydicom.dcmread(io.BytesIO(make_instance(SLICES[0]))).pixel_array
     for number in (1, 2):
         frame = archive.retriever.frame(row(archive, SLICES[0]), number, JPEG_LS_LOSSLESS)
@@ -160,7 +160,7 @@ def test_stretched_values_are_made_smaller_for_a_slow_line(tmp_path: Path) -> No
 def test_stretched_values_are_held_so_that_they_can_be_sent(tmp_path: Path) -> None:
     with stretched(tmp_path / "archive", "jpegxl:2") as (archive, found, spec, values):
         (told,) = archive.retriever.estimates(found, [JPEG_XL_LOSSLESS], takes_zstd=False, bytes_a_second=5e6 / 8)
-        archive.retriever._maker._workers = Forbidden()
+        archive.retriever._transcoding._workers = Forbidden()
         frame = archive.retriever.frame(found, 1, JPEG_XL_LOSSLESS)
         with archive.retriever.opened(found) as opened:
             assert isinstance(opened, SettledInstance)
@@ -267,11 +267,11 @@ def test_packs_that_nobody_opens_are_forgotten(archive: Archive) -> None:
     retriever, rows = archive.retriever, list(archive.catalog.all_instances())
     expected = [b"".join(retriever.part10(row).chunks) for row in rows]
     shelf = retriever._holdings._shelf
-    assert len(shelf.held) == len(rows)
+    assert len(shelf) == len(rows)
     retriever.forget_unused(3600.0)
-    assert len(shelf.held) == len(rows)
+    assert len(shelf) == len(rows)
     retriever.forget_unused(-1.0)
-    assert len(shelf.held) == 0
+    assert len(shelf) == 0
     archive.cache.forget_unused(-1.0)
     assert [b"".join(retriever.part10(row).chunks) for row in rows] == expected
-    assert len(shelf.held) == len(rows)
+    assert len(shelf) == len(rows)

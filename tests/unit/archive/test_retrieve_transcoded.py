@@ -160,7 +160,7 @@ class _Forbidden(Inline):
 
 def test_frames_that_are_held_as_demanded_are_passed_on(tmp_path: Path) -> None:
     with _settled(tmp_path, "jpegxl:1") as archive:
-        archive.retriever._maker._workers = _Forbidden()
+        archive.retriever._transcoding._workers = _Forbidden()
         row = _row(archive, DEEP)
         with archive.retriever.opened(row) as opened:
             held = opened._packed.stream(2)
@@ -173,7 +173,7 @@ def test_frames_that_are_held_as_demanded_are_passed_on(tmp_path: Path) -> None:
 
 def test_recoded_frames_are_passed_on_as_what_they_are_held_in(tmp_path: Path) -> None:
     with _settled(tmp_path, "jpegxl:1") as archive:
-        archive.retriever._maker._workers = _Forbidden()
+        archive.retriever._transcoding._workers = _Forbidden()
         row = _row(archive, RECODED)
         with archive.retriever.opened(row) as opened:
             held = opened._packed.stream(2)
@@ -190,7 +190,7 @@ def test_recoded_frames_are_passed_on_as_what_they_are_held_in(tmp_path: Path) -
 
 def test_signed_and_narrow_frames_of_wavelets_pass_with_their_bits(tmp_path: Path) -> None:
     with _settled(tmp_path, "htj2k") as archive:
-        archive.retriever._maker._workers = _Forbidden()
+        archive.retriever._transcoding._workers = _Forbidden()
         assert archive.retriever.frame(_row(archive, DEEP), 1, HTJ2K).transfer_syntax == HTJ2K
         stream = archive.retriever.frame(_row(archive, SIGNED), 1, HTJ2K).data
         decoded = decode_received(stream, HTJ2K, _spec(SIGNED)).samples
@@ -202,10 +202,10 @@ def test_frames_come_from_the_cache_the_second_time(tmp_path: Path) -> None:
         row = _row(archive, DEEP)
         first = list(archive.retriever.frames(row, [1, 2, 3], uids.JPEG_2000_LOSSLESS))
         one = archive.retriever.frame(row, 2, uids.JPEG_LS_LOSSLESS)
-        archive.retriever._maker._workers = _Forbidden()
+        archive.retriever._transcoding._workers = _Forbidden()
         assert list(archive.retriever.frames(row, [3, 1, 2], uids.JPEG_2000_LOSSLESS)) == [first[2], *first[:2]]
         assert archive.retriever.frame(row, 1, uids.JPEG_2000_LOSSLESS) == first[0]
         assert archive.retriever.frame(row, 2, uids.JPEG_LS_LOSSLESS) == one
-        archive.retriever._maker._cache = None
+        archive.retriever._frames._cache = None
         with pytest.raises(AssertionError, match="converted"):
             archive.retriever.frame(row, 1, uids.JPEG_2000_LOSSLESS)

@@ -121,11 +121,13 @@ def open_arrived(
 ) -> Iterator[ArrivedInstance | None]:
     """Open an instance that has just arrived; None when it is not in memory."""
     with recent.opened(instance.data_set_digest) as file, ExitStack() as stack:
+        if file is None:
+            yield None
+            return
 
         def read_through() -> OpenFile:
-            assert file is not None
             received = io.BytesIO(file.read())
             content = open_content(received, instance.transfer_syntax, spool=spool, limit_bytes=limit_inflated_bytes)
             return OpenFile(stack.enter_context(content))
 
-        yield None if file is None else ArrivedInstance(file, instance, read_through)
+        yield ArrivedInstance(file, instance, read_through)

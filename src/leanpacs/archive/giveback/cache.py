@@ -195,7 +195,8 @@ class DiskCache:
             self._evict()
 
     def _add(self, key: str, path: Path, size: int, seconds: float) -> None:
-        assert self._entries is not None
+        if self._entries is None:
+            return  # closed meanwhile: the file is found again
         known = self._entries.get(key)
         if known is not None:
             if known.path == path:

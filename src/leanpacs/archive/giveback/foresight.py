@@ -187,7 +187,7 @@ class Foresight:
     def _look_ahead(self, key: Hashable, seen: Sequence[_Seen]) -> None:
         """Find what comes next for one reader; it takes the place of what was to be made for the one before."""
         with self._turn:
-            trail, last = _recent(self._trails, key, Trail), seen[-1]
+            trail, last = self._trail(key), seen[-1]
             trail.first += seen
             if trail.positions or len(trail.first) > 1:
                 for one in trail.first:
@@ -238,6 +238,14 @@ class Foresight:
             trail.looked_up = frozenset(places)
         return [(order[position], last.number) for position in places[:count]]
 
+    def _trail(self, key: Hashable) -> Trail:
+        """The trail of a reader, which was used last from now on."""
+        trail = self._trails.pop(key, None) or Trail()
+        self._trails[key] = trail
+        if len(self._trails) > _MOST_TRAILS:
+            self._trails.popitem(last=False)
+        return trail
+
     def _position(self, instance: InstanceRow) -> int:
         order = self._order(instance)
         if instance.id not in order.positions:  # it came later
@@ -264,15 +272,6 @@ class _Order:
     instances: Sequence[InstanceRow]
     positions: dict[int, int]
     until: float
-
-
-def _recent(trails: OrderedDict[Hashable, Trail], key: Hashable, make: Callable[[], Trail]) -> Trail:
-    """The trail of this key, which was used last from now on."""
-    trail = trails.pop(key, None) or make()
-    trails[key] = trail
-    if len(trails) > _MOST_TRAILS:
-        trails.popitem(last=False)
-    return trail
 
 
 def is_busy() -> bool:

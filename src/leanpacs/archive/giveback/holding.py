@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
-import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -16,8 +13,9 @@ from leanpacs.archive.giveback.arrived import ArrivedInstance, open_arrived
 from leanpacs.archive.giveback.cost import seconds_to_read
 from leanpacs.archive.giveback.opened import open_landed, open_pack
 from leanpacs.archive.giveback.passing import CODEC_OF
+from leanpacs.archive.giveback.places import Places
 from leanpacs.archive.giveback.restoring import ask_for_study
-from leanpacs.archive.giveback.shelf import Opened, Shelf
+from leanpacs.archive.giveback.shelf import KnownPack, Shelf
 from leanpacs.archive.recent import Recent
 from leanpacs.archive.settle.settling import dictionaries_of
 from leanpacs.catalog import Catalog, InstanceRow, Kind, RepresentationRow
@@ -43,20 +41,30 @@ log = logging.getLogger(__name__)
 OPEN_ATTEMPTS: Final = 3
 """An instance may be settled between looking up where it is and opening it; then it is looked up again."""
 _ORDER: Final = tuple(Availability)
+"""What can be read at once comes first."""
 SHELF_BYTES: Final = 64 << 20
-PLACES_SECONDS: Final = 30.0
-"""How long a better form that was made meanwhile may stay unnoticed."""
-MOST_PLACES: Final = 20_000
+"""Memory for what is known of packs that were opened lately, unless it is said otherwise."""
+DAMAGE: Final = (StorageError, DecodeError)
+"""What shows that a stored form is damaged; what was received damaged is told of as unsupported."""
 
 
 @dataclass(slots=True)
 class Damaged:
-    """Stored forms that turned out to be damaged while one request was answered (keys), and the one opened last.
+    """What turned out to be damaged while one request was answered; each request begins with a new one.
 
-    ``last`` is None when that was the copy in memory, which is not tried again.
+    Attributes
+    ----------
+    forms : list of int
+        Keys of the stored forms.
+    last : RepresentationRow, optional
+        The stored form that was opened last; None as long as it was the copy in memory.
+    others : int
+        How many stored forms are left beside that one.
+    was_in_memory : bool
+        Whether the copy in memory was opened. It is not tried again.
     """
 
-    rows: list[int] = field(default_factory=list)
+    forms: list[int] = field(default_factory=list)
     last: RepresentationRow | None = None
     others: int = 0
     was_in_memory: bool = False
@@ -64,6 +72,9 @@ class Damaged:
 
 class Holdings:
     """Opens what is held. Thread-safe.
+
+    Headers are read from the store: :meth:`opened`. Pixels, and whole instances, of what has just arrived are taken
+    from memory, where they need not be decoded: :meth:`opened_for_pixels`, :meth:`pieces`, :meth:`work_on`.
 
     Parameters
     ----------
@@ -93,14 +104,14 @@ class Holdings:
         self._catalog = catalog
         self._limit_inflated_bytes = limit_inflated_bytes
         self._shelf = Shelf(shelf_bytes)
-        self._places = _Places()
-        self._known: tuple[Dictionary, ...] = ()
+        self._places = Places()
+        self._dictionaries: tuple[Dictionary, ...] = ()
         self._ranks = {store.tier: _ORDER.index(store.availability) for store in stores}
 
     def warm_up(self) -> None:
         """Have the dictionaries at hand, and the statement of :meth:`expect` compiled."""
         self._catalog.representations_of([0])
-        self._known = dictionaries_of(self._stores.hot, tuple(self._stores.hot.kept_names()))
+        self._dictionaries = dictionaries_of(self._stores.hot, tuple(self._stores.hot.kept_names()))
 
     def expect(self, instances: Sequence[InstanceRow]) -> None:
         """Look up at once where these instances are, which are about to be opened."""
@@ -111,10 +122,10 @@ class Holdings:
 
     def forget_unused(self, seconds: float) -> None:
         """Forget packs that nobody has opened for so long, and places that are to be looked up again anyway."""
-        self._shelf.forget(time.monotonic() - seconds)
+        self._shelf.forget_unused(seconds)
         self._places.forget_old()
 
-    def known(self, instance: InstanceRow, wanted: str | None = None) -> Opened | None:
+    def known(self, instance: InstanceRow, wanted: str | None = None) -> KnownPack | None:
         """What is known of the form that :meth:`opened` opens, if it is at hand."""
         held = [row for row in self._places.get(instance) or () if row.kind is Kind.PACK]
         return self._shelf.get(self._best_first(held, wanted)[0].blob.digest) if held else None
@@ -148,7 +159,13 @@ class Holdings:
     def opened(self, instance: InstanceRow, wanted: str | None = None) -> Iterator[OpenInstance]:
         """Open an instance in the stored form from which it is soonest had in the transfer syntax ``wanted``."""
         with ExitStack() as stack:
-            yield self._enter(stack, instance, wanted)
+            yield self._enter_stored(stack, instance, wanted, Damaged())
+
+    @contextmanager
+    def opened_for_pixels(self, instance: InstanceRow, wanted: str | None, damaged: Damaged) -> Iterator[OpenInstance]:
+        """As :meth:`opened`, or in memory, without the forms that turned out to be damaged; see :meth:`goes_on`."""
+        with ExitStack() as stack:
+            yield self._enter_for_pixels(stack, instance, wanted, damaged)
 
     def pieces(
         self,
@@ -165,7 +182,7 @@ class Holdings:
         sent, has_begun, damaged = 0, False, Damaged()
         while True:
             with ExitStack() as stack:
-                opened = self._enter(stack, instance, wanted, damaged)
+                opened = self._enter_for_pixels(stack, instance, wanted, damaged)
                 skipped = 0
                 try:
                     for piece in give(opened):
@@ -191,10 +208,10 @@ class Holdings:
         damaged = Damaged()
         while True:
             with ExitStack() as stack:
-                opened = self._enter(stack, instance, wanted, damaged)
+                opened = self._enter_for_pixels(stack, instance, wanted, damaged)
                 try:
                     made = work(opened)
-                except (StorageError, DecodeError) as error:
+                except DAMAGE as error:
                     if not self.goes_on(damaged, error):
                         raise
                     continue
@@ -206,7 +223,7 @@ class Holdings:
         row = damaged.last
         if row is None:
             return damaged.was_in_memory
-        damaged.rows.append(row.id)
+        damaged.forms.append(row.id)
         if isinstance(error, StoreUnavailable | BeingRestored | BlobNotFound):
             return damaged.others > 0
         log.error(
@@ -221,34 +238,25 @@ class Holdings:
             self._catalog.write(lambda transaction: transaction.ageing.note_scrub(row.blob, problem, now=now))
         return damaged.others > 0
 
-    @contextmanager
-    def opened_but(self, instance: InstanceRow, wanted: str | None, damaged: Damaged) -> Iterator[OpenInstance]:
-        """As :meth:`opened`, or in memory, without the forms that turned out to be damaged."""
-        with ExitStack() as stack:
-            yield self._enter(stack, instance, wanted, damaged)
-
-    def _enter(
-        self, stack: ExitStack, instance: InstanceRow, wanted: str | None, damaged: Damaged | None = None
+    def _enter_for_pixels(
+        self, stack: ExitStack, instance: InstanceRow, wanted: str | None, damaged: Damaged
     ) -> OpenInstance:
-        """Open the best of the stored forms that can be opened; what was asked for may be there at once.
-
-        Where it is noted what is damaged, it is pixels that are wanted: those of what has just arrived are in memory.
-        """
-        if (
-            damaged is not None
-            and not damaged.rows
-            and not damaged.was_in_memory
-            and self._is_decoded(instance, wanted)
-        ):
+        """Open what has just arrived in memory, where its pixels are wanted decoded; else the best stored form."""
+        if not damaged.forms and not damaged.was_in_memory and self._is_decoded(instance, wanted):
             arrived = self._arrived(stack, instance)
             if arrived is not None:
                 damaged.was_in_memory = True
                 return arrived
-        damaged = damaged or Damaged()
+        return self._enter_stored(stack, instance, wanted, damaged)
+
+    def _enter_stored(
+        self, stack: ExitStack, instance: InstanceRow, wanted: str | None, damaged: Damaged
+    ) -> OpenInstance:
+        """Open the best of the stored forms that can be opened; what was asked for may be there at once."""
         problems: list[StorageError] = []
         for attempt in range(OPEN_ATTEMPTS):
             problems = []
-            held = [row for row in self._held(instance, anew=attempt > 0) if row.id not in damaged.rows]
+            held = [row for row in self._held(instance, anew=attempt > 0) if row.id not in damaged.forms]
             for row in self._best_first(held, wanted):
                 try:
                     opened = stack.enter_context(self._context(instance, row))
@@ -310,40 +318,14 @@ class Holdings:
     def _context(self, instance: InstanceRow, row: RepresentationRow) -> AbstractContextManager[OpenInstance]:
         store, limit = self._stores.at(row.blob.tier), self._limit_inflated_bytes
         if row.kind is Kind.PACK:
-            dictionaries = self._dictionaries(row.dictionary_id)
+            dictionaries = self._dictionaries_with(row.dictionary_id)
             return open_pack(
                 store, row.blob.digest, dictionaries, instance.sop_uid, limit_inflated_bytes=limit, shelf=self._shelf
             )
         return open_landed(store, row.blob.digest, instance.transfer_syntax, limit_inflated_bytes=limit)
 
-    def _dictionaries(self, needed: int | None) -> tuple[Dictionary, ...]:
+    def _dictionaries_with(self, needed: int | None) -> tuple[Dictionary, ...]:
         """All dictionaries; the store is asked which there are only when one is needed that is not known yet."""
-        if needed is not None and all(known.id != needed for known in self._known):
-            self._known = dictionaries_of(self._stores.hot, tuple(self._stores.hot.kept_names()))
-        return self._known
-
-
-class _Places:
-    """Where instances were found, for a short while. What has gone since is looked up again by who does not find it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._known: OrderedDict[tuple[int, bytes], tuple[float, list[RepresentationRow]]] = OrderedDict()
-
-    def get(self, instance: InstanceRow) -> list[RepresentationRow] | None:
-        with self._lock:
-            until, held = self._known.get((instance.id, instance.data_set_digest.raw), (0.0, None))
-        return held if time.monotonic() < until else None
-
-    def put(self, instance: InstanceRow, held: list[RepresentationRow]) -> None:
-        key = instance.id, instance.data_set_digest.raw
-        with self._lock:
-            self._known[key] = time.monotonic() + PLACES_SECONDS, held
-            self._known.move_to_end(key)
-            if len(self._known) > MOST_PLACES:
-                self._known.popitem(last=False)
-
-    def forget_old(self) -> None:
-        with self._lock:
-            while self._known and next(iter(self._known.values()))[0] < time.monotonic():
-                self._known.popitem(last=False)
+        if needed is not None and all(known.id != needed for known in self._dictionaries):
+            self._dictionaries = dictionaries_of(self._stores.hot, tuple(self._stores.hot.kept_names()))
+        return self._dictionaries

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 from weakref import WeakValueDictionary
 
+from leanpacs import __version__
 from leanpacs.archive.giveback.cache import DiskCache
 from leanpacs.archive.giveback.given import Bytes
+from leanpacs.archive.giveback.lastused import LastUsed
+
+if TYPE_CHECKING:
+    from leanpacs.catalog import InstanceRow
 
 Pieces: TypeAlias = Sequence[Bytes]
 """A result as it was made: joining half a megabyte takes longer than finding it."""
@@ -50,8 +56,7 @@ class Kept:
 
     def __init__(self, disk: DiskCache, *, memory_bytes: int, now: Callable[[], float] = time.monotonic) -> None:
         self._disk = disk
-        self._memory = _Memory(memory_bytes, now)
-        self._now = now
+        self._memory: LastUsed[str, Pieces] = LastUsed(memory_bytes, _size, largest_share=_LARGEST_SHARE, now=now)
         self._writer = _Writer(disk)
         self._lock = threading.Lock()
         self._making: dict[str, Future[Pieces]] = {}
@@ -136,57 +141,12 @@ class Kept:
 
     def forget_unused(self, seconds: float) -> None:
         """Let go of what nobody has asked memory for so long; what is on disk stays."""
-        self._memory.forget(self._now() - seconds)
+        self._memory.forget_unused(seconds)
 
     def close(self) -> None:
         """Write what waits, and let others have the folder on disk."""
         self._writer.close()
         self._disk.close()
-
-
-class _Memory:
-    """What was used last, within a bound."""
-
-    def __init__(self, limit_bytes: int, now: Callable[[], float]) -> None:
-        self._limit_bytes = limit_bytes
-        self._now = now
-        self._lock = threading.Lock()
-        self._held: OrderedDict[str, tuple[float, Pieces]] = OrderedDict()
-        self._size = 0
-
-    def get(self, key: str) -> Pieces | None:
-        with self._lock:
-            _, kept = self._held.get(key, (0.0, None))
-            if kept is not None:
-                self._use(key, kept)
-            return kept
-
-    def takes(self, size_bytes: int) -> bool:
-        return size_bytes * _LARGEST_SHARE <= self._limit_bytes
-
-    def put(self, key: str, made: Pieces) -> None:
-        size = _size(made)
-        if not self.takes(size):
-            return
-        with self._lock:
-            self._size += size - _size(self._held.pop(key, (0.0, ()))[1])
-            self._use(key, made)
-            while self._size > self._limit_bytes:
-                self._forget_first()
-
-    def forget(self, before: float) -> None:
-        """Let go of what was not used since then."""
-        with self._lock:
-            while self._held and next(iter(self._held.values()))[0] < before:
-                self._forget_first()
-
-    def _use(self, key: str, made: Pieces) -> None:
-        self._held[key] = self._now(), made
-        self._held.move_to_end(key)
-
-    def _forget_first(self) -> None:
-        _, (_, made) = self._held.popitem(last=False)
-        self._size -= _size(made)
 
 
 class _Writer:
@@ -239,6 +199,26 @@ class _Writer:
                 self._size -= _size(made)
             self._disk.put(key, _joined(made), seconds)
             count += 1
+
+
+def key_of(instance: InstanceRow, number: int, wanted: str, effort: int = 0) -> str:
+    """Under which what is made of an instance is kept.
+
+    It names what was received, whichever instance that is; another release may write it otherwise.
+
+    Parameters
+    ----------
+    instance : InstanceRow
+        Which one.
+    number : int
+        Of the frame, from 1; 0 for the instance as a whole.
+    wanted : str
+        What is made: the UID of a transfer syntax, or another name.
+    effort : int
+        With which it is written; 0 for the usual one.
+    """
+    text = f"{instance.data_set_digest.hex}/{number}/{wanted}{effort or ''}/{__version__}"
+    return hashlib.sha256(text.encode()).hexdigest()[:40]
 
 
 def _size(made: Pieces) -> int:

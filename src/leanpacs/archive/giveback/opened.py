@@ -13,7 +13,7 @@ from typing import BinaryIO, cast
 from leanpacs.archive.giveback.passing import is_as_demanded, passes
 from leanpacs.archive.giveback.rebuild import PackedInstance
 from leanpacs.archive.giveback.seriespack import SeriesMember, packed_instance
-from leanpacs.archive.giveback.shelf import Opened, Shelf
+from leanpacs.archive.giveback.shelf import KnownPack, Shelf
 from leanpacs.archive.manifest import Form
 from leanpacs.dicom.frames import FrameSpec
 from leanpacs.dicom.instance import encoding_of, scan
@@ -38,13 +38,13 @@ class SettledInstance:
     ----------
     packed : PackedInstance
         The pack; it has to stay open.
-    known : Opened, optional
+    known : KnownPack, optional
         What was found when it was opened before.
     """
 
-    def __init__(self, packed: PackedInstance, known: Opened | None = None) -> None:
+    def __init__(self, packed: PackedInstance, known: KnownPack | None = None) -> None:
         self._packed = packed
-        self.known = known or Opened(packed.contents)
+        self.known = known or KnownPack(packed.contents)
 
     @property
     def layout(self) -> Layout:
@@ -62,12 +62,6 @@ class SettledInstance:
         if self.known.layout is None and not syntax_of(uid).deflated:
             return Encoding(*encoding_of(self.head(), uid))
         return Encoding(self.layout.implicit_vr, self.layout.little_endian)
-
-    @property
-    def codec(self) -> str:
-        """By which frames are held; '' for code streams that are held as they came."""
-        coding = self._packed.manifest.pixel
-        return coding.codec if coding is not None else ""
 
     @property
     def holds_streams(self) -> bool:
@@ -188,7 +182,7 @@ def open_pack(
     """
     with ExitStack() as stack:
         file = stack.enter_context(store.open(pack))
-        known = shelf.get(pack) if shelf else None
+        known = shelf.get(pack) if shelf is not None else None
         packed = packed_instance(file, dictionaries, sop_uid, known.contents if known else None)
         if packed.manifest.form is not Form.WHOLE:
             settled = SettledInstance(packed, known)

@@ -10,13 +10,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from leanpacs.archive.giveback.ahead import Lookahead
+from leanpacs.archive.giveback.asheld import AsHeld
 from leanpacs.archive.giveback.checks import SpotChecks
 from leanpacs.archive.giveback.choosing import Estimate, estimate, soonest
 from leanpacs.archive.giveback.foresight import Foresight
-from leanpacs.archive.giveback.given import Bytes, FrameBytes, Part10
+from leanpacs.archive.giveback.framing import FrameMaker
+from leanpacs.archive.giveback.given import FrameBytes, Part10
 from leanpacs.archive.giveback.holding import SHELF_BYTES, Holdings
 from leanpacs.archive.giveback.kept import Kept
-from leanpacs.archive.giveback.making import Maker
+from leanpacs.archive.giveback.making import InstanceMaker
+from leanpacs.archive.giveback.transcoding import Transcoding
 from leanpacs.archive.recent import Recent
 from leanpacs.catalog import Catalog, InstanceRow
 from leanpacs.dicom.uids import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE
@@ -91,8 +94,11 @@ class Retriever:
         self._holdings = Holdings(
             stores, catalog, limit_inflated_bytes=limit_inflated_bytes, shelf_bytes=shelf_bytes, recent=recent
         )
-        checks = SpotChecks(verify_one_in)
-        self._maker = Maker(self._holdings, checks, stores.hot.spool_folder(), workers, cache)
+        self._transcoding = Transcoding(workers, SpotChecks(verify_one_in), stores.hot.spool_folder())
+        self._as_held = AsHeld(self._holdings, self._transcoding)
+        self._instances = InstanceMaker(self._holdings, self._as_held, self._transcoding, cache)
+        self._frames = FrameMaker(self._holdings, self._as_held, self._transcoding, cache)
+        self._cache = cache
         self._foresight = Foresight(
             lambda row: catalog.instances(study_uid=row.study_uid, series_uid=row.series_uid),
             self._holdings.expect,
@@ -100,7 +106,7 @@ class Retriever:
         )
         self._lock = threading.Lock()
         self._preparing: threading.Thread | None = threading.Thread(
-            target=self._maker.prepare, name="prepare", daemon=True
+            target=self._transcoding.prepare, name="prepare", daemon=True
         )
         self._any_syntax = any_syntax
         self.lookahead = Lookahead()
@@ -116,7 +122,9 @@ class Retriever:
         ``pictures`` are looked at as well, not only given to programs: then what writes them is loaded, too.
         """
         self._holdings.warm_up()
-        self._maker.warm_up(pictures=pictures)
+        self._transcoding.warm_up(pictures=pictures)
+        if self._cache is not None:
+            self._cache.open()
 
     def forget_unused(self, seconds: float) -> None:
         """Forget what is known of instances that nobody has asked for so long."""
@@ -155,8 +163,8 @@ class Retriever:
         """
         self._on_read(instance)
         if instance.door == "dimse":
-            return self._file(instance, lambda preface: preface or _file_meta_of(preface, instance))
-        return self._file(instance, lambda preface: preface)
+            return self._instances.as_received(instance, lambda preface: preface or _file_meta_of(preface, instance))
+        return self._instances.as_received(instance, lambda preface: preface)
 
     def length_as_received(self, instance: InstanceRow) -> int | None:
         """Bytes of the file that :meth:`part10` gives of an instance as received, where that is known at once."""
@@ -182,46 +190,46 @@ class Retriever:
             If it cannot be given in this syntax; says why.
         """
         self._on_read(instance)
-        if transfer_syntax in (None, instance.transfer_syntax):
-            return self._file(instance, lambda preface: _file_meta_of(preface, instance))
-        return self._maker.instance(instance, transfer_syntax or "", with_meta=True)
+        if transfer_syntax is None or transfer_syntax == instance.transfer_syntax:
+            return self._instances.as_received(instance, lambda preface: _file_meta_of(preface, instance))
+        return self._instances.transcoded(instance, transfer_syntax, with_meta=True)
 
     def syntax_at_hand(self, instance: InstanceRow) -> str:
         """UID of the transfer syntax for one who takes any: as it is held, where that may go out, else as received."""
         if self._any_syntax and not syntax_of(instance.transfer_syntax).encapsulated:
-            held = self._maker.syntax_at_hand(instance, self._any_syntax)
+            held = self._as_held.syntax(instance, self._any_syntax)
             if held:
                 return held
         return EXPLICIT_LE if instance.transfer_syntax in NOT_FOR_ANYBODY else instance.transfer_syntax
 
     def at_hand(self, instance: InstanceRow, among: Collection[str]) -> str:
         """UID of the one of these that its code streams are held in, as they may go out; '' for none."""
-        return self._maker.syntax_at_hand(instance, among)
+        return self._as_held.syntax(instance, among)
 
     def estimates(
         self, instance: InstanceRow, syntaxes: Iterable[str], *, takes_zstd: bool, bytes_a_second: float | None
     ) -> list[Estimate]:
         """What it takes to give an instance in each of these transfer syntaxes, the soonest over a line first."""
         made = (
-            estimate(self._maker.origin(instance, uid), uid, takes_zstd=takes_zstd, bytes_a_second=bytes_a_second)
+            estimate(self._as_held.origin(instance, uid), uid, takes_zstd=takes_zstd, bytes_a_second=bytes_a_second)
             for uid in syntaxes
         )
         return soonest(made, bytes_a_second)
 
     def soon(self, instance: InstanceRow, transfer_syntax: str, make: Callable[[], Part10]) -> Callable[[], Part10]:
         """Begin what gives an instance in a transfer syntax, unless that is only read; call the result to have it."""
-        if syntax_of(transfer_syntax).encapsulated and self._maker.is_held(instance, transfer_syntax):
+        if syntax_of(transfer_syntax).encapsulated and self._as_held.has(instance, transfer_syntax):
             return make
-        if self._maker.is_at_hand(instance, transfer_syntax):
+        if self._instances.is_at_hand(instance, transfer_syntax):
             return make
         return self.lookahead.begin(instance.data_set_length, make)
 
     def data_set(self, instance: InstanceRow, transfer_syntax: str | None = None) -> Part10:
         """Give the same as `part10` without preamble and file meta."""
         self._on_read(instance)
-        if transfer_syntax in (None, instance.transfer_syntax):
-            return self._file(instance, lambda _: b"")
-        return self._maker.instance(instance, transfer_syntax or "", with_meta=False)
+        if transfer_syntax is None or transfer_syntax == instance.transfer_syntax:
+            return self._instances.as_received(instance, lambda _: b"")
+        return self._instances.transcoded(instance, transfer_syntax, with_meta=False)
 
     def data_set_soon(self, instance: InstanceRow, transfer_syntax: str) -> Callable[[], Part10]:
         """Begin what :meth:`data_set` does; call the result to have it."""
@@ -239,7 +247,7 @@ class Retriever:
         """Follow one who asks for single instances, so that the next ones are at hand; nothing is given here."""
 
         def ahead(row: InstanceRow, _: int) -> Callable[[], object] | None:
-            return self._maker.instance_ahead(row, transfer_syntax)
+            return self._instances.ahead(row, transfer_syntax)
 
         self._foresight.saw(instance, 0, transfer_syntax, ahead, instance.data_set_length)
 
@@ -247,7 +255,7 @@ class Retriever:
         """Follow one who asks for single frames; see :meth:`follow_instance`."""
 
         def ahead(row: InstanceRow, frame: int) -> Callable[[], object] | None:
-            return self._maker.frame_ahead(row, frame, transfer_syntax, effort)
+            return self._frames.frame_ahead(row, frame, transfer_syntax, effort)
 
         self._foresight.saw(instance, number, transfer_syntax, ahead, _frame_bytes(instance))
 
@@ -255,7 +263,7 @@ class Retriever:
         """Follow one who looks at single frames; see :meth:`follow_instance`."""
 
         def ahead(row: InstanceRow, frame: int) -> Callable[[], object] | None:
-            return self._maker.picture_ahead(row, frame, view)
+            return self._frames.picture_ahead(row, frame, view)
 
         self._foresight.saw(instance, number, view, ahead, _frame_bytes(instance))
 
@@ -288,7 +296,7 @@ class Retriever:
         is_code_stream = syntax_of(wanted).encapsulated or not syntax_of(wanted).known
         wanted = wanted if is_code_stream else EXPLICIT_LE
         self._on_read(instance)
-        yield from self._maker.frames(instance, numbers, wanted, effort)
+        yield from self._frames.frames(instance, numbers, wanted, effort)
 
     def rendered(self, instance: InstanceRow, number: int, view: View) -> bytes:
         """One frame, ``number`` counting from 1, as people look at it: a JPEG or PNG file.
@@ -301,7 +309,7 @@ class Retriever:
             If it cannot be shown; says why.
         """
         self._on_read(instance)
-        return self._maker.picture(instance, number, view)
+        return self._frames.picture(instance, number, view)
 
     def video(self, instance: InstanceRow) -> Part10:
         """The code stream of all frames as received, which for videos is one (PS3.5 8.2.7 and later).
@@ -366,23 +374,6 @@ class Retriever:
             )
         return value.data
 
-    def _file(self, instance: InstanceRow, preface_of: Callable[[bytes], bytes]) -> Part10:
-        """As received; ``preface_of`` makes what is in front of the data set of what was there."""
-        kept = self._maker.received(instance)
-        if kept is None:
-            chunks: Iterator[Bytes] = self._streamed(instance, preface_of)
-            first = next(chunks)  # what is in front of the data set, perhaps b''
-        else:
-            first, chunks = preface_of(kept[0]), kept[1]
-        return Part10(instance.transfer_syntax, len(first) + instance.data_set_length, _rejoined(first, chunks))
-
-    def _streamed(self, instance: InstanceRow, preface_of: Callable[[bytes], bytes]) -> Iterator[bytes]:
-        def give(opened: OpenInstance) -> Iterator[bytes]:
-            yield preface_of(opened.preface())
-            yield from opened.data_set()
-
-        return self._holdings.pieces(instance, give)
-
     def opened(self, instance: InstanceRow) -> AbstractContextManager[OpenInstance]:
         """Open an instance in whichever form it is kept."""
         return self._holdings.opened(instance)
@@ -403,8 +394,3 @@ def _file_meta_of(preface: bytes, instance: InstanceRow) -> bytes:
     from leanpacs.dicom.write import file_meta
 
     return file_meta(instance.sop_class, instance.sop_uid, instance.transfer_syntax, instance.sender)
-
-
-def _rejoined(first: Bytes, rest: Iterator[Bytes]) -> Iterator[Bytes]:
-    yield first
-    yield from rest

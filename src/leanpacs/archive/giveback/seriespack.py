@@ -113,10 +113,6 @@ class SeriesMember(PackedInstance):
         """None is used."""
         return 0
 
-    def has(self, name: str) -> bool:
-        """Whether there is such a piece."""
-        return name in self._pieces
-
     def unpacked(self, name: str) -> bytes:
         """See `PackedInstance`."""
         if name not in self._pieces:

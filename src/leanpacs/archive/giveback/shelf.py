@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from leanpacs.archive.giveback.lastused import LastUsed
 from leanpacs.archive.giveback.rebuild import PackContents
 from leanpacs.archive.manifest import HEAD
 from leanpacs.dicom.layout import Layout
@@ -22,7 +19,7 @@ _OF_A_HEAD = 16
 
 
 @dataclass(slots=True)
-class Opened:
+class KnownPack:
     """A pack as it was found when it was opened last. What is not needed is not read.
 
     Attributes
@@ -51,8 +48,8 @@ class Opened:
         return _OF_A_HEAD * (head.length if head else 0) + _BESIDE_BYTES + _OF_A_FRAME_BYTES * frames
 
 
-class Shelf:
-    """Opened packs by digest, those used last. Thread-safe; packs never change, so nothing on it grows old.
+class Shelf(LastUsed[Digest, KnownPack]):
+    """Packs that were opened last, by digest. Packs never change, so nothing on it grows old.
 
     Parameters
     ----------
@@ -61,44 +58,4 @@ class Shelf:
     """
 
     def __init__(self, limit_bytes: int) -> None:
-        self._limit_bytes = limit_bytes
-        self._lock = threading.Lock()
-        self._opened: OrderedDict[Digest, tuple[float, Opened]] = OrderedDict()
-        self._size = 0
-
-    def get(self, digest: Digest) -> Opened | None:
-        """What is known of a pack."""
-        with self._lock:
-            _, found = self._opened.get(digest, (0.0, None))
-            if found is not None:
-                self._use(digest, found)
-            return found
-
-    def put(self, digest: Digest, opened: Opened) -> None:
-        """Remember a pack; those that were not used for longest are forgotten."""
-        with self._lock:
-            _, known = self._opened.pop(digest, (0.0, None))
-            self._size += opened.size_bytes - (known.size_bytes if known else 0)
-            self._use(digest, opened)
-            while self._size > self._limit_bytes:
-                self._forget_first()
-
-    def forget(self, before: float) -> None:
-        """Forget what was not used since then (`time.monotonic`)."""
-        with self._lock:
-            while self._opened and next(iter(self._opened.values()))[0] < before:
-                self._forget_first()
-
-    def _use(self, digest: Digest, opened: Opened) -> None:
-        self._opened[digest] = time.monotonic(), opened
-        self._opened.move_to_end(digest)
-
-    def _forget_first(self) -> None:
-        _, (_, opened) = self._opened.popitem(last=False)
-        self._size -= opened.size_bytes
-
-    @property
-    def held(self) -> Mapping[Digest, Opened]:
-        """All that is remembered now."""
-        with self._lock:
-            return {digest: opened for digest, (_, opened) in self._opened.items()}
+        super().__init__(limit_bytes, lambda opened: opened.size_bytes)
