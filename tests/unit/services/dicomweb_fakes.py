@@ -53,7 +53,7 @@ class FakeRetriever:
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.native: dict[str, bytes] = {}
-        self.held_frames: dict[tuple[str, str], list[bytes]] = {}
+        self.held_frames: dict[tuple[str, str], list[bytes | LeanPACSError]] = {}
         self.broken: dict[str, LeanPACSError] = {}
         self.closed: list[str] = []
         self.lookahead = Lookahead()
@@ -97,7 +97,10 @@ class FakeRetriever:
             raise UnsupportedTransferSyntax(transfer_syntax or row.transfer_syntax)
         if number > len(found):
             raise FrameNotFound(number, len(found))
-        return FrameBytes(transfer_syntax or row.transfer_syntax, found[number - 1])
+        frame = found[number - 1]
+        if isinstance(frame, LeanPACSError):
+            raise frame
+        return FrameBytes(transfer_syntax or row.transfer_syntax, frame)
 
     def frames(
         self, row: InstanceRow, numbers: Sequence[int], transfer_syntax: str | None = None, effort: int = 0

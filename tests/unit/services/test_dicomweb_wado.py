@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -405,3 +406,17 @@ def test_public_url_replaces_the_host(archive: FakeArchive) -> None:
     response = client.request("GET", f"/dw{_url(row)}/metadata")
     uri = orjson.loads(response.content)[0]["7FE00010"]["BulkDataURI"]
     assert uri == f"https://pacs.example/dw{_url(row)}/bulkdata/7FE00010"
+
+
+def test_all_frames_go_on_in_the_next_form_from_one_that_cannot_be_had_in_the_best(
+    archive: FakeArchive, client: Client
+) -> None:
+    row = replace(archive.hold(Recipe(), transfer_syntax=JPEG_LS), rows=4, columns=4, number_of_frames=3)
+    archive.catalog.rows = [row]
+    archive.retriever.held_frames[row.sop_uid, EXPLICIT_LE] = [b"native 1", DecodeError("jpegls", "frame 2")]
+    archive.retriever.held_frames[row.sop_uid, JPEG_LS] = [b"stream 1", b"stream 2", b"stream 3"]
+    jls = f'multipart/related; type="image/jls"; transfer-syntax={JPEG_LS}; q=0.5'
+    answer = client.get(f"{_url(row)}/pixeldata", Accept=f"{OCTETS}, {jls}")
+    assert answer.status_code == 200, answer.text
+    found = parts_of(answer)
+    assert [part.content for part in found] == [b"native 1", b"stream 2", b"stream 3"]

@@ -111,8 +111,9 @@ def _values(row: InstanceRow, retriever: Retriever, url: str) -> Iterator[BodyPa
 
 
 def _pixels(row: InstanceRow, accepted: Sequence[MediaRange], retriever: Retriever, url: str) -> Iterator[BodyPart]:
-    """Frames, or the video, in the best form in which they can be had."""
+    """Frames, or the video, in the best form in which they can be had; from one that cannot, in the next one on."""
     reason: Exception | None = None
+    left = range(1, max(row.number_of_frames or 1, 1) + 1)
     for form in forms.frame_forms(row.transfer_syntax, accepted):
         content_type = media.with_syntax(form.media_type, form.transfer_syntax)
         if frames.is_video(row):
@@ -121,11 +122,11 @@ def _pixels(row: InstanceRow, accepted: Sequence[MediaRange], retriever: Retriev
                 yield BodyPart(content_type, part.chunks, f"{url}/bulkdata/{_PIXEL_DATA}", part.length)
                 return
             continue
-        numbers = range(1, max(row.number_of_frames or 1, 1) + 1)
-        made = retriever.frames(row, numbers, form.transfer_syntax)
+        made = retriever.frames(row, left, form.transfer_syntax)
         try:
-            for number, frame in zip(numbers, made, strict=True):
+            for number, frame in zip(left, made, strict=True):
                 yield BodyPart(content_type, iter([frame.data]), f"{url}/frames/{number}", len(frame.data))
+                left = range(number + 1, left.stop)
         except (CodecError, DicomError) as error:
             reason = error
         else:
