@@ -163,9 +163,9 @@ def _transcoding(archive: Archive, modality: str, rows: Sequence[InstanceRow], n
     for row in rows[1:]:
         with archive.retriever.opened(row) as opened:
             # What is held as wanted is passed on, and indexes are not what the bare codec would decode.
-            if not isinstance(opened, SettledInstance) or opened.passes(syntax) or not _is_plain(opened):
+            if not isinstance(opened, SettledInstance) or opened.passes(syntax) or not (codec := _plain_codec(opened)):
                 continue
-            codec, stream = opened.codec, opened.stream(1)
+            stream = opened.stream(1)
         bare.append(_seconds(lambda codec=codec, stream=stream: encode(np.ascontiguousarray(_DECODERS[codec](stream)))))
         for taken in (first, second):
             taken.append(_seconds(lambda row=row: archive.retriever.frame(row, 1, syntax)))
@@ -175,10 +175,10 @@ def _transcoding(archive: Archive, modality: str, rows: Sequence[InstanceRow], n
         yield Line(modality, name, len(bare), statistics.median(sizes) / 1e6, *medians)
 
 
-def _is_plain(opened: SettledInstance) -> bool:
-    """Whether the samples themselves are held, by a codec that is bare here."""
+def _plain_codec(opened: SettledInstance) -> str:
+    """The codec that the samples themselves are held by, if it is one that is bare here; '' if not."""
     coding = opened.known.contents.manifest.pixel
-    return coding is not None and coding.codec in _DECODERS and not coding.levels
+    return coding.codec if coding is not None and coding.codec in _DECODERS and not coding.levels else ""
 
 
 def _seconds(call: Callable[[], object]) -> float:
