@@ -63,7 +63,10 @@ def xml_parts(
 
 
 def _in_gzip(chunks: Iterator[Bytes]) -> Iterator[bytes]:
-    compressor = zlib.compressobj(_TEXT_GZIP, wbits=zlib.MAX_WBITS | 16)
+    return _compressed(chunks, zlib.compressobj(_TEXT_GZIP, wbits=zlib.MAX_WBITS | 16))
+
+
+def _compressed(chunks: Iterator[Bytes], compressor: zlib._Compress | zstandard.ZstdCompressionObj) -> Iterator[bytes]:
     try:
         for chunk in chunks:
             if made := compressor.compress(chunk):
@@ -95,14 +98,7 @@ def pixel_level(request: Request, syntaxes: Iterable[str], length: int | None) -
 
 def in_zstd(chunks: Iterator[Bytes], level: int) -> Iterator[bytes]:
     """Compress a body on its way."""
-    compressor = zstandard.ZstdCompressor(level=level).compressobj()
-    try:
-        for chunk in chunks:
-            if made := compressor.compress(chunk):
-                yield made
-        yield compressor.flush()
-    finally:
-        close(chunks)
+    return _compressed(chunks, zstandard.ZstdCompressor(level=level).compressobj())
 
 
 def encoded_fields(etag: str) -> dict[str, str]:
